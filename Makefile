@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 500
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check install sim bench clean
+
+demo: install
+	@$(BIN)/p2pnode demo
+
+test: install
+	@$(BIN)/python -m pytest
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -m "not processes"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "[install] creating $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[install] installing p2pnode and what it needs (torch is the large one; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 2>&1 \
+		| grep -v '^WARNING: Location' || true
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' 2>&1 \
+		| grep -v '^WARNING: Location' || true
+	@$(BIN)/python -c 'import p2p, torch, textual, zmq, pytest' || { echo "[install] failed: see above"; exit 1; }
+	@touch $(STAMP)
+	@echo "[install] done"
+
+sim: install
+	@$(BIN)/python -m tools.simulate --seeds $(SEEDS)
+
+bench: install
+	@$(BIN)/python -m tools.bench recovery
+	@$(BIN)/python -m tools.bench allreduce
+	@$(BIN)/python -m tools.bench memory
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

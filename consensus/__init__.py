@@ -1,0 +1,1 @@
+"""Raft as a pure state machine: no clock, no sockets, no disk, no global randomness."""

@@ -1,0 +1,1 @@
+"""The peer: everything that turns agreement and collectives into a running cluster."""

@@ -1,0 +1,135 @@
+"""The shape of the house, tested like behaviour: who may import whom, what pure files may import."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "consensus": {"consensus"},
+    "collectives": {"collectives"},
+    "p2p": {"p2p", "consensus", "collectives"},
+    "tui": {"tui", "p2p"},
+    "tools": {"tools", "tui", "p2p", "consensus", "collectives"},
+}
+# Pure: decides, never acts. Anything that reads a clock, a disk, a socket or global randomness is elsewhere.
+PURE = [
+    "consensus",
+    "collectives/ring.py",
+    "collectives/blockscale.py",
+    "p2p/autopilot.py",
+    "p2p/controller.py",
+    "p2p/agent.py",
+    "p2p/state.py",
+    "p2p/view.py",
+]
+IMPURE_MODULES = {
+    *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
+    *("secrets", "subprocess", "tempfile", "threading", "time", "uuid", "zmq", "torch", "psutil"),
+}
+# One file each for what touches the world (p2p/ only).
+SOLE_HOME = {"fsync": "p2p/disk.py", "fdatasync": "p2p/disk.py"}
+FUNCTION_LINES_MAX = 60
+
+
+def sources(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
+    for folder in folders:
+        base = ROOT / folder
+        for path in [base] if base.is_file() else sorted(base.rglob("*.py")):
+            yield path, ast.parse(path.read_text(), filename=str(path))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or "", node.lineno
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_arrows_point_one_way(package: str) -> None:
+    ours = set(MAY_IMPORT) | {"tests"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path, tree in sources(package)
+        for name, line in imported(tree)
+        if (top := name.split(".")[0]) in ours and top not in MAY_IMPORT[package]
+    ]
+    assert not wrong
+
+
+def test_pure_files_import_no_io() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path, tree in sources(*[p for p in PURE if (ROOT / p).exists()])
+        for name, line in imported(tree)
+        if name.split(".")[0] in IMPURE_MODULES
+        or (name.split(".")[0] == "random" and "Random" not in ast.dump(tree))
+    ]
+    assert not wrong
+
+
+def test_disk_is_synced_in_one_file() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} calls {node.attr}"
+        for path, tree in sources("p2p")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in SOLE_HOME
+        and str(path.relative_to(ROOT)) != SOLE_HOME[node.attr]
+    ]
+    assert not wrong
+
+
+def test_the_peer_never_imports_torch() -> None:
+    may = {"p2p/training", "p2p/tasks"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path, tree in sources("p2p", "consensus", "tui")
+        for name, line in imported(tree)
+        if name.split(".")[0] in {"torch", "safetensors"}
+        and not any(str(path.relative_to(ROOT)).startswith(folder) for folder in may)
+    ]
+    assert not wrong
+
+
+def test_nothing_is_unpickled() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path, tree in sources(*MAY_IMPORT)
+        for name, line in imported(tree)
+        if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
+    ]
+    assert not wrong
+
+
+def test_functions_fit_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {size} lines"
+        for path, tree in sources(*MAY_IMPORT, "tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (size := code_lines(node)) > FUNCTION_LINES_MAX
+    ]
+    assert not long
+
+
+def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    end = node.end_lineno
+    assert end is not None
+    return end - node.lineno + 1
+
+
+def test_no_module_hides_the_standard_library() -> None:
+    hidden = [
+        str(path.relative_to(ROOT))
+        for folder in MAY_IMPORT
+        for path in (ROOT / folder).glob("*.py")
+        if path.stem in sys.stdlib_module_names and not path.stem.startswith("__")
+    ]
+    assert not hidden

@@ -1,0 +1,1 @@
+"""Programs for developers, run from the checkout: python -m tools.NAME."""

@@ -1,0 +1,1 @@
+"""p2ptui: a terminal screen that attaches to any peer."""
