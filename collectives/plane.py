@@ -1,0 +1,242 @@
+"""The data plane of one process: where other ranks' data arrives, and how waiting for it ends.
+
+One PULL socket takes everything (TCP with CURVE for other hosts, ipc in a private directory for
+this one); every generation makes its own PUSH sockets, so nothing half-sent is left over.
+All methods belong to one thread, except `abort`, which any thread may call.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import stat
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from collectives.frames import Header, job_digest, unpack
+from collectives.operations import Aborted, OutOfStep, Ring
+from collectives.zap import Doorkeeper
+
+__all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "OutOfStep", "Ring"]
+
+MESSAGE_BYTES_MAX = 4 << 20  # a longer message is refused while it arrives, before it has memory
+MESSAGES_QUEUED_MAX = 64  # per link and side; more than that waits at the sender
+KEPT_BYTES_MAX = 1 << 30  # data of operations and generations we have not entered yet
+IPC_PATH_BYTES_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1
+
+Arrival = tuple[Header, zmq.Frame]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a rank's data plane listens. `host` is equal exactly where `ipc` may be reachable."""
+
+    host: str
+    tcp: str
+    ipc: str
+
+    def to_wire(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, wire: Any) -> "Endpoints":
+        """Raises ValueError when this is not what `to_wire` made."""
+        fields = ("host", "tcp", "ipc")
+        if not isinstance(wire, dict) or not all(isinstance(wire.get(f), str) for f in fields):
+            raise ValueError(f"not the endpoints of a data plane: {wire!r:.200}")
+        return cls(**{field: wire[field] for field in fields})
+
+
+@dataclass(frozen=True)
+class CurveKeys:
+    """The cluster's data-plane keys, z85 as from `zmq.curve_keypair`. Every member has the same."""
+
+    server_public: bytes
+    server_secret: bytes
+    client_public: bytes
+    client_secret: bytes
+
+
+def host_identity() -> str:
+    """Equal for two processes exactly when they share a kernel, a host name and a mount view."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    mounts = os.readlink("/proc/self/ns/mnt")
+    return f"{boot}/{socket.gethostname()}/{mounts}"
+
+
+class DataPlane:
+    """Binds at once; `endpoints` says where. Raises ValueError or OSError with one sentence."""
+
+    def __init__(
+        self, bind_host: str, ipc_dir: str, keys: CurveKeys, advertise_host: str | None = None
+    ) -> None:
+        ipc = _private_path(ipc_dir)
+        self.dropped: Counter[str] = Counter()
+        self._keys = keys
+        self._floor = 0
+        self._lock = threading.Lock()
+        self._closed = False
+        self._ring: Ring | None = None
+        self._kept: deque[Arrival] = deque()
+        self._kept_bytes = 0
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._doorkeeper = Doorkeeper(self._context, {keys.client_public})
+        self._pull = self._context.socket(zmq.PULL)
+        try:
+            port = self._bind(bind_host, ipc)
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(f"cannot listen for training data on {bind_host}: {error}") from error
+        host = advertise_host or bind_host
+        if host in ("0.0.0.0", "::", "*"):
+            host = socket.gethostname()
+        bracketed = f"[{host}]" if ":" in host else host
+        self.endpoints = Endpoints(host_identity(), f"tcp://{bracketed}:{port}", f"ipc://{ipc}")
+
+    def _bind(self, host: str, ipc: str) -> int:
+        pull = self._pull
+        pull.linger = 0
+        pull.maxmsgsize = MESSAGE_BYTES_MAX
+        pull.rcvhwm = MESSAGES_QUEUED_MAX
+        # A socket's security applies to what is bound after it is set: ipc is guarded by the
+        # directory's mode and stays plain, TCP is not.
+        pull.bind(f"ipc://{ipc}")
+        pull.curve_server = True
+        pull.curve_secretkey = self._keys.server_secret
+        pull.curve_publickey = self._keys.server_public
+        pull.ipv6 = ":" in host
+        return pull.bind_to_random_port(f"tcp://[{host}]" if ":" in host else f"tcp://{host}")
+
+    def enter(self, job: str, generation: int, rank: int, members: Sequence[Endpoints]) -> Ring:
+        """Leave the generation we are in, if any, and start this one with clean streams.
+
+        Raises Aborted when `abort` has already passed it, ValueError when it is not a newer one.
+        """
+        if not 0 <= rank < len(members):
+            raise ValueError(f"rank {rank} is not one of the {len(members)} members")
+        if self._ring is not None:
+            if generation <= self._ring.generation and job_digest(job) == self._ring.job:
+                raise ValueError(
+                    f"generation {generation} cannot follow generation {self._ring.generation}"
+                )
+            self._ring.leave()
+        self._drain_wake()
+        self.check(generation)
+        self._ring = Ring(self, job_digest(job), generation, rank, members)
+        kept, self._kept, self._kept_bytes = self._kept, deque(), 0
+        for arrival in kept:
+            self._sort(arrival)
+        return self._ring
+
+    def abort(self, below: int) -> None:
+        """From any thread: operations of generations < `below` raise Aborted, now or later."""
+        with self._lock:
+            if self._closed or below <= self._floor:
+                return
+            self._floor = below
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Let go of everything, sent or not. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._ring is not None:
+            self._ring.leave()
+        self._kept.clear()
+        self._pull.close(linger=0)
+        self._context.term()
+        self._doorkeeper.join()
+        os.close(self._wake)
+
+    # What the ring needs.
+
+    def check(self, generation: int) -> None:
+        if generation < self._floor or self._closed:
+            raise Aborted(f"generation {generation} is over")
+
+    def connect(self, target: Endpoints) -> "zmq.Socket[bytes]":
+        """A new PUSH socket to this member: ipc where its path can be seen, else TCP."""
+        push = self._context.socket(zmq.PUSH)
+        push.linger = 0
+        push.sndhwm = MESSAGES_QUEUED_MAX
+        if target.host == self.endpoints.host and Path(target.ipc.removeprefix("ipc://")).exists():
+            push.connect(target.ipc)
+            return push
+        push.curve_serverkey = self._keys.server_public
+        push.curve_publickey = self._keys.client_public
+        push.curve_secretkey = self._keys.client_secret
+        push.ipv6 = "[" in target.tcp
+        push.connect(target.tcp)
+        return push
+
+    def pump(self) -> bool:
+        """Sort one message that has already arrived. False when there is none."""
+        try:
+            first = self._pull.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        frames = [first]
+        while frames[-1].more:
+            frames.append(self._pull.recv(copy=False))
+            del frames[3:]
+        header = unpack(frames[0].bytes) if len(frames) == 2 else None
+        if header is None:
+            self.dropped["malformed"] += 1
+        else:
+            self._sort((header, frames[1]))
+        return True
+
+    def wait(self, generation: int, blocked: "zmq.Socket[bytes] | None") -> None:
+        """Sleep until data arrives, `blocked` takes a message, or somebody aborts."""
+        poller = zmq.Poller()
+        poller.register(self._pull, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        if blocked is not None:
+            poller.register(blocked, zmq.POLLOUT)
+        for ready, _ in poller.poll():
+            if ready == self._wake:
+                self._drain_wake()
+        self.check(generation)
+
+    def _sort(self, arrival: Arrival) -> None:
+        header, payload = arrival
+        ring = self._ring
+        if ring is not None and header.job != ring.job:
+            self.dropped["other job"] += 1
+        elif header.generation < (ring.generation if ring else self._floor):
+            self.dropped["stale"] += 1
+        elif ring is not None and header.generation == ring.generation:
+            ring.deliver(arrival)
+        else:
+            self._kept.append(arrival)
+            self._kept_bytes += len(payload)
+            if self._kept_bytes > KEPT_BYTES_MAX:
+                raise Aborted(f"generation {header.generation} is already far ahead of this one")
+
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+
+
+def _private_path(ipc_dir: str) -> str:
+    directory = Path(ipc_dir)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if stat.S_IMODE(status.st_mode) & 0o077 or status.st_uid != os.geteuid():
+        raise ValueError(f"{ipc_dir} must belong to this user alone (chmod 700 {ipc_dir})")
+    path = str(directory.absolute() / f"{secrets.token_hex(4)}.pull")
+    if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
+        raise ValueError(
+            f"{ipc_dir} is too long for a Unix socket: use a directory of at most "
+            f"{IPC_PATH_BYTES_MAX - 14} bytes, for example under /tmp"
+        )
+    return path
