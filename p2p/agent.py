@@ -1,0 +1,143 @@
+"""plan(state, local) -> actions: what one peer does to its own trainers. Pure.
+
+The agent makes what runs here match what the log says, and fences it: a trainer steps only in the
+newest generation, and only while this peer holds a live lease from the leader.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2p.state import Job, State
+
+# A trainer that keeps dying is restarted after 0, 0.5, 1, 2, … s, then given up.
+CRASHES_MAX = 6
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTrainer:
+    """A trainer child of this peer, as its host sees it."""
+
+    child: str
+    job: str
+    phase: str  # starting | ready | failed
+    told_generation: int = 0
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """How often in a row a job's trainer died here without a step in between."""
+
+    count: int
+    last_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    self_id: str
+    now_s: float
+    leaving: bool
+    warm: bool  # the spare can fork
+    trainers: Mapping[str, LocalTrainer]  # by job
+    crashes: Mapping[str, Crashes]  # by job
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    job: Job
+    resume: str | None  # a checkpoint of our own to begin from
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    child: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A message for a trainer: a generation or a hold."""
+
+    child: str
+    message: Mapping[str, Any]
+
+
+Action = Start | Stop | Tell
+
+
+def plan(state: State, local: Local) -> list[Action]:
+    return [*_stops(state, local), *_starts(state, local), *_tells(state, local)]
+
+
+def backoff_s(crashes: int) -> float:
+    """Seconds to wait before the restart after `crashes` crashes in a row."""
+    if crashes <= 1:
+        return 0.0
+    return float(min(BACKOFF_FIRST_S * 2 ** (crashes - 2), BACKOFF_MAX_S))
+
+
+def _stops(state: State, local: Local) -> Iterator[Stop]:
+    for trainer in local.trainers.values():
+        job = state.jobs.get(trainer.job)
+        if job is None or job.is_final:
+            yield Stop(trainer.child, "its job has ended")
+        elif local.self_id not in job.assigned and local.self_id not in job.members:
+            # Until a generation without it stands, an unassigned trainer finishes its step.
+            yield Stop(trainer.child, "its job runs elsewhere")
+
+
+def _starts(state: State, local: Local) -> Iterator[Start]:
+    if not local.warm or local.leaving:
+        return
+    for job in state.jobs.values():
+        wanted = not job.is_final and local.self_id in job.assigned
+        if not wanted or job.id in local.trainers:
+            continue
+        crashes = local.crashes.get(job.id)
+        if crashes is not None:
+            if crashes.count >= CRASHES_MAX:
+                continue  # the host reports it as failed; the controller sets this peer aside
+            if local.now_s < crashes.last_s + backoff_s(crashes.count):
+                continue
+        yield Start(job, _own_checkpoint(job, local.self_id))
+
+
+def _own_checkpoint(job: Job, self_id: str) -> str | None:
+    """The newest checkpoint on this peer's disk; only of use when every trainer was lost."""
+    own = [made for made in job.checkpoints if made.peer == self_id]
+    return max(own, key=lambda made: made.step).path if own else None
+
+
+def _tells(state: State, local: Local) -> Iterator[Tell]:
+    for trainer in local.trainers.values():
+        job = state.jobs.get(trainer.job)
+        if job is None or job.is_final or trainer.phase != "ready":
+            continue
+        newest = job.generation
+        if newest is None:
+            continue
+        if newest.closed and not trainer.held:
+            yield Tell(trainer.child, {"kind": "hold"})
+        seats = [(seat.peer, seat.child) for seat in newest.seats]
+        seated = (local.self_id, trainer.child) in seats
+        if not newest.closed and seated and trainer.told_generation < newest.number:
+            yield Tell(trainer.child, generation_message(job))
+        elif not newest.closed and not seated and not trainer.held and trainer.told_generation:
+            yield Tell(trainer.child, {"kind": "hold"})
+
+
+def generation_message(job: Job) -> dict[str, Any]:
+    newest = job.generation
+    assert newest is not None
+    return {
+        "kind": "generation",
+        "number": newest.number,
+        "members": [
+            {"peer": seat.peer, "endpoints": dict(seat.endpoints)} for seat in newest.seats
+        ],
+        "shards": [[seat.first_shard, seat.last_shard] for seat in newest.seats],
+        "mark_every_s": 0.5,
+    }

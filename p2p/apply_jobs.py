@@ -1,0 +1,225 @@
+"""Commands about jobs: what runs, on whom, and where it stands.
+
+Whatever comes from outside the log (a mark, a checkpoint, an end) carries its generation and is
+refused when a newer one is known: that is the fence (DESIGN: fencing).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from p2p.journal import Rejected, with_event
+from p2p.state import (
+    HISTORY_POINTS_MAX,
+    JOB_TRANSITIONS,
+    Checkpoint,
+    Generation,
+    Job,
+    JobState,
+    Mark,
+    Seat,
+    State,
+)
+
+Command = Mapping[str, Any]
+Result = tuple[State, Mapping[str, Any]]
+
+
+def submit(state: State, command: Command) -> Result:
+    job = Job(id=str(command["job"]), name=str(command["name"]), spec=command["spec"])
+    if job.id in state.jobs:
+        raise Rejected(f"there is a job {job.id} already")
+    state = _with_job(state, job)
+    text = f"{job.name} was submitted"
+    return with_event(state, command, "job-submitted", text, job=job.id), {"job": job.id}
+
+
+def assign(state: State, command: Command) -> Result:
+    """The peers that shall keep a trainer for the job, and those set aside."""
+    job = _active(state, command)
+    job = replace(
+        job,
+        assigned=tuple(command["peers"]),
+        excluded={**job.excluded, **command.get("excluded", {})},
+    )
+    if job.state == "queued" and job.assigned:
+        job = _move(job, "starting", str(command["reason"]))
+    state = _with_job(state, job)
+    for peer, why in command.get("excluded", {}).items():
+        text = f"{job.name}: {why}"
+        state = with_event(
+            state, command, "job-excludes", text, severity="error", peer=peer, job=job.id
+        )
+    return state, {}
+
+
+def generation(state: State, command: Command) -> Result:
+    job = _active(state, command)
+    number = command["number"]
+    newest = job.generation.number if job.generation else 0
+    if number != newest + 1:
+        raise Rejected(f"generation {number} does not follow {newest}")
+    if job.state == "paused":
+        raise Rejected(f"{job.name} is paused")
+    formed = Generation(
+        number, tuple(Seat(**seat) for seat in command["seats"]), str(command["reason"])
+    )
+    job = replace(
+        job, generations=(*job.generations, formed), steps_total=command.get("steps_total")
+    )
+    job = _move(job, "recovering" if number > 1 else "starting", formed.reason)
+    state = _with_job(state, job)
+    names = ", ".join(_name(state, seat.peer) for seat in formed.seats)
+    text = f"{job.name} generation {number} with {names}: {formed.reason}"
+    return with_event(state, command, "generation", text, job=job.id), {}
+
+
+def entered(state: State, command: Command) -> Result:
+    """The newest generation applied its first step (or found nothing left to do)."""
+    job = _fenced(state, command)
+    newest = replace(
+        job.generations[-1],
+        start_step=command["start_step"],
+        stall_s=command["stall_s"],
+        steps_repeated=command["steps_repeated"],
+    )
+    job = replace(job, generations=(*job.generations[:-1], newest))
+    went_back = job.mark is not None and command["start_step"] < job.mark.step
+    state = _with_job(
+        state, _move(job, "running", "") if job.state in ("starting", "recovering") else job
+    )
+    if went_back:
+        assert job.mark is not None
+        text = f"{job.name}: every trainer was lost, back from {job.mark.step} to "
+        text += f"step {command['start_step']}"
+        state = with_event(state, command, "went-back", text, severity="warning", job=job.id)
+    return state, {}
+
+
+def mark(state: State, command: Command) -> Result:
+    job = _fenced(state, command)
+    made = Mark(**command["mark"], at_s=float(command["at_s"]))
+    marks = job.marks if job.mark is None or made.step != job.mark.step else job.marks[:-1]
+    job = replace(
+        job, marks=_thinned((*marks, made)), ledger=tuple(command.get("ledger", job.ledger))
+    )
+    return _with_job(state, job), {}
+
+
+def checkpoint(state: State, command: Command) -> Result:
+    job = _fenced(state, command)
+    made = Checkpoint(**command["checkpoint"])
+    others = [old for old in job.checkpoints if (old.step, old.peer) != (made.step, made.peer)]
+    job = replace(job, checkpoints=(*others, made))
+    return with_event(
+        _with_job(state, job),
+        command,
+        "checkpoint",
+        f"{job.name}: checkpoint of step {made.step} in {made.path}",
+        peer=made.peer,
+        job=job.id,
+    ), {}
+
+
+def pause(state: State, command: Command) -> Result:
+    job = _move(_active(state, command), "paused", str(command.get("reason", "paused by a user")))
+    if job.generations:
+        closed = replace(job.generations[-1], closed=True)
+        job = replace(job, generations=(*job.generations[:-1], closed))
+    return _told(state, command, job, "job-paused", "paused")
+
+
+def resume(state: State, command: Command) -> Result:
+    job = _active(state, command)
+    if job.state != "paused":
+        raise Rejected(f"{job.name} is {job.state}, not paused")
+    job = _move(job, "recovering" if job.generations else "queued", "resumed")
+    return _told(state, command, job, "job-resumed", "resumed")
+
+
+def cancel(state: State, command: Command) -> Result:
+    job = _move(_active(state, command), "cancelled", str(command.get("reason", "by a user")))
+    return _told(state, command, replace(job, assigned=()), "job-cancelled", "cancelled")
+
+
+def wait(state: State, command: Command) -> Result:
+    """A job that cannot go on now says for what it waits."""
+    job = _active(state, command)
+    target: JobState = "recovering" if job.state == "running" else job.state
+    return _with_job(state, _move(job, target, str(command["reason"]))), {}
+
+
+def finish(state: State, command: Command) -> Result:
+    job = _move(_fenced(state, command), "finished", "")
+    return _told(state, command, replace(job, assigned=()), "job-finished", "finished")
+
+
+def fail(state: State, command: Command) -> Result:
+    reason = str(command["reason"])
+    job = replace(_move(_active(state, command), "failed", reason), assigned=())
+    text = f"failed: {reason}"
+    state, answer = _told(state, command, job, "job-failed", text)
+    return replace(
+        state, events=(*state.events[:-1], replace(state.events[-1], severity="error"))
+    ), answer
+
+
+def _told(state: State, command: Command, job: Job, kind: str, text: str) -> Result:
+    state = with_event(_with_job(state, job), command, kind, f"{job.name} {text}", job=job.id)
+    return state, {"job": job.id, "state": job.state}
+
+
+def _active(state: State, command: Command) -> Job:
+    job = state.jobs.get(str(command["job"]))
+    if job is None:
+        raise Rejected(f"there is no job {command['job']}")
+    if job.is_final:
+        raise Rejected(f"{job.name} is {job.state} already")
+    return job
+
+
+def _fenced(state: State, command: Command) -> Job:
+    job = _active(state, command)
+    newest = job.generation.number if job.generation else 0
+    if command["generation"] != newest:
+        raise Rejected(f"from generation {command['generation']}, the newest is {newest}")
+    return job
+
+
+def _move(job: Job, target: JobState, reason: str) -> Job:
+    if target != job.state and target not in JOB_TRANSITIONS[job.state]:
+        raise Rejected(f"{job.name} is {job.state} and cannot become {target}")
+    return replace(job, state=target, reason=reason)
+
+
+def _with_job(state: State, job: Job) -> State:
+    return replace(state, jobs={**state.jobs, job.id: job})
+
+
+def _thinned(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """At most HISTORY_POINTS_MAX: when full, every second of the older half goes."""
+    if len(marks) <= HISTORY_POINTS_MAX:
+        return marks
+    half = len(marks) // 2
+    return marks[:half:2] + marks[half:]
+
+
+def _name(state: State, peer: str) -> str:
+    member = state.members.get(peer)
+    return member.name if member else peer
+
+
+JOB_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
+    "job.submit": submit,
+    "job.assign": assign,
+    "job.generation": generation,
+    "job.entered": entered,
+    "job.mark": mark,
+    "job.checkpoint": checkpoint,
+    "job.pause": pause,
+    "job.resume": resume,
+    "job.cancel": cancel,
+    "job.wait": wait,
+    "job.finish": finish,
+    "job.fail": fail,
+}

@@ -1,0 +1,109 @@
+"""Commands about the cluster and its members."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from p2p.journal import Rejected, with_event
+from p2p.state import Member, State
+
+Command = Mapping[str, Any]
+Result = tuple[State, Mapping[str, Any]]
+
+
+def found(state: State, command: Command) -> Result:
+    if state.cluster_id:
+        raise Rejected("the cluster exists already")
+    state = replace(state, cluster_id=str(command["cluster_id"]), name=str(command["name"]))
+    return join(state, command)
+
+
+def join(state: State, command: Command) -> Result:
+    """A new peer, or one that comes back with another address, process or size."""
+    member = Member(**command["member"])
+    if member.id in state.removed:
+        raise Rejected(
+            "this peer was removed from the cluster: join with an empty --data-dir", exit_code=4
+        )
+    if _name_taken(state, member):
+        member = replace(member, name=f"{member.name}-{member.id[:4]}")
+    known = state.members.get(member.id)
+    state = _with_member(state, member)
+    if known is None:
+        text = f"{member.name} joined at {member.address}"
+    else:
+        text = f"{member.name} is back at {member.address}"
+    return with_event(state, command, "peer-joined", text, peer=member.id), {
+        "member": asdict(member)
+    }
+
+
+def dead(state: State, command: Command) -> Result:
+    member = _member(state, command)
+    if member.state != "alive" or member.incarnation != command["incarnation"]:
+        raise Rejected(f"{member.name} is not the process that was seen to die")
+    state = _with_member(state, replace(member, state="dead"))
+    text = f"{member.name} is dead: {command['reason']}"
+    return with_event(state, command, "peer-dead", text, severity="warning", peer=member.id), {}
+
+
+def alive(state: State, command: Command) -> Result:
+    member = _member(state, command)
+    state = _with_member(state, replace(member, state="alive"))
+    return with_event(
+        state, command, "peer-alive", f"{member.name} answers again", peer=member.id
+    ), {}
+
+
+def leave(state: State, command: Command) -> Result:
+    """A clean leave: the peer stays known and may come back with its data directory."""
+    member = _member(state, command)
+    if member.state == "left":
+        return state, {}
+    state = _with_member(state, replace(member, state="left"))
+    return with_event(state, command, "peer-left", f"{member.name} leaves", peer=member.id), {}
+
+
+def remove(state: State, command: Command) -> Result:
+    """Forget a peer for good: its id may never come back (its log may be gone with its disk)."""
+    member = _member(state, command)
+    members = {id_: other for id_, other in state.members.items() if id_ != member.id}
+    state = replace(state, members=members, removed=state.removed | {member.id})
+    return with_event(
+        state, command, "peer-removed", f"{member.name} was removed", peer=member.id
+    ), {"peer": member.id}
+
+
+def elected(state: State, command: Command) -> Result:
+    member = state.members.get(str(command["peer"]))
+    name = member.name if member else command["peer"]
+    text = f"{name} leads in term {command['term']}"
+    return with_event(state, command, "leader", text, peer=str(command["peer"])), {}
+
+
+def _member(state: State, command: Command) -> Member:
+    member = state.members.get(str(command["peer"]))
+    if member is None:
+        raise Rejected(f"there is no peer {command['peer']}")
+    return member
+
+
+def _with_member(state: State, member: Member) -> State:
+    return replace(state, members={**state.members, member.id: member})
+
+
+def _name_taken(state: State, member: Member) -> bool:
+    return any(
+        other.name == member.name and other.id != member.id for other in state.members.values()
+    )
+
+
+MEMBER_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
+    "cluster.found": found,
+    "member.join": join,
+    "member.dead": dead,
+    "member.alive": alive,
+    "member.leave": leave,
+    "member.remove": remove,
+    "leader.elected": elected,
+}

@@ -1,0 +1,223 @@
+"""What a running job needs next: a generation, a mark, an end. Pure rules, first match wins
+where they exclude each other.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from p2p.reports import Observed, TrainerReport
+from p2p.state import Generation, Job, Member, Seat
+
+Command = dict[str, Any]
+Trainers = Mapping[str, TrainerReport]
+
+
+def plan_job(job: Job, peers: Mapping[str, Member], observed: Observed) -> Iterator[Command]:
+    trainers = {
+        peer: report.trainers[job.id]
+        for peer, report in observed.reports.items()
+        if peer in peers and peer in job.assigned and job.id in report.trainers
+    }
+    failure = _failure(job, peers, trainers)
+    if failure is not None:
+        yield failure
+        return
+    yield from _facts(job, trainers)
+    end = _end(job, trainers)
+    if end is not None:
+        yield end
+        return
+    if job.state != "paused":
+        yield from _form(job, peers, trainers)
+
+
+def _failure(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Command | None:
+    """The user's code raised: the same would happen everywhere, so the job ends with the reason.
+
+    What failed for a reason of the machine (memory, disk, a trainer that keeps crashing) sets
+    that peer aside; with no peer left the job fails too.
+    """
+    for peer, trainer in trainers.items():
+        if trainer.phase != "failed":
+            continue
+        error = str(trainer.failed.get("error", "failed"))
+        if trainer.failed.get("user_error"):
+            return {"type": "job.fail", "job": job.id, "reason": error}
+        return set_aside(job, peer, f"{peer_name(peers, peer)} is set aside: {error}")
+    if job.excluded and not job.assigned and not set(peers) - set(job.excluded):
+        reasons = "; ".join(job.excluded.values())
+        return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
+    return None
+
+
+def set_aside(job: Job, peer: str, sentence: str) -> Command:
+    return {
+        "type": "job.assign",
+        "job": job.id,
+        "peers": [other for other in job.assigned if other != peer],
+        "excluded": {peer: sentence},
+        "reason": sentence,
+    }
+
+
+def _facts(job: Job, trainers: Trainers) -> Iterator[Command]:
+    """What trainers of the newest generation report: its entry, marks, checkpoints."""
+    newest = job.generation
+    if newest is None:
+        return
+    seated = _seated(newest, trainers)
+    fence = {"job": job.id, "generation": newest.number}
+    entered = [_of(newest, trainer.entered) for trainer in seated]
+    if newest.start_step is None and len(seated) == len(newest.seats) and all(entered):
+        stalls = [facts["stall_s"] for facts in entered if facts.get("stall_s") is not None]
+        yield {
+            "type": "job.entered",
+            **fence,
+            "start_step": max(facts["start_step"] for facts in entered),
+            "stall_s": max(stalls, default=None),
+            "steps_repeated": max(facts["steps_repeated"] for facts in entered),
+        }
+    yield from _mark(job, newest, seated)
+    known = {(made.step, made.peer) for made in job.checkpoints}
+    for seat, trainer in _pairs(newest, trainers):
+        for made in trainer.checkpoints:
+            if (made["step"], seat.peer) not in known:
+                fields = ("step", "path", "bytes", "seconds", "state_hash")
+                facts = {name: made[name] for name in fields}
+                yield {
+                    "type": "job.checkpoint",
+                    **fence,
+                    "checkpoint": {**facts, "peer": seat.peer},
+                }
+
+
+def _mark(job: Job, newest: Generation, seated: list[TrainerReport]) -> Iterator[Command]:
+    """A mark once every trainer of the generation says the same of the same step."""
+    marks = [_of(newest, trainer.finished) or _of(newest, trainer.mark) for trainer in seated]
+    if len(marks) != len(newest.seats) or not all(marks):
+        return
+    first = marks[0]
+    if any(mark["step"] != first["step"] for mark in marks):
+        return
+    odd = odd_one_out(
+        {seat.peer: mark["state_hash"] for seat, mark in zip(newest.seats, marks, strict=True)}
+    )
+    if odd is not None:
+        yield set_aside(job, odd, f"{odd} has other weights than the rest at step {first['step']}")
+        return
+    if job.mark is None or job.mark.step != first["step"]:
+        rates = [trainer.progress.get("samples_per_second", 0.0) for trainer in seated]
+        fields = ("step", "epoch", "samples", "loss", "metrics", "state_hash")
+        facts = {name: first[name] for name in fields}
+        yield {
+            "type": "job.mark",
+            "job": job.id,
+            "generation": newest.number,
+            "mark": {**facts, "samples_per_second": max(rates, default=0.0)},
+            "ledger": first["ledger"],
+        }
+
+
+def odd_one_out(hashes: Mapping[str, str]) -> str | None:
+    """The peer whose hash is in the minority; of equal halves, the later id; None if all agree."""
+    if len(set(hashes.values())) == 1:
+        return None
+    votes = list(hashes.values())
+    return min(sorted(hashes, reverse=True), key=lambda peer: votes.count(hashes[peer]))
+
+
+def _end(job: Job, trainers: Trainers) -> Command | None:
+    newest = job.generation
+    if newest is None or newest.start_step is None or job.mark is None:
+        return None
+    seated = _seated(newest, trainers)
+    ends = [_of(newest, trainer.finished) for trainer in seated]
+    if len(ends) != len(newest.seats) or not all(ends):
+        return None
+    if any(end["step"] != job.mark.step for end in ends):
+        return None
+    if not any(made.step == job.mark.step for made in job.checkpoints):
+        return None
+    return {"type": "job.finish", "job": job.id, "generation": newest.number}
+
+
+def _form(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Iterator[Command]:
+    """A new generation when a seat was lost, or when a trainer waits for one."""
+    ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
+    newest = job.generation
+    least = int(job.spec.get("peers_min") or 1)
+    if newest is None:
+        warming = [peer for peer in job.assigned if peer in peers and peer not in ready]
+        if ready and not warming and len(ready) >= least:
+            yield _generation(job, 1, ready, "the job starts")
+        return
+    lost = [
+        seat.peer
+        for seat in newest.seats
+        if seat.peer not in ready or ready[seat.peer].child != seat.child
+    ]
+    joined = [peer for peer in ready if peer not in job.members or peer in lost]
+    if not lost and not joined and not newest.closed:
+        return
+    if newest.start_step is None and not lost and not newest.closed:
+        return  # one change at a time: the newest generation first makes a step
+    if len(ready) < least or not ready:
+        reason = f"waits for {least} peers, {len(ready)} ready"
+        if job.reason != reason:
+            yield {"type": "job.wait", "job": job.id, "reason": reason}
+        return
+    yield _generation(job, newest.number + 1, ready, _why(peers, lost, joined))
+
+
+def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
+    shards = int(job.spec["shards"])
+    order = sorted(ready)
+    bounds = [shards * rank // len(order) for rank in range(len(order) + 1)]
+    return {
+        "type": "job.generation",
+        "job": job.id,
+        "number": number,
+        "reason": reason,
+        "steps_total": max(trainer.ready.get("steps_total", 0) for trainer in ready.values()),
+        "seats": [
+            {
+                "peer": peer,
+                "child": ready[peer].child,
+                "endpoints": ready[peer].ready["endpoints"],
+                "first_shard": bounds[rank],
+                "last_shard": bounds[rank + 1],
+            }
+            for rank, peer in enumerate(order)
+        ],
+    }
+
+
+def _why(peers: Mapping[str, Member], lost: list[str], joined: list[str]) -> str:
+    gone = [peer for peer in lost if peer not in peers]
+    crashed = [peer for peer in lost if peer in peers]
+    parts = [f"{peer_name(peers, peer)} was lost" for peer in gone] + [
+        f"the trainer of {peer_name(peers, peer)} ended" for peer in crashed if peer not in joined
+    ]
+    parts += [f"{peer_name(peers, peer)} joined" for peer in joined]
+    return "; ".join(parts) or "resumed"
+
+
+def peer_name(peers: Mapping[str, Member], peer: str) -> str:
+    return peers[peer].name if peer in peers else peer
+
+
+def _seated(newest: Generation, trainers: Trainers) -> list[TrainerReport]:
+    return [trainer for _, trainer in _pairs(newest, trainers)]
+
+
+def _pairs(newest: Generation, trainers: Trainers) -> list[tuple[Seat, TrainerReport]]:
+    return [
+        (seat, trainers[seat.peer])
+        for seat in newest.seats
+        if seat.peer in trainers and trainers[seat.peer].child == seat.child
+    ]
+
+
+def _of(newest: Generation, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message if it is of the newest generation, else nothing."""
+    return message if message.get("generation") == newest.number else {}

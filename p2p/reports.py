@@ -1,0 +1,105 @@
+"""What a peer tells the leader about itself: its newest state, never a difference.
+
+So a lost report costs nothing, and a repeated one is harmless. Bodies come from the network and
+are checked here: a malformed one raises Malformed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2p.envelope import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerReport:
+    """One trainer child. `ready`, `entered`, `progress`, `mark`, … are its last messages."""
+
+    child: str
+    job: str
+    phase: str  # starting | ready | failed
+    ready: Mapping[str, Any] = field(default_factory=dict)
+    entered: Mapping[str, Any] = field(default_factory=dict)
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    mark: Mapping[str, Any] = field(default_factory=dict)
+    finished: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase == "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """`member` holds the fields of p2p.state.Member except its state."""
+
+    member: Mapping[str, Any]
+    rss: int
+    cpu_percent: float
+    leaving: bool = False
+    trainers: Mapping[str, TrainerReport] = field(default_factory=dict)  # by job
+
+    def to_wire(self) -> dict[str, Any]:
+        return {
+            "member": dict(self.member),
+            "rss": self.rss,
+            "cpu_percent": self.cpu_percent,
+            "leaving": self.leaving,
+            "trainers": [_trainer_to_wire(trainer) for trainer in self.trainers.values()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the leader sees now, beside the log. Times are monotonic seconds of its own clock."""
+
+    now_s: float
+    reports: Mapping[str, PeerReport] = field(default_factory=dict)
+    heard_s: Mapping[str, float] = field(default_factory=dict)
+    down_since_s: Mapping[str, float] = field(default_factory=dict)
+    leader_since_s: float = 0.0
+
+
+def parse_report(body: Mapping[str, Any]) -> PeerReport:
+    try:
+        trainers = [_trainer_from_wire(fields) for fields in body["trainers"]]
+        return PeerReport(
+            member=_map(body["member"]),
+            rss=int(body["rss"]),
+            cpu_percent=float(body["cpu_percent"]),
+            leaving=bool(body["leaving"]),
+            trainers={trainer.job: trainer for trainer in trainers},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"report: {error!r}") from error
+
+
+_MAPS = ("ready", "entered", "progress", "mark", "finished", "failed")
+
+
+def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
+    return {
+        "child": trainer.child,
+        "job": trainer.job,
+        "phase": trainer.phase,
+        "checkpoints": [dict(made) for made in trainer.checkpoints],
+        **{name: dict(getattr(trainer, name)) for name in _MAPS},
+    }
+
+
+def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
+    return TrainerReport(
+        child=str(fields["child"]),
+        job=str(fields["job"]),
+        phase=str(fields["phase"]),
+        checkpoints=tuple(_map(made) for made in fields["checkpoints"]),
+        **{name: _map(fields[name]) for name in _MAPS},
+    )
+
+
+def _map(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"not a map: {value!r}")
+    return value

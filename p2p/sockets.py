@@ -1,0 +1,241 @@
+"""Control sockets: the only file of the peer that speaks ZeroMQ.
+
+One ROUTER is bound; to every other peer there is one DEALER with a monitor, whose DISCONNECTED
+comes 2 ms after a kill -9. All TCP is CURVE: a stranger does not get past the first handshake
+message (see p2p.keys), so nothing it sends reaches this process's Python at all.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from p2p.envelope import ENVELOPE_BYTES_MAX
+from p2p.errors import P2PError, Usage
+from p2p.keys import ClusterKey
+from p2p.network import Listener, Route
+
+DEFAULT_PORT = 7700
+PORTS_TRIED = 200
+HANDSHAKE_TIMEOUT_MS = 3_000
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 500
+QUEUED_MESSAGES_MAX = 2_000
+BATCH_MAX = 200  # messages taken from one socket before others get their turn
+
+
+class ZmqNetwork:
+    """Raises P2PError when the address cannot be bound."""
+
+    def __init__(self, key: ClusterKey, listen: str | None, advertise: str | None) -> None:
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self._key = key
+        self._router = self._context.socket(zmq.ROUTER)
+        _limit(self._router)
+        self._router.curve_server = True
+        self._router.curve_publickey = key.server.public
+        self._router.curve_secretkey = key.server.secret
+        try:
+            bound = _bind(self._router, listen)
+        except P2PError:
+            self._router.close(0)
+            self._context.term()
+            raise
+        self.address = advertise or bound
+        self._links: dict[str, _Link] = {}
+        self._listener: Listener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, listener: Listener) -> None:
+        """Begin to call `listener`, from the running event loop's thread."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._watch(self._router, self._read_router)
+
+    def connect(self, peer: str, address: str) -> None:
+        link = self._links.get(peer)
+        if link is not None and link.address == address:
+            return
+        self.disconnect(peer)
+        assert self._loop is not None, "start() first"
+        link = _Link(self._context, self._key, peer, address)
+        self._links[peer] = link
+        self._watch(link.dealer, lambda: self._read_link(link))
+        self._watch(link.monitor, lambda: self._read_monitor(link))
+
+    def disconnect(self, peer: str) -> None:
+        link = self._links.pop(peer, None)
+        if link is not None and self._loop is not None:
+            self._loop.remove_reader(_descriptor(link.dealer))
+            self._loop.remove_reader(_descriptor(link.monitor))
+            link.close()
+
+    def send(self, peer: str, data: bytes) -> bool:
+        link = self._links.get(peer)
+        if link is None:
+            return False
+        try:
+            link.dealer.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self._recheck(link.dealer, lambda: self._read_link(link))
+        return True
+
+    def reply(self, route: Route, data: bytes) -> None:
+        try:
+            self._router.send_multipart([route, data], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return  # whoever asked is gone or does not read
+        self._recheck(self._router, self._read_router)
+
+    def close(self) -> None:
+        for peer in list(self._links):
+            self.disconnect(peer)
+        if self._loop is not None:
+            self._loop.remove_reader(_descriptor(self._router))
+        # A moment for the last answers (a drain's goodbye) to leave the socket.
+        self._router.close(linger=200)
+        self._context.term()
+
+    def _watch(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.add_reader(_descriptor(sock), read)
+        self._loop.call_soon(read)
+
+    def _recheck(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
+        """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival."""
+        if self._loop is not None and int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(read)
+
+    def _read_router(self) -> None:
+        for _ in range(BATCH_MAX):
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.ZMQError:
+                return
+            if len(frames) == 2 and self._listener is not None:
+                self._listener.on_message(frames[1], frames[0])
+        self._recheck(self._router, self._read_router)
+
+    def _read_link(self, link: "_Link") -> None:
+        for _ in range(BATCH_MAX):
+            try:
+                data = link.dealer.recv(zmq.NOBLOCK)
+            except zmq.ZMQError:  # nothing more, or closed meanwhile
+                return
+            if self._listener is not None:
+                self._listener.on_message(data, None)
+        self._recheck(link.dealer, lambda: self._read_link(link))
+
+    def _read_monitor(self, link: "_Link") -> None:
+        while True:
+            try:
+                event = recv_monitor_message(link.monitor, zmq.NOBLOCK)["event"]
+            except zmq.ZMQError:
+                return
+            if self._listener is None:
+                continue
+            if event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                link.up = True
+                self._listener.on_link(link.peer, True)
+            elif event == zmq.Event.DISCONNECTED and link.up:
+                link.up = False
+                self._listener.on_link(link.peer, False)
+
+
+class _Link:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", key: ClusterKey, peer: str, address: str
+    ) -> None:
+        self.peer = peer
+        self.address = address
+        self.up = False
+        self.dealer = dealer(context, key)
+        self.monitor = self.dealer.get_monitor_socket()
+        self.dealer.connect(f"tcp://{address}")
+
+    def close(self) -> None:
+        self.dealer.disable_monitor()
+        self.monitor.close(0)
+        self.dealer.close(0)
+
+
+def dealer(context: "zmq.Context[zmq.Socket[bytes]]", key: ClusterKey) -> "zmq.Socket[bytes]":
+    """An unconnected DEALER that proves and checks the cluster's key."""
+    sock = context.socket(zmq.DEALER)
+    _limit(sock)
+    # Without IMMEDIATE, messages for a dead peer would queue and arrive long after they matter.
+    sock.immediate = True
+    sock.reconnect_ivl = RECONNECT_MS
+    sock.reconnect_ivl_max = RECONNECT_MAX_MS
+    sock.curve_serverkey = key.server.public
+    sock.curve_publickey = key.client.public
+    sock.curve_secretkey = key.client.secret
+    return sock
+
+
+def _descriptor(sock: "zmq.Socket[bytes]") -> int:
+    return int(sock.get(zmq.FD))
+
+
+def _limit(sock: "zmq.Socket[bytes]") -> None:
+    sock.linger = 0
+    sock.sndhwm = sock.rcvhwm = QUEUED_MESSAGES_MAX
+    sock.maxmsgsize = ENVELOPE_BYTES_MAX
+    sock.handshake_ivl = HANDSHAKE_TIMEOUT_MS
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, or HOST with the default port. Raises Usage."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        host, port = text.strip(), str(DEFAULT_PORT)
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise Usage(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def _bind(router: "zmq.Socket[bytes]", listen: str | None) -> str:
+    """Bind to `listen`, or to the first free port from the default on; returns HOST:PORT."""
+    host, port = parse_address(listen) if listen else ("127.0.0.1", DEFAULT_PORT)
+    fixed = listen is not None and ":" in listen
+    for candidate in [port] if fixed else range(port, port + PORTS_TRIED):
+        try:
+            router.bind(f"tcp://{_resolve(host)}:{candidate or '*'}")
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE and not fixed:
+                continue
+            if error.errno == errno.EADDRINUSE:
+                raise P2PError(
+                    f"port {candidate} on {host} is in use: give another --listen, "
+                    "or none to take the next free one"
+                ) from error
+            raise P2PError(f"cannot listen on {host}:{candidate}: {error.strerror}") from error
+        endpoint = bytes(router.get(zmq.LAST_ENDPOINT))
+        bound = endpoint.decode().rpartition(":")[2].rstrip("\0")
+        return f"{host}:{bound}"
+    raise P2PError(f"no free port from {port} to {port + PORTS_TRIED - 1} on {host}")
+
+
+def _resolve(host: str) -> str:
+    """ZeroMQ binds to addresses and interfaces, not to names."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise Usage(f"cannot find an address for host {host!r}") from error
+
+
+def address_towards(target: str) -> str:
+    """The local address from which `target` (HOST:PORT) is reached; no packet is sent."""
+    host, port = parse_address(target)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port or 9))
+        except OSError as error:
+            raise Usage(f"cannot find a way to {target}: {error.strerror}") from error
+        local: str = probe.getsockname()[0]
+        return local

@@ -1,0 +1,154 @@
+"""The replicated state: plain frozen records, the same on every peer at the same log index.
+
+Records are never changed in place: `p2p.apply` makes new ones. Nothing here knows of time,
+sockets or disks; times are what the proposing leader wrote into the command.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MemberState = Literal["alive", "dead", "left"]
+JobState = Literal[
+    "queued", "starting", "running", "recovering", "paused", "finished", "failed", "cancelled"
+]
+
+# From each state of a job, the states it may go to. The last three are final.
+JOB_TRANSITIONS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"starting", "paused", "failed", "cancelled"}),
+    "starting": frozenset({"running", "recovering", "queued", "paused", "failed", "cancelled"}),
+    "running": frozenset({"recovering", "paused", "finished", "failed", "cancelled"}),
+    "recovering": frozenset({"running", "paused", "finished", "failed", "cancelled"}),
+    "paused": frozenset({"queued", "recovering", "failed", "cancelled"}),
+    "finished": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+FINAL = frozenset(state for state, following in JOB_TRANSITIONS.items() if not following)
+
+EVENTS_MAX = 1_000
+HISTORY_POINTS_MAX = 1_000
+ANSWERS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A peer of the cluster. `address` is HOST:PORT of its control socket."""
+
+    id: str
+    name: str
+    address: str
+    host: str
+    pid: int
+    slots: int
+    version: str
+    incarnation: str
+    state: MemberState = "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One trainer's place in a generation: shards [first, last) of every global batch."""
+
+    peer: str
+    child: str
+    endpoints: Mapping[str, Any]
+    first_shard: int
+    last_shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One agreed membership of a job. `start_step` is None until its first step was applied.
+
+    A closed generation (the job was paused) needs a successor before anybody steps again.
+    """
+
+    number: int
+    seats: tuple[Seat, ...]
+    reason: str
+    start_step: int | None = None
+    stall_s: float | None = None
+    steps_repeated: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Proof of parity: every trainer of the generation had `state_hash` after `step`."""
+
+    step: int
+    epoch: int
+    samples: int
+    loss: float | None
+    metrics: Mapping[str, float]
+    samples_per_second: float
+    state_hash: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    step: int
+    peer: str
+    path: str
+    bytes: int
+    seconds: float
+    state_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    name: str
+    spec: Mapping[str, Any]
+    state: JobState = "queued"
+    reason: str = ""
+    # The peers whose agents keep a trainer for this job, and those set aside with the reason.
+    assigned: tuple[str, ...] = ()
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    steps_total: int | None = None
+    generations: tuple[Generation, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    ledger: tuple[Mapping[str, int], ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+    @property
+    def generation(self) -> Generation | None:
+        return self.generations[-1] if self.generations else None
+
+    @property
+    def mark(self) -> Mark | None:
+        return self.marks[-1] if self.marks else None
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The peers whose trainers are in the newest generation."""
+        return tuple(seat.peer for seat in self.generation.seats) if self.generation else ()
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    index: int
+    at_s: float
+    kind: str
+    severity: Literal["info", "warning", "error"]
+    text: str
+    peer: str | None = None
+    job: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    cluster_id: str = ""
+    name: str = ""
+    members: Mapping[str, Member] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    # What each recent request was answered, so that a repeated one is applied once.
+    answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,202 @@
+"""The JSON of the contract (DESIGN §7), made from the replicated state and what was observed.
+
+Pure, so that every peer shows the same at the same log index. Lists are sorted by id; times are
+seconds, sizes bytes, rates per second.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from p2p.state import Generation, Job, Member, State
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RaftView:
+    """What this peer knows of the agreement itself."""
+
+    self_id: str
+    term: int
+    leader: str | None
+    quorum: bool
+    commit_index: int
+    applied_index: int
+    voters: frozenset[str]
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """A peer's own measurements, as last heard; `suspect` if it has been silent."""
+
+    rss: int = 0
+    cpu_percent: float = 0.0
+    suspect: bool = False
+    trainers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # progress by job
+
+
+def status(state: State, raft: RaftView, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "view_from": raft.self_id,
+        "age": round(raft.age_s, 3),
+        "cluster": {
+            "id": state.cluster_id,
+            "name": state.name,
+            "term": raft.term,
+            "leader": raft.leader,
+            "quorum": raft.quorum,
+            "commit_index": raft.commit_index,
+            "applied_index": raft.applied_index,
+        },
+        "peers": peers(state, raft, vitals),
+        "jobs": jobs(state, vitals),
+    }
+
+
+def peers(state: State, raft: RaftView, vitals: Mapping[str, Vitals]) -> list[dict[str, Any]]:
+    return [
+        _peer(member, state, raft, vitals.get(member.id, Vitals()))
+        for member in sorted(state.members.values(), key=lambda member: member.id)
+    ]
+
+
+def _peer(member: Member, state: State, raft: RaftView, vitals: Vitals) -> dict[str, Any]:
+    role = "voter" if member.id in raft.voters else "learner"
+    shown = "suspect" if member.state == "alive" and vitals.suspect else member.state
+    running = [job for job in state.jobs.values() if member.id in job.members and not job.is_final]
+    gone = member.state != "alive"
+    return {
+        "id": member.id,
+        "name": member.name,
+        "address": member.address,
+        "host": member.host,
+        "pid": member.pid,
+        "role": "leader" if member.id == raft.leader else role,
+        "state": shown,
+        "slots": member.slots,
+        "trainers": 0 if gone else len(running),
+        "replicas": 0,
+        "rss": 0 if gone else vitals.rss,
+        "cpu_percent": 0.0 if gone else vitals.cpu_percent,
+        "version": member.version,
+    }
+
+
+def jobs(state: State, vitals: Mapping[str, Vitals]) -> list[dict[str, Any]]:
+    ordered = sorted(state.jobs.values(), key=lambda job: job.id)
+    return [job_summary(job, vitals) for job in ordered]
+
+
+def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
+    """One job as `status` shows it: agreed marks, and the newest progress between them."""
+    mark = job.mark
+    generation = job.generation
+    progress = _progress(job, vitals)
+    running = job.state == "running"
+    metrics = [made.metrics for made in job.marks if made.metrics]
+    return {
+        "id": job.id,
+        "name": job.name,
+        "kind": "train",
+        "task": job.spec["task"],
+        "state": job.state,
+        "reason": job.reason,
+        "generation": generation.number if generation else 0,
+        "step": progress.get("step", mark.step if mark else 0),
+        "steps_total": job.steps_total,
+        "epoch": progress.get("epoch", mark.epoch if mark else 0),
+        "samples": progress.get("samples", mark.samples if mark else 0),
+        "loss": progress.get("loss", mark.loss if mark else None),
+        "metrics": dict(metrics[-1]) if metrics else {},
+        "samples_per_second": (
+            progress.get("samples_per_second", mark.samples_per_second if mark else 0.0)
+            if running
+            else 0.0
+        ),
+        "members": sorted(job.members),
+        "shards": job.spec["shards"],
+        "strategy": job.spec["strategy"],
+        "codec": job.spec["codec"],
+        "state_hash": mark.state_hash if mark else None,
+    }
+
+
+def _progress(job: Job, vitals: Mapping[str, Vitals]) -> Mapping[str, Any]:
+    """The farthest progress message of the newest generation, if it is ahead of the last mark."""
+    if job.state != "running" or job.generation is None:
+        return {}
+    found = [
+        told.trainers[job.id]
+        for told in vitals.values()
+        if job.id in told.trainers
+        and told.trainers[job.id].get("generation") == job.generation.number
+    ]
+    best: Mapping[str, Any] = max(found, key=lambda told: int(told["step"]), default={})
+    return best if best and (job.mark is None or best["step"] > job.mark.step) else {}
+
+
+def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        **job_summary(job, vitals),
+        "assigned": sorted(job.assigned),
+        "excluded": dict(sorted(job.excluded.items())),
+        "generations": [_generation(made) for made in job.generations],
+        "ledger": [dict(row) for row in job.ledger],
+        "checkpoints": [
+            asdict(made)
+            for made in sorted(job.checkpoints, key=lambda made: (made.step, made.peer))
+        ],
+    }
+
+
+def _generation(made: Generation) -> dict[str, Any]:
+    return {
+        "number": made.number,
+        "members": [seat.peer for seat in made.seats],
+        "start_step": made.start_step,
+        "reason": made.reason,
+        "stall_seconds": made.stall_s,
+        "steps_repeated": made.steps_repeated,
+    }
+
+
+def history(job: Job) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "points": [
+            {
+                "step": mark.step,
+                "epoch": mark.epoch,
+                "loss": mark.loss,
+                "accuracy": mark.metrics.get("accuracy"),
+                "samples": mark.samples,
+                "samples_per_second": mark.samples_per_second,
+                "at": mark.at_s,
+            }
+            for mark in job.marks
+        ],
+    }
+
+
+def events(state: State, since: int) -> dict[str, Any]:
+    """Events with an index above `since`."""
+    return {
+        "schema": SCHEMA,
+        "events": [
+            {
+                "index": event.index,
+                "at": event.at_s,
+                "kind": event.kind,
+                "severity": event.severity,
+                "text": event.text,
+                "peer": event.peer,
+                "job": event.job,
+            }
+            for event in state.events
+            if event.index > since
+        ],
+    }
