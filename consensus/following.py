@@ -1,0 +1,32 @@
+"""The follower's side of the log (paper §5.3)."""
+
+from consensus.messages import Message, MessageType
+from consensus.raft import Raft
+
+
+def on_append(raft: Raft, message: Message) -> None:
+    """MsgApp of this term's leader: take the entries, or say where the logs may still agree."""
+    log = raft.log
+    if message.index < log.committed:
+        raft.send(MessageType.APP_RESP, message.sender, index=log.committed)
+    elif log.maybe_append(message.index, message.log_term, message.entries):
+        last = message.index + len(message.entries)
+        log.commit_to(min(message.commit, last))
+        raft.send(MessageType.APP_RESP, message.sender, index=last)
+    else:
+        hint, hint_term = log.find_conflict_by_term(message.index, message.log_term)
+        raft.send(
+            MessageType.APP_RESP,
+            message.sender,
+            index=message.index,
+            reject=True,
+            reject_hint=hint,
+            log_term=hint_term,
+        )
+
+
+def on_heartbeat(raft: Raft, message: Message) -> None:
+    """MsgHeartbeat of this term's leader."""
+    if message.commit <= raft.log.last_index():  # beyond: our disk lost entries; commit nothing
+        raft.log.commit_to(message.commit)
+    raft.send(MessageType.HEARTBEAT_RESP, message.sender, context=message.context)

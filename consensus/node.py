@@ -1,0 +1,258 @@
+"""RawNode: the interface of the host to the pure core.
+
+The host's loop, for each event (a tick, a message, a proposal), then while has_ready():
+
+    ready = node.ready()
+    send(ready.messages_now)
+    persist(ready.hard_state, ready.entries)      # one batch; sync when ready.must_sync
+    send(ready.messages_after)
+    apply(ready.committed)                        # apply_conf_change() for each CONF_CHANGE entry
+    node.advance(ready)
+
+tick(), step() and propose() may be called between ready() and advance(); their effects are in the
+next Ready.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from consensus import election, membership, replication, transfer
+from consensus.config import RaftConfig
+from consensus.errors import ProposalDropped, RaftError
+from consensus.messages import (
+    ConfChange,
+    ConfChangeType,
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+)
+from consensus.progress import ProgressState
+from consensus.raft import Raft, Role
+from consensus.step import step, tick
+from consensus.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class SoftState:
+    """What need not be durable: who leads (None: unknown) and what this peer is."""
+
+    leader: str | None
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Work for the host, in the order of the module's text. Messages to itself never appear here.
+
+    messages_now depend on nothing that this Ready persists. messages_after promise something that
+    must be durable first: votes, acknowledgements, and requests for votes. (etcd may send vote
+    requests before it persisted the term. We do not: a candidate that wins by others' votes,
+    crashes and comes back with the old term could otherwise win the same term twice, with a
+    different log.)
+    committed entries are in order, without gap or repeat; their data may be empty (a leader's
+    no-op).
+    """
+
+    soft_state: SoftState | None
+    hard_state: HardState | None
+    entries: tuple[Entry, ...]
+    messages_now: tuple[Message, ...]
+    messages_after: tuple[Message, ...]
+    committed: tuple[Entry, ...]
+    must_sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """The leader's view of one peer; recent_active: it answered within the election timeout."""
+
+    match: int
+    next: int
+    state: ProgressState
+    recent_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A picture of this participant, in its own view. `progress` is empty unless it leads."""
+
+    id: str
+    term: int
+    role: Role
+    leader: str | None
+    commit: int
+    applied: int
+    last_index: int
+    voters: tuple[str, ...]
+    learners: tuple[str, ...]
+    progress: Mapping[str, PeerStatus]
+    lead_transferee: str | None
+    has_quorum_contact: bool
+
+
+def bootstrap(peer: str, context: bytes = b"") -> tuple[HardState, list[Entry]]:
+    """A founder's state: entry 1 of term 1 makes it the only voter. Persist, then start RawNode."""
+    change = ConfChange(ConfChangeType.ADD_VOTER, peer, context)
+    entry = Entry(1, 1, EntryType.CONF_CHANGE, change.encode())
+    return HardState(term=1, vote=None, commit=1), [entry]
+
+
+class RawNode:
+    """One Raft participant. Not thread-safe; deterministic given `rng` and the calls made."""
+
+    def __init__(self, config: RaftConfig, storage: Storage, rng: Random) -> None:
+        """Start from what `storage` holds. Raises ValueError when that contradicts itself."""
+        self._raft = Raft(config, storage, rng)
+        self._hard_state = self._raft.hard_state()
+        self._soft_state = SoftState(None, Role.FOLLOWER)
+        self._outstanding: Ready | None = None
+        self._to_self: tuple[Message, ...] = ()
+        self._unapplied_changes = 0
+
+    def tick(self) -> None:
+        """One unit of the host's clock has passed."""
+        tick(self._raft)
+
+    def step(self, message: Message) -> None:
+        """Take in a message of another peer; what is stale or not for us is ignored.
+
+        Raises SafetyViolation when it contradicts what is committed here, or names a second leader
+        of this term.
+        """
+        step(self._raft, message)
+
+    def campaign(self) -> None:
+        """MsgHup: stand for election (with pre-vote if configured); ignored where not allowed."""
+        election.hup(self._raft)
+
+    def forget_leader(self) -> None:
+        """The connection to the leader broke: vote for others again before the lease is over.
+
+        The next append or heartbeat of the leader restores it. No effect on the leader itself.
+        """
+        if self._raft.role is Role.FOLLOWER:
+            self._raft.leader = None
+
+    def propose(self, data: bytes) -> int:
+        """Append to the log; returns the index. Raises ProposalDropped with the reason."""
+        return replication.propose(self._raft, EntryType.NORMAL, data)
+
+    def propose_conf_change(self, change: ConfChange) -> int:
+        """Append a membership change; returns the index. Raises ProposalDropped with the reason."""
+        return membership.propose(self._raft, change)
+
+    def apply_conf_change(self, change: ConfChange) -> ConfState:
+        """Put a committed change in force; the host calls it when it applies the entry."""
+        self._unapplied_changes = max(0, self._unapplied_changes - 1)
+        return membership.apply(self._raft, change)
+
+    def transfer_leader(self, to: str) -> None:
+        """Hand leadership to a voter; a follower asks the leader to. Raises TransferRefused."""
+        transfer.request(self._raft, to)
+
+    def report_unreachable(self, peer: str) -> None:
+        """The last message to `peer` may be lost: stop streaming to it until it answers."""
+        replication.report_unreachable(self._raft, peer)
+
+    def has_ready(self) -> bool:
+        """Whether ready() would return work. False while a Ready is not advanced."""
+        raft = self._raft
+        return self._outstanding is None and (
+            bool(raft.log.unstable or raft.messages_now or raft.messages_after)
+            or raft.log.applied < raft.log.committed
+            or raft.hard_state() != self._hard_state
+            or self._current_soft_state() != self._soft_state
+            or replication.has_work(raft)
+        )
+
+    def ready(self) -> Ready:
+        """Everything to do now. Raises RaftError when the previous Ready was not advanced."""
+        if self._outstanding is not None:
+            raise RaftError("ready() was called again before advance()")
+        raft = self._raft
+        replication.replicate(raft)
+        hard, soft = raft.hard_state(), self._current_soft_state()
+        after = raft.messages_after
+        entries = tuple(raft.log.unstable)
+        committed = tuple(raft.log.next_committed())
+        previous = self._hard_state
+        ready = Ready(
+            soft_state=soft if soft != self._soft_state else None,
+            hard_state=hard if hard != previous else None,
+            entries=entries,
+            messages_now=tuple(raft.messages_now),
+            messages_after=tuple(message for message in after if message.to != raft.id),
+            committed=committed,
+            must_sync=bool(entries) or (hard.term, hard.vote) != (previous.term, previous.vote),
+        )
+        self._to_self = (
+            *(message for message in after if message.to == raft.id),
+            *replication.own_acknowledgement(raft, entries),
+        )
+        raft.messages_now, raft.messages_after = [], []
+        self._hard_state, self._soft_state = hard, soft
+        self._unapplied_changes = sum(e.type is EntryType.CONF_CHANGE for e in committed)
+        self._outstanding = ready
+        return ready
+
+    def advance(self, ready: Ready) -> None:
+        """`ready` is persisted and applied. Own vote and own append count from here.
+
+        Raises RaftError when `ready` is not the last one, or one of its membership changes was not
+        applied.
+        """
+        if ready is not self._outstanding:
+            raise RaftError("advance() takes the Ready that ready() returned last")
+        if self._unapplied_changes:
+            raise RaftError("advance() before apply_conf_change() of each committed change")
+        self._outstanding = None
+        log = self._raft.log
+        if ready.entries:
+            log.stable_to(ready.entries[-1].index, ready.entries[-1].term)
+        if ready.committed:
+            log.applied_to(ready.committed[-1].index)
+        messages, self._to_self = self._to_self, ()
+        for message in messages:
+            step(self._raft, message)
+
+    def status(self) -> Status:
+        """A snapshot for humans and planners."""
+        raft = self._raft
+        conf = raft.configuration.conf_state()
+        return Status(
+            id=raft.id,
+            term=raft.term,
+            role=raft.role,
+            leader=raft.leader,
+            commit=raft.log.committed,
+            applied=raft.log.applied,
+            last_index=raft.log.last_index(),
+            voters=conf.voters,
+            learners=conf.learners,
+            progress={
+                peer: PeerStatus(
+                    progress.match, progress.next, progress.state, raft.is_active(progress)
+                )
+                for peer, progress in sorted(raft.progress.items())
+            },
+            lead_transferee=raft.lead_transferee,
+            has_quorum_contact=raft.has_quorum_contact(),
+        )
+
+    def _current_soft_state(self) -> SoftState:
+        return SoftState(self._raft.leader, self._raft.role)
+
+
+__all__ = [
+    "PeerStatus",
+    "ProposalDropped",
+    "RawNode",
+    "Ready",
+    "Role",
+    "SoftState",
+    "Status",
+    "bootstrap",
+]
