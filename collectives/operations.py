@@ -17,6 +17,7 @@ CHUNK_BYTES = 512 << 10
 ZERO_COPY_BYTES_MIN = 64 << 10  # below, copying is cheaper than telling when the bytes are free
 PAYLOAD_BYTES_MAX = 1 << 20  # of all_gather
 
+Array = np.ndarray[Any, Any]
 Arrival = tuple[Header, zmq.Frame]
 
 
@@ -51,9 +52,7 @@ class Ring:
         self._sequences: defaultdict[tuple[Stream, int, int], int] = defaultdict(int)
         self._trackers: deque[zmq.MessageTracker] = deque()
 
-    def all_reduce(
-        self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: Literal["sum", "max"]
-    ) -> None:
+    def all_reduce(self, source: Array, out: Array, op: Literal["sum", "max"]) -> None:
         """out = the sum (or maximum) of every rank's `source`, element by element."""
         ufunc = {"sum": np.add, "max": np.maximum}[op]
         _check_arrays(source, out)
@@ -230,9 +229,7 @@ class Ring:
                 self._plane.check(self.generation)
 
 
-def _bytes_of(
-    send: Send, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def _bytes_of(send: Send, source: Array, out: Array) -> Array:
     array = source if send.memory is Memory.SOURCE else out
     return array[send.chunk.start : send.chunk.stop].view(np.uint8)
 
@@ -244,13 +241,13 @@ def _next_chunk(machine: AllReduce, header: Header) -> tuple[Chunk, Send | None]
         raise OutOfStep(f"data from rank {header.sender} was lost on the way: {error}") from error
 
 
-def _values(frame: zmq.Frame, chunk: Chunk, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _values(frame: zmq.Frame, chunk: Chunk, dtype: np.dtype[Any]) -> Array:
     if len(frame) != (chunk.stop - chunk.start) * dtype.itemsize:
         raise OutOfStep(f"a chunk of {len(frame)} bytes came for {chunk}")
     return np.frombuffer(frame.buffer, dtype)
 
 
-def _check_arrays(source: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+def _check_arrays(source: Array, out: Array) -> None:
     if source.shape != out.shape or source.dtype != out.dtype:
         raise ValueError(f"out is {out.dtype}{out.shape}, source {source.dtype}{source.shape}")
     if not (source.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):

@@ -1,0 +1,1 @@
+"""Benchmarks: python -m tools.bench NAME. Reported side by side with a rival, never asserted."""

@@ -1,0 +1,29 @@
+"""python -m tools.bench NAME [options]: runs one benchmark of the list below."""
+
+import importlib
+import sys
+
+# A new benchmark is one file with `main(arguments) -> exit code` and one line here.
+BENCHMARKS = {
+    "allreduce": "all-reduce between real processes, side by side with torch's gloo",
+}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] in ([], ["-h"], ["--help"]):
+        print("usage: python -m tools.bench NAME [options]\n")
+        for name, purpose in BENCHMARKS.items():
+            print(f"  {name:12s} {purpose}")
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in BENCHMARKS:
+        known = ", ".join(BENCHMARKS)
+        print(f"no benchmark is called {name!r}; there are: {known}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"tools.bench.{name}")
+    code: int = module.main(rest)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
