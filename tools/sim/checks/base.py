@@ -1,0 +1,46 @@
+"""What a check may look at, and when it is called."""
+
+from collections.abc import Mapping
+
+from consensus.messages import ConfState, Entry, Message
+from consensus.node import Ready
+from tools.sim.host import Host, View
+from tools.sim.oracle import Oracle
+from tools.sim.violation import Violation
+
+
+class Check:
+    """One invariant. It overrides the hooks it needs and raises Violation with one sentence."""
+
+    name = ""
+
+    def __init__(self, oracle: Oracle, hosts: Mapping[str, Host]) -> None:
+        self.oracle = oracle
+        self.hosts = hosts
+
+    def fail(self, sentence: str) -> Violation:
+        return Violation(self.name, sentence)
+
+    def on_start(self, host: Host, view: View) -> None:
+        """After the core came up on what the disk held."""
+
+    def on_observe(self, host: Host, view: View, before: View) -> None:
+        """After each input to the core that changed something; before is what the last look saw."""
+
+    def on_ready(self, host: Host, ready: Ready) -> None:
+        """Before host.log takes the entries of this Ready."""
+
+    def on_logged(self, host: Host, ready: Ready) -> None:
+        """After host.log took them."""
+
+    def on_synced(self, host: Host) -> None:
+        """After a sync: host.durable is what a power cut would leave."""
+
+    def on_send(self, host: Host, message: Message) -> None:
+        """As a message is released to the network."""
+
+    def on_apply(self, host: Host, entry: Entry) -> None:
+        """Before host.applied moves to this entry."""
+
+    def on_configuration(self, host: Host, index: int, conf: ConfState) -> None:
+        """After the configuration entry at the index took effect on the host."""

@@ -1,0 +1,29 @@
+from consensus.messages import Message, MessageType
+from tools.sim.checks.base import Check
+from tools.sim.host import Host
+
+
+class TermDiscipline(Check):
+    """No entry is on disk before its term is; nobody speaks for a term it has not reached."""
+
+    name = "11/12 term before log, term before message"
+
+    def on_synced(self, host: Host) -> None:
+        disk = host.durable
+        if disk.log.terms[-1] > disk.term:
+            raise self.fail(
+                f"{host.name} has an entry of term {disk.log.terms[-1]} on disk, but only term "
+                f"{disk.term}."
+            )
+
+    def on_send(self, host: Host, message: Message) -> None:
+        view = host.view
+        assert view is not None
+        # A pre-vote asks about, and a granted pre-vote answers for, the term after its own.
+        ahead = message.type is MessageType.PRE_VOTE or (
+            message.type is MessageType.PRE_VOTE_RESP and not message.reject
+        )
+        if message.term > view.term and not ahead:
+            raise self.fail(
+                f"{host.name}, in term {view.term}, sends {message.type} of term {message.term}."
+            )

@@ -1,0 +1,45 @@
+"""An in-memory disk that forgets: a power cut loses or tears what was written but not synced."""
+
+import random
+
+
+class Disk:
+    """One append-only file: `durable` survives anything, `pending` the death of the process."""
+
+    def __init__(self) -> None:
+        self.durable = bytearray()
+        self.pending = bytearray()
+
+    @property
+    def length(self) -> int:
+        return len(self.durable) + len(self.pending)
+
+    def write(self, frame: bytes) -> None:
+        self.pending += frame
+
+    def sync(self) -> None:
+        self.durable += self.pending
+        self.pending.clear()
+
+    def truncate(self, length: int) -> None:
+        """Recovery cuts a torn tail off, before anything else is written."""
+        assert not self.pending
+        del self.durable[length:]
+
+    def process_dies(self) -> None:
+        """kill -9: the kernel still holds the written pages, so nothing is lost."""
+        self.sync()
+
+    def power_cut(self, rng: random.Random) -> str:
+        """Keep none, all, or a torn part of what was not synced; a torn part may end in garbage."""
+        size = len(self.pending)
+        fate = rng.choice(("lost", "torn", "garbage", "zeros", "kept")) if size else "clean"
+        keep = {"lost": 0, "kept": size, "clean": 0}.get(fate, rng.randrange(size) if size else 0)
+        tail = bytearray(self.pending[:keep])
+        if fate == "garbage":
+            tail += rng.randbytes(min(size - keep, rng.randint(1, 64)))
+        elif fate == "zeros":
+            tail += bytes(size - keep)
+        self.durable += tail
+        self.pending.clear()
+        return fate

@@ -1,0 +1,49 @@
+"""What a host does before its core starts: read the log back, and cut off what was torn."""
+
+from consensus import wal
+from consensus.messages import Entry, HardState
+from tools.sim.host import Host
+from tools.sim.shadow import Durable, ShadowLog
+from tools.sim.violation import Violation
+
+
+def recover(host: Host) -> tuple[HardState, list[Entry]]:
+    """Hard state and entries as the codec finds them.
+
+    Raises Violation unless they are what was synced plus some whole writes after it, in order.
+    """
+    found = wal.scan(bytes(host.disk.durable))
+    host.disk.truncate(found.valid_length)
+    if not found.valid_length:
+        host.disk.write(wal.HEADER)
+        host.disk.sync()
+    if found.verdict is wal.Verdict.DAMAGED:
+        raise Violation("recovery", f"{host.name} calls its disk damaged after a power cut.")
+    entries = found.entries
+    log = ShadowLog()
+    log.replace(entries)
+    durable = host.durable
+    survivors = [matches(durable, found.hard_state, log)]
+    for batch in durable.pending:
+        if survivors[-1]:
+            break
+        durable.accept(batch)
+        survivors.append(matches(durable, found.hard_state, log))
+    durable.pending.clear()
+    if not survivors[-1]:
+        raise Violation(
+            "recovery",
+            f"{host.name} reads {found.hard_state} and {len(entries)} entries from its disk "
+            f"({found.verdict}), which is neither what it synced nor that plus later writes.",
+        )
+    host.log = log
+    return found.hard_state, entries
+
+
+def matches(durable: Durable, hard_state: HardState, log: ShadowLog) -> bool:
+    return (
+        (durable.term, durable.vote, durable.commit)
+        == (hard_state.term, hard_state.vote, hard_state.commit)
+        and durable.log.last == log.last
+        and durable.log.chain[-1] == log.chain[-1]
+    )
