@@ -19,8 +19,10 @@ from typing import Any
 
 import zmq
 
-from collectives.frames import Header, job_digest, unpack
-from collectives.operations import Aborted, OutOfStep, Ring
+from collectives.errors import Aborted, OutOfStep
+from collectives.frames import job_digest, unpack
+from collectives.links import FRAME_BYTES, Arrival
+from collectives.operations import Ring
 from collectives.zap import Doorkeeper
 
 __all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "OutOfStep", "Ring"]
@@ -29,8 +31,6 @@ MESSAGE_BYTES_MAX = 4 << 20  # a longer message is refused while it arrives, bef
 MESSAGES_QUEUED_MAX = 64  # per link and side; more than that waits at the sender
 KEPT_BYTES_MAX = 1 << 30  # data of operations and generations we have not entered yet
 IPC_PATH_BYTES_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1
-
-Arrival = tuple[Header, zmq.Frame]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class DataPlane:
                 raise ValueError(
                     f"generation {generation} cannot follow generation {self._ring.generation}"
                 )
-            self._ring.leave()
+            self._ring.links.end(f"generation {self._ring.generation} is over")
         self._drain_wake()
         self.check(generation)
         self._ring = Ring(self, job_digest(job), generation, rank, members)
@@ -150,7 +150,7 @@ class DataPlane:
                 return
             self._closed = True
         if self._ring is not None:
-            self._ring.leave()
+            self._ring.links.end("the data plane is closed")
         self._kept.clear()
         self._pull.close(linger=0)
         self._context.term()
@@ -195,17 +195,14 @@ class DataPlane:
             self._sort((header, frames[1]))
         return True
 
-    def wait(self, generation: int, blocked: "zmq.Socket[bytes] | None") -> None:
+    def wait(self, blocked: "zmq.Socket[bytes] | None") -> None:
         """Sleep until data arrives, `blocked` takes a message, or somebody aborts."""
-        poller = zmq.Poller()
-        poller.register(self._pull, zmq.POLLIN)
-        poller.register(self._wake, zmq.POLLIN)
+        awaited: list[tuple[Any, int]] = [(self._pull, zmq.POLLIN), (self._wake, zmq.POLLIN)]
         if blocked is not None:
-            poller.register(blocked, zmq.POLLOUT)
-        for ready, _ in poller.poll():
+            awaited.append((blocked, zmq.POLLOUT))
+        for ready, _ in zmq.zmq_poll(awaited, -1):
             if ready == self._wake:
                 self._drain_wake()
-        self.check(generation)
 
     def _sort(self, arrival: Arrival) -> None:
         header, payload = arrival
@@ -215,10 +212,11 @@ class DataPlane:
         elif header.generation < (ring.generation if ring else self._floor):
             self.dropped["stale"] += 1
         elif ring is not None and header.generation == ring.generation:
-            ring.deliver(arrival)
+            if not ring.links.deliver(arrival):
+                self.dropped["malformed"] += 1
         else:
             self._kept.append(arrival)
-            self._kept_bytes += len(payload)
+            self._kept_bytes += len(payload) + FRAME_BYTES
             if self._kept_bytes > KEPT_BYTES_MAX:
                 raise Aborted(f"generation {header.generation} is already far ahead of this one")
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 import zmq
@@ -117,8 +116,9 @@ def work(
     if tcp:
         members = [replace(member, host="elsewhere") for member in members]
     ring = plane.enter("bench", 1, rank, members)
-    store = dist.FileStore(str(Path(folder) / "store"), count)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count
+    )
     measured = []
     for size in sizes:
         source = np.random.default_rng(rank).standard_normal(size // 4).astype(np.float32)
@@ -130,9 +130,10 @@ def work(
         def by_gloo(tensor: torch.Tensor = tensor) -> None:
             dist.all_reduce(tensor)
 
-        measured.append(
-            _rounds(ring, by_ring, by_gloo, lambda t=tensor, s=source: t.copy_(torch.from_numpy(s)))
-        )
+        def refill(tensor: torch.Tensor = tensor, source: operations.Array = source) -> None:
+            tensor.copy_(torch.from_numpy(source))
+
+        measured.append(_rounds(ring, by_ring, by_gloo, refill))
         assert np.allclose(out, tensor.numpy(), rtol=1e-4, atol=1e-4), "the two sums differ"
     parent.send(measured)
     ring.all_gather(b"")
@@ -144,7 +145,7 @@ def _rounds(
     ring: Ring,
     by_ring: Callable[[], None],
     by_gloo: Callable[[], None],
-    refill: Callable[[], object],
+    refill: Callable[[], None],
 ) -> dict[str, list[float]]:
     """Seconds per round of each, on this rank. All ranks do the same number of rounds."""
     seconds: dict[str, list[float]] = {"ring": [], "gloo": []}
