@@ -1,0 +1,43 @@
+"""Whose fault it was: errors in the user's task as one sentence with file and line."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from collectives.plane import Aborted
+from p2p.errors import P2PError
+
+
+class TaskFailed(Exception):
+    """The user's task raised or gave back something unusable; the message says what and where."""
+
+
+def sentence(error: BaseException, task_file: str | None = None) -> str:
+    """The traceback's last line, and the innermost line of the task's file if it passes there."""
+    if isinstance(error, P2PError | TaskFailed):
+        return str(error)
+    last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    where = _place(error, task_file)
+    return f"{last} ({where})" if where else last
+
+
+def _place(error: BaseException, task_file: str | None) -> str | None:
+    if isinstance(error, SyntaxError) and error.filename == task_file and task_file:
+        return f"{Path(task_file).name}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if frame.filename == task_file:
+            return f"{Path(frame.filename).name}:{frame.lineno}"
+    return None
+
+
+@contextmanager
+def user_code(task_file: str | None) -> Iterator[None]:
+    """Around every call into the task: what it raises becomes TaskFailed."""
+    try:
+        yield
+    except (Aborted, TaskFailed):
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskFailed(sentence(error, task_file)) from error

@@ -1,0 +1,125 @@
+"""At the start of a generation: everybody says how far it is, the highest step wins.
+
+Behind by one: the retained result of that step, applied once more. Further behind (a joiner, which
+stands at the job's initial state): the whole state from the lowest-ranked trainer that has it,
+checked against the hash that every trainer at that step says.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgpack
+import numpy as np
+
+from collectives.operations import Ring
+from p2p.errors import P2PError
+from p2p.training.run import Run
+
+Received = Literal["result", "state"]
+
+
+class Diverged(P2PError):
+    """This trainer's state differs from the others' at the same step."""
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """`evaluated` = everybody knows the metrics of the step all stand at."""
+
+    received: Received | None
+    evaluated: bool
+
+
+def catch_up(ring: Ring, run: Run) -> CaughtUp:
+    """Bring every member to the highest step. Raises Aborted, Diverged, checkpoint.Damaged."""
+    views = _gather(ring, _hello(run))
+    _check_same_job(ring, views)
+    steps = [int(view["step"]) for view in views]
+    top = max(steps)
+    evaluated = all(view["evaluated"] == top for view in views)
+    ahead = [rank for rank, step in enumerate(steps) if step == top]
+    retaining = [rank for rank in ahead if views[rank]["retained"]]
+    one_behind = [r for r, step in enumerate(steps) if step == top - 1 and retaining]
+    far_behind = [r for r in range(ring.size) if r not in ahead and r not in one_behind]
+    received: Received | None = None
+    if far_behind and _give_state(ring, run, ahead, far_behind):
+        received = "state"
+    if one_behind and _give_result(ring, run, retaining[0], one_behind):
+        received = "result"
+    return CaughtUp(received, evaluated)
+
+
+def _hello(run: Run) -> dict[str, Any]:
+    position, schedule = run.position, run.schedule
+    return {
+        "step": position.step,
+        "evaluated": position.evaluated,
+        "retained": run.gradients.retained is not None,
+        "job": [
+            *(schedule.train_samples, schedule.global_batch, schedule.shards),
+            *(schedule.seed, run.parameters, run.gradients.layout.agreed),
+        ],
+    }
+
+
+def _gather(ring: Ring, view: dict[str, Any]) -> list[dict[str, Any]]:
+    return [msgpack.unpackb(data) for data in ring.all_gather(msgpack.packb(view))]
+
+
+def _check_same_job(ring: Ring, views: list[dict[str, Any]]) -> None:
+    mine, first = views[ring.rank]["job"], views[0]["job"]
+    if mine != first:
+        raise P2PError(
+            f"this peer has {mine[0]} train samples and a model of {mine[4]} parameters, the first "
+            f"one {first[0]} and {first[4]}: every peer needs the same data and versions"
+        )
+
+
+def _give_state(ring: Ring, run: Run, ahead: list[int], behind: list[int]) -> bool:
+    """The whole state from ahead[0] to every rank in `behind`. True where it was received."""
+    mine = run.hash() if ring.rank in ahead else ""
+    hashes = [data.decode() for data in ring.all_gather(mine.encode())]
+    agreed = _majority([hashes[rank] for rank in ahead])
+    if ring.rank in ahead and mine != agreed:
+        raise Diverged(
+            f"the state of this trainer at step {run.position.step} is {mine}, "
+            f"the others have {agreed}: its results cannot be trusted"
+        )
+    donor = next(rank for rank in ahead if hashes[rank] == agreed)
+    if ring.rank == donor:
+        data = run.pack()
+        for rank in behind:
+            ring.send(rank, data)
+    elif ring.rank in behind:
+        run.restore(bytes(ring.receive(donor)), agreed)
+        return True
+    return False
+
+
+def _give_result(ring: Ring, run: Run, donor: int, behind: list[int]) -> bool:
+    """The last applied step's result from `donor` to every rank in `behind`, which applies it."""
+    if ring.rank == donor:
+        result = run.gradients.retained
+        assert result is not None
+        for rank in behind:
+            ring.send(rank, _raw(result.agreed))
+            if run.gradients.is_finite(result):
+                ring.send(rank, _raw(result.sums))
+    elif ring.rank in behind:
+        result = run.gradients.next_result
+        result.step = run.position.step
+        ring.receive(donor, _raw(result.agreed))
+        if run.gradients.is_finite(result):
+            ring.receive(donor, _raw(result.sums))
+        run.apply(result)
+        return True
+    return False
+
+
+def _raw(array: np.ndarray[Any, Any]) -> memoryview:
+    return memoryview(array.view(np.uint8))  # type: ignore[arg-type]
+
+
+def _majority(hashes: list[str]) -> str:
+    """The most frequent one; of equally frequent ones that of the lowest rank."""
+    return max(hashes, key=lambda one: (hashes.count(one), -hashes.index(one)))

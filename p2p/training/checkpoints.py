@@ -1,0 +1,70 @@
+"""Writes checkpoints of a run while it goes on: copies first, then a thread does the slow part."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from p2p.errors import P2PError
+from p2p.training import checkpoint
+from p2p.training.run import Run
+from p2p.training.state import state_hash
+from p2p.training.stream import Message
+
+
+class Checkpoints:
+    """One at a time; a second waits for the first."""
+
+    def __init__(self, folder: Path, run: Run, send: Callable[[Message], None]) -> None:
+        self._folder, self._run, self._send = folder, run, send
+        self._thread: threading.Thread | None = None
+        self._last_written = -1
+        checkpoint.sweep(folder)
+
+    def start(self) -> None:
+        """Write the state after the last applied step in the background.
+
+        A failure is reported as "checkpoint_failed"; training goes on.
+        """
+        self.wait()
+        job = (self._run.position.step, self._run.state.snapshot(), self._run.metadata())
+        self._thread = threading.Thread(target=self._try, args=job, name="checkpoint")
+        self._thread.start()
+
+    def write_final(self) -> None:
+        """Write now, unless this step is written already. Raises CheckpointFailed."""
+        self.wait()
+        if self._last_written != self._run.position.step:
+            run = self._run
+            self._write(run.position.step, run.state.snapshot(), run.metadata())
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _try(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        try:
+            self._write(step, tensors, metadata)
+        except P2PError as error:
+            self._send({"kind": "checkpoint_failed", "step": step, "error": str(error)})
+
+    def _write(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        began = time.monotonic()
+        digest = state_hash(tensors)
+        data = checkpoint.pack(tensors, {**metadata, "state_hash": digest})
+        path = checkpoint.write(self._folder, step, data)
+        self._last_written = step
+        self._send(
+            {
+                "kind": "checkpoint",
+                "step": step,
+                "path": str(path),
+                "bytes": len(data),
+                "seconds": time.monotonic() - began,
+                "state_hash": digest,
+            }
+        )

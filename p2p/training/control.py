@@ -1,0 +1,158 @@
+"""What the peer says to its trainer, heard by a thread of its own so that it is never late.
+
+That thread ends a reduction in flight the moment a newer generation, a hold or a stop comes in, and
+the whole process when the peer is gone.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from collectives.plane import Aborted, DataPlane, OutOfStep
+from p2p.training.stream import Decoder, MalformedFrame, Message, encode
+
+NEVER = 1 << 62
+READ_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Order:
+    """A generation as the peer ordered it. `arrived` = monotonic seconds."""
+
+    number: int
+    members: list[Any]
+    shards: list[tuple[int, int]]
+    mark_every_s: float
+    arrived: float
+    after_hold: bool
+
+
+class Control:
+    """The trainer's end of the stream. `send` may be called from any thread."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._plane: DataPlane | None = None
+        self._begin: Message | None = None
+        self._order: Order | None = None
+        self._newest = -1
+        self._lease_until = 0.0
+        self._held = self._stopped = self._asked = self._was_held = False
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError when the peer is gone; the listener ends the process then anyway."""
+        data = encode(message)
+        with self._sending:
+            self._stream.sendall(data)
+
+    def begin(self) -> Message:
+        """The first message."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._begin is not None)
+            assert self._begin is not None
+            return self._begin
+
+    def attach(self, plane: DataPlane) -> None:
+        """From now on orders abort what this data plane does."""
+        with self._changed:
+            self._plane = plane
+            plane.abort(self._floor())
+
+    def wait(self, after: int) -> Order | Literal["checkpoint"] | None:
+        """The next thing to do: a generation newer than `after`, a checkpoint, or None = stop."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or self._asked or self._runnable(after) is not None
+            )
+            if self._stopped:
+                return None
+            if self._asked:
+                self._asked = False
+                return "checkpoint"
+            return self._runnable(after)
+
+    def check(self, generation: int) -> None:
+        """Raises Aborted when this generation is over. Cheap: called between shards."""
+        if generation < self._floor():
+            raise Aborted(f"generation {generation} is over")
+
+    def check_is_over(self, generation: int) -> None:
+        """Raises OutOfStep unless a newer order has ended this generation."""
+        if generation >= self._floor():
+            raise OutOfStep(f"training data of generation {generation} was lost on the way")
+
+    def may_step(self, generation: int) -> None:
+        """Returns while the lease holds, else waits for a new one. Raises Aborted."""
+        self.check(generation)
+        if time.monotonic() < self._lease_until:
+            return
+        with self._changed:
+            self._changed.wait_for(
+                lambda: generation < self._floor() or time.monotonic() < self._lease_until
+            )
+        self.check(generation)
+
+    def take_checkpoint_request(self) -> bool:
+        with self._changed:
+            asked, self._asked = self._asked, False
+            return asked
+
+    def _runnable(self, after: int) -> Order | None:
+        order = self._order
+        return order if order is not None and order.number > after and not self._held else None
+
+    def _floor(self) -> int:
+        if self._stopped:
+            return NEVER
+        return self._newest + 1 if self._held else self._newest
+
+    def _listen(self) -> None:
+        decoder = Decoder()
+        try:
+            while data := self._stream.recv(READ_BYTES):
+                for message in decoder.feed(data):
+                    self._take(message)
+        except (OSError, MalformedFrame, KeyError, TypeError, ValueError) as error:
+            print(f"trainer: the peer's stream broke: {error!r}", file=sys.stderr, flush=True)
+        os._exit(1)  # without its peer a trainer must not go on, whatever it is doing
+
+    def _take(self, message: Message) -> None:
+        with self._changed:
+            match message["kind"]:
+                case "begin":
+                    self._begin = message
+                case "generation":
+                    self._take_generation(message)
+                case "hold":
+                    self._held = self._was_held = True
+                case "lease":
+                    self._lease_until = float(message["until"])
+                case "checkpoint":
+                    self._asked = True
+                case "stop":
+                    self._stopped = True
+            if self._plane is not None:
+                self._plane.abort(self._floor())
+            self._changed.notify_all()
+
+    def _take_generation(self, message: Message) -> None:
+        number = int(message["number"])
+        if number <= self._newest:
+            return  # an older one, overtaken
+        self._newest, self._held = number, False
+        self._order = Order(
+            number,
+            list(message["members"]),
+            [(int(lo), int(hi)) for lo, hi in message["shards"]],
+            float(message["mark_every_s"]),
+            time.monotonic(),
+            self._was_held,
+        )
+        self._was_held = False

@@ -1,0 +1,171 @@
+"""One generation of a job as one trainer lives it: catch up, step, mark, finish.
+
+Ends by returning when the job is done, or with Aborted when a newer order came; then nothing is
+half applied, and the next generation starts from the last applied step.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from collectives.operations import Ring
+from p2p.training.catchup import CaughtUp, catch_up
+from p2p.training.checkpoints import Checkpoints
+from p2p.training.control import Control, Order
+from p2p.training.run import Run
+from p2p.training.stream import Message
+
+PROGRESS_EVERY_S = 0.2
+
+
+@dataclass
+class Clock:
+    """When this trainer last applied a step, in monotonic seconds; None before its first."""
+
+    applied_at: float | None = None
+    highest: int = 0
+
+
+class Generation:
+    """Made for one order; `live` does it."""
+
+    def __init__(
+        self,
+        order: Order,
+        ring: Ring,
+        run: Run,
+        control: Control,
+        checkpoints: Checkpoints,
+        clock: Clock,
+    ) -> None:
+        self.order, self.ring, self.run = order, ring, run
+        self.control, self.checkpoints, self.clock = control, checkpoints, clock
+        self.mine = order.shards[ring.rank]
+        self._marked_at = time.monotonic()
+        self._progress_at = time.monotonic()
+        self._progress_samples = run.position.ledger.samples
+        self._entered: Message | None = None
+
+    def live(self) -> None:
+        """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
+        caught_up = catch_up(self.ring, self.run)
+        self._prepare_entered(caught_up)
+        run = self.run
+        self._progress_samples = run.position.ledger.samples
+        if run.done:
+            self._say_entered()
+        if run.schedule.ends_epoch(run.position.step) and not caught_up.evaluated:
+            self._evaluate()
+            self._mark()
+        while not run.done:
+            self._step()
+        self._finish()
+
+    def _step(self) -> None:
+        run, control, number = self.run, self.control, self.order.number
+        step = run.position.step
+        control.may_step(number)
+        used = run.samples_of(step)
+        run.gradients.compute(step, used, self.mine, self._check)
+        result = run.gradients.exchange(self.ring, step, used, self._mark_due())
+        control.may_step(number)  # nothing is completed without a lease either
+        marked = run.gradients.is_mark(result)
+        run.apply(result)
+        self.clock.applied_at = time.monotonic()
+        self.clock.highest = max(self.clock.highest, run.position.step)
+        self._say_entered()
+        if run.schedule.ends_epoch(run.position.step):
+            self._evaluate()
+            marked = True
+        if marked:
+            self._mark()
+        self._progress()
+        self._checkpoint()
+
+    @property
+    def _check(self) -> Callable[[], None]:
+        number = self.order.number
+        return lambda: self.control.check(number)
+
+    def _mark_due(self) -> bool:
+        due = time.monotonic() - self._marked_at >= self.order.mark_every_s
+        return self.ring.rank == 0 and due
+
+    def _evaluate(self) -> None:
+        position = self.run.position
+        metrics = self.run.evaluation.run(self.ring, position.step, self.mine, self._check)
+        position.metrics, position.evaluated = metrics, position.step
+
+    def _mark(self) -> None:
+        self._marked_at = time.monotonic()
+        self.control.send({"kind": "mark", **self._standing()})
+
+    def _standing(self) -> Message:
+        position = self.run.position
+        return {
+            "generation": self.order.number,
+            "step": position.step,
+            "epoch": position.epoch(self.run.schedule),
+            "samples": position.ledger.samples,
+            "loss": position.loss,
+            "metrics": position.metrics,
+            "state_hash": self.run.hash(),
+            "ledger": position.ledger.lines(),
+        }
+
+    def _progress(self) -> None:
+        now = time.monotonic()
+        passed = now - self._progress_at
+        if passed < PROGRESS_EVERY_S:
+            return
+        position = self.run.position
+        samples = position.ledger.samples
+        self.control.send(
+            {
+                "kind": "progress",
+                "generation": self.order.number,
+                "step": position.step,
+                "epoch": position.epoch(self.run.schedule),
+                "loss": position.loss,
+                "samples": samples,
+                "samples_per_second": (samples - self._progress_samples) / passed,
+            }
+        )
+        self._progress_at, self._progress_samples = now, samples
+
+    def _checkpoint(self) -> None:
+        asked = self.control.take_checkpoint_request()
+        every = self.run.spec.checkpoint_every
+        due = every is not None and self.run.position.step % every == 0 and not self.run.done
+        if self.ring.rank == 0 and (asked or due):
+            self.checkpoints.start()
+
+    def _finish(self) -> None:
+        if self.ring.rank == 0:
+            self.checkpoints.write_final()
+        self.ring.all_gather(b"")  # "finished" means that the final checkpoint is on disk
+        self.control.send({"kind": "finished", **self._standing()})
+
+    def _prepare_entered(self, caught_up: CaughtUp) -> None:
+        step = self.run.position.step
+        since = self.clock.applied_at
+        if since is not None and self.order.after_hold:
+            since = self.order.arrived  # the pause was wanted: it is no stall
+        self._stalled_since = since
+        self._entered = {
+            "kind": "entered",
+            "generation": self.order.number,
+            "start_step": step,
+            "stall_s": None,
+            "steps_repeated": max(0, self.clock.highest - step),
+            "received": caught_up.received,
+        }
+
+    def _say_entered(self) -> None:
+        """Once, after the first step applied in this generation."""
+        if self._entered is None:
+            return
+        if self._stalled_since is not None:
+            self._entered["stall_s"] = time.monotonic() - self._stalled_since
+        self.control.send(self._entered)
+        self._entered = None

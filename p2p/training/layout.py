@@ -1,0 +1,106 @@
+"""Where everything a step exchanges lies in two flat vectors.
+
+values, float32[n]: every trainable parameter's gradient, then (from a new block on) the change of
+every float buffer that the forward pass changes, such as BatchNorm's running mean. Averaged over
+the batch's samples like gradients, so buffers get the same bits everywhere.
+
+agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: block
+exponents, per shard its loss, sample count and sample fingerprint, per parameter whether any shard
+used it, changes of integer buffers (the same in every shard), not-finite and mark flags.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from collectives.blockscale import BLOCK, block_count
+from p2p.training.blame import TaskFailed
+
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The buffers that a forward pass in training mode changes, and those it leaves alone."""
+
+    floats: list[Tensor] = field(default_factory=list)
+    integers: list[Tensor] = field(default_factory=list)
+    quiet: list[tuple[str, Tensor, int]] = field(default_factory=list)  # name, buffer, version
+
+    def check_quiet(self) -> None:
+        """Raises TaskFailed when one is written to after all: trainers would drift apart."""
+        for name, buffer, version in self.quiet:
+            if buffer._version != version:
+                raise TaskFailed(
+                    f"the forward pass changed buffer {name}, which it did not do at first: "
+                    "change it in every forward pass or never"
+                )
+
+
+class BufferWatch:
+    """Made before the first forward pass; says after it what that pass did to the buffers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._before = {
+            name: (buffer, buffer._version, buffer.clone())
+            for name, buffer in model.named_buffers()
+        }
+
+    def undo(self) -> Buffers:
+        """Put the buffers back. Raises TaskFailed for changes that cannot be kept equal."""
+        found = Buffers()
+        kept = self._model.state_dict(keep_vars=True)
+        for name, buffer in sorted(self._model.named_buffers()):
+            old, version, copy = self._before.get(name, (None, 0, buffer))
+            if old is not buffer:
+                raise TaskFailed(f"the forward pass replaces buffer {name}: change it in place")
+            if buffer._version == version:
+                found.quiet.append((name, buffer, version))
+            elif kept.get(name) is not buffer:
+                raise TaskFailed(
+                    f"the forward pass changes buffer {name}, which is not in the state_dict and "
+                    "so could not reach a new peer: register it with persistent=True"
+                )
+            else:
+                buffer.copy_(copy)
+                (found.floats if buffer.is_floating_point() else found.integers).append(buffer)
+        return found
+
+
+class Layout:
+    """Slices of both vectors for one model and V shards."""
+
+    def __init__(self, parameters: list[nn.Parameter], buffers: Buffers, shards: int) -> None:
+        gradients = sum(p.numel() for p in parameters)
+        changes = sum(b.numel() for b in buffers.floats)
+        integers = sum(b.numel() for b in buffers.integers)
+        self.gradients = slice(0, gradients)
+        first_change = block_count(gradients) * BLOCK if changes else gradients
+        self.changes = slice(first_change, first_change + changes)
+        self.values = self.changes.stop
+        ends = np.cumsum(
+            [block_count(self.values), shards, shards, shards, len(parameters), integers]
+        ).tolist()
+        starts = [0, *ends]
+        parts = [slice(a, b) for a, b in zip(starts, ends, strict=False)]
+        self.exponents, self.losses, self.counts, self.prints, self.used, self.integers = parts
+        self.not_finite, self.mark, self.agreed = ends[-1], ends[-1] + 1, ends[-1] + 2
+
+    def nothing_said(self) -> Float64s:
+        """float64[agreed]: no say in anything, no flag raised."""
+        agreed = np.full(self.agreed, -np.inf)
+        agreed[self.not_finite :] = 0.0
+        return agreed
+
+
+def views(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """`flat` seen as tensors of these shapes, one after the other."""
+    found = []
+    at = 0
+    for tensor in tensors:
+        found.append(flat[at : at + tensor.numel()].view(tensor.shape))
+        at += tensor.numel()
+    return found

@@ -1,0 +1,146 @@
+"""One job on one trainer: the task, its model, and how far it has come."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from p2p.errors import P2PError
+from p2p.training import checkpoint, task
+from p2p.training.blame import TaskFailed
+from p2p.training.checkpoint import Damaged
+from p2p.training.evaluation import Evaluation
+from p2p.training.gradients import Gradients, Result, seed_everything
+from p2p.training.ledger import Ledger
+from p2p.training.order import Indices, Schedule, batch, permutation
+from p2p.training.position import Position
+from p2p.training.spec import JobSpec
+from p2p.training.state import TrainingState, Unfit, state_hash
+
+SKIPPED_IN_A_ROW_MAX = 100
+
+
+class Run:
+    """Starts in the job's initial state, which is the same for every trainer (step 0)."""
+
+    def __init__(self, spec: JobSpec, user_task: task.Task) -> None:
+        self.spec, self.task = spec, user_task
+        self._threads(spec.threads)
+        seed_everything(spec.seed)
+        self.model = user_task.model()
+        self.state = TrainingState(self.model, user_task.optimizer(self.model))
+        self.train = user_task.dataset("train")
+        self.schedule = self._schedule()
+        self.position = Position(Ledger(len(self.train)))
+        self._order: tuple[int, Indices] = (-1, np.zeros(0, np.int64))
+        self._hash: tuple[int, str] = (-1, "")
+
+    def warm_up(self) -> None:
+        """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
+        self.gradients = Gradients(self.task, self.state, self.schedule, self.train)
+        self.evaluation = Evaluation(self.task, self.model, self.schedule)
+        self.state.tensors()
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def done(self) -> bool:
+        return self.position.step >= self.schedule.steps_total
+
+    def samples_of(self, step: int) -> Indices:
+        """The global batch of this step, by sample number."""
+        epoch = self.schedule.epoch_of(step)
+        if self._order[0] != epoch:
+            self._order = epoch, permutation(self.schedule, epoch)
+        return batch(self.schedule, self._order[1], step)
+
+    def apply(self, result: Result) -> None:
+        """Become the state after this step. Raises TaskFailed when the loss stays NaN or Inf."""
+        position = self.position
+        assert result.step == position.step
+        if self.gradients.is_finite(result):
+            position.loss = self.gradients.mean_loss(result)
+            position.skipped = 0
+        else:
+            position.skipped += 1
+            if position.skipped >= SKIPPED_IN_A_ROW_MAX:
+                raise TaskFailed(
+                    f"the loss or its gradient was NaN or Inf for {position.skipped} steps in a "
+                    f"row, up to step {position.step + 1}: try a smaller --lr"
+                )
+        self.gradients.apply(result)
+        used = self.samples_of(position.step)
+        position.ledger.record(self.schedule.epoch_of(position.step), used)
+        position.step += 1
+
+    def hash(self) -> str:
+        """Of the state after the last applied step; computed once per step."""
+        if self._hash[0] != self.position.step:
+            self._hash = self.position.step, state_hash(self.state.tensors())
+        return self._hash[1]
+
+    def metadata(self) -> dict[str, Any]:
+        """What goes beside the tensors, as JSON values, without the hash."""
+        return {
+            "job": self.spec.id,
+            "task": self.spec.task,
+            "step": self.position.step,
+            "position": self.position.to_wire(),
+            "ledger": self.position.ledger.lines(),
+            "optimizer": self.state.scalars(),
+            "schedule": asdict(self.schedule),
+        }
+
+    def pack(self) -> bytes:
+        """The whole state, to give to another trainer."""
+        return checkpoint.pack(self.state.snapshot(), self.metadata())
+
+    def restore(self, data: bytes, expected_hash: str | None = None) -> None:
+        """Become the state in `data`. Raises Damaged when it is not of this job or not that hash
+        (that of its own metadata when none is given)."""
+        tensors, metadata = checkpoint.unpack(data)
+        expected = expected_hash or metadata.get("state_hash")
+        if state_hash(tensors) != expected:
+            raise Damaged(f"its state is not {expected}")
+        ours = {k: v for k, v in asdict(self.schedule).items() if k != "steps_total"}
+        theirs = {k: v for k, v in metadata.get("schedule", {}).items() if k != "steps_total"}
+        if ours != theirs:
+            raise Damaged(f"it was trained with {theirs}, this job has {ours}")
+        try:
+            position = Position.from_wire(len(self.train), metadata["position"])
+            self.state.restore(tensors, metadata["optimizer"])
+        except (Unfit, KeyError, ValueError, TypeError) as error:
+            raise Damaged(f"it does not fit this job: {error}") from error
+        self.position = position
+        self._hash = (-1, "")
+        self.gradients.forget()
+
+    def resume(self, path: str) -> None:
+        """Start from a checkpoint file instead of step 0. Raises P2PError with one sentence."""
+        try:
+            self.restore(Path(path).read_bytes())
+        except (OSError, Damaged) as error:
+            raise P2PError(f"cannot resume from {path}: {error}") from error
+
+    def _schedule(self) -> Schedule:
+        options = self.task.options
+        samples = len(self.train)
+        size = options.global_batch
+        if not isinstance(size, int) or size < 1:
+            raise TaskFailed("the task has no global_batch: set one in the class or by flag")
+        per_epoch = -(-samples // size)
+        epochs = options.epochs
+        total = self.spec.steps or (epochs * per_epoch if isinstance(epochs, int) else 0)
+        if total < 1:
+            raise TaskFailed("the task has no epochs: set them in the class, or --epochs, --steps")
+        return Schedule(self.spec.seed, samples, size, self.spec.shards, total)
+
+    def _threads(self, threads: int) -> None:
+        # Bits depend on how many threads share a sum, so the number belongs to the job.
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,0 +1,52 @@
+"""What a train job is, as every trainer of it gets it from its peer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2p.errors import Usage
+
+SHARDS_DEFAULT = 12
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """None = the task's own default. `task` is a built-in name or FILE.py:Class."""
+
+    id: str
+    task: str
+    task_class: str
+    shards: int = SHARDS_DEFAULT
+    seed: int = 0
+    threads: int = 1
+    name: str = ""
+    task_source: bytes | None = None
+    task_sha: str | None = None
+    global_batch: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    lr: float | None = None
+    data: str | None = None
+    checkpoint_every: int | None = None
+    strategy: str = "ring"
+    codec: str = "int32"
+    options: Mapping[str, str] | None = None
+
+
+def parse(wire: Mapping[str, Any]) -> JobSpec:
+    """Raises Usage, naming the field, when one is missing, unknown or out of range."""
+    try:
+        spec = JobSpec(**wire)
+    except TypeError as error:
+        raise Usage(f"bad job: {str(error).removeprefix('JobSpec.__init__() ')}") from error
+    for field in ("shards", "threads", "global_batch", "epochs", "steps", "checkpoint_every"):
+        value = getattr(spec, field)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise Usage(f"{field} is {value!r}: it must be a whole number from 1 up")
+    if spec.lr is not None and not spec.lr > 0:
+        raise Usage(f"lr is {spec.lr!r}: it must be greater than 0")
+    if spec.strategy != "ring":
+        raise Usage(f"no strategy {spec.strategy!r}: there is ring")
+    if spec.codec != "int32":
+        raise Usage(f"no codec {spec.codec!r}: there is int32")
+    return spec

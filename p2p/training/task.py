@@ -1,0 +1,203 @@
+"""The user's task: found, checked, and called. Every call names the task's file when it fails."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset, default_collate
+
+from p2p.errors import Usage
+from p2p.tasks.builtin import TASKS
+from p2p.training.blame import TaskFailed, user_code
+from p2p.training.order import Indices
+from p2p.training.spec import JobSpec
+
+MODULE_NAME = "p2p_task"  # what the user's file is imported as
+NEEDED = {
+    "model": "model(self)",
+    "dataset": "dataset(self, split)",
+    "loss": "loss(self, model, batch)",
+    "optimizer": "optimizer(self, model)",
+}
+
+
+class Options:
+    """What the task may ask for: `options.data`, `.seed`, `.lr` …; `options["key"]` of --set."""
+
+    def __init__(self, spec: JobSpec, defaults: Mapping[str, Any]) -> None:
+        self.data = spec.data
+        self.seed = spec.seed
+        self.lr: float | None = spec.lr if spec.lr is not None else defaults.get("lr")
+        self.global_batch: int | None = spec.global_batch or defaults.get("global_batch")
+        self.epochs: int | None = spec.epochs or defaults.get("epochs")
+        self._set = dict(spec.options or {})
+
+    def __getitem__(self, key: str) -> str:
+        if key not in self._set:
+            raise Usage(f"the task needs --set {key}=…")
+        return self._set[key]
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        return self._set.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._set
+
+
+class Task:
+    """The user's object, with every call checked."""
+
+    def __init__(self, user: Any, file: str | None, options: Options) -> None:
+        self.user, self.file, self.options = user, file, options
+        self.can_evaluate = callable(getattr(user, "evaluate", None))
+        self._collate = getattr(user, "collate", default_collate)
+
+    def model(self) -> nn.Module:
+        with user_code(self.file):
+            model = self.user.model()
+        if not isinstance(model, nn.Module):
+            raise TaskFailed(f"model() gave {_kind(model)}, not a torch.nn.Module")
+        return model
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        with user_code(self.file):
+            optimizer = self.user.optimizer(model)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TaskFailed(f"optimizer() gave {_kind(optimizer)}, not a torch.optim.Optimizer")
+        return optimizer
+
+    def dataset(self, split: str) -> Any:
+        """The map-style dataset of "train" or "test", never empty."""
+        with user_code(self.file):
+            dataset = self.user.dataset(split)
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise TaskFailed(f'dataset("{split}") gave {_kind(dataset)}, not a map-style dataset')
+        if len(dataset) == 0:
+            raise TaskFailed(f'dataset("{split}") is empty')
+        return dataset
+
+    def fetch(self, dataset: Any, indices: Indices | Sequence[int]) -> Any:
+        """These samples as one batch.
+
+        A TensorDataset is indexed at once; `__getitems__` (as PyTorch's loader uses it) gives the
+        list of samples in one call; else one by one. Lists go through the task's `collate`, or
+        PyTorch's default.
+        """
+        with user_code(self.file):
+            if type(dataset) is TensorDataset:
+                at = torch.from_numpy(np.asarray(indices, np.int64))
+                return tuple(tensor[at] for tensor in dataset.tensors)
+            wanted = [int(i) for i in indices]
+            if hasattr(dataset, "__getitems__"):
+                return self._collate(dataset.__getitems__(wanted))
+            return self._collate([dataset[i] for i in wanted])
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        with user_code(self.file):
+            loss = self.user.loss(model, batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else None
+            raise TaskFailed(f"loss() gave {shape or _kind(loss)}, not one number: return the mean")
+        return loss
+
+    def evaluate(self, model: nn.Module, batch: Any, samples: int) -> dict[str, float]:
+        """Sums over the batch's samples, by metric name."""
+        with user_code(self.file):
+            values = self.user.evaluate(model, batch)
+            if not isinstance(values, dict):
+                raise TaskFailed(f"evaluate() gave {_kind(values)}, not a dict of metrics")
+            sums = {}
+            for name, each in values.items():
+                column = torch.as_tensor(each).detach().to(torch.float64).reshape(-1)
+                if len(column) != samples:
+                    raise TaskFailed(
+                        f"evaluate() gave {len(column)} values of {name!r} for {samples} samples: "
+                        "return one value per sample"
+                    )
+                sums[str(name)] = float(column.sum())
+        return sums
+
+
+def load(spec: JobSpec, source_dir: str) -> type:
+    """The task's class. Raises TaskFailed or Usage with one sentence."""
+    if spec.task_source is None:
+        if spec.task not in TASKS:
+            raise Usage(f"no task {spec.task!r}: it is not built in and came without its file")
+        builtin = TASKS[spec.task]
+        with user_code(None):
+            module = importlib.import_module(builtin.module)
+        return _class_of(module, builtin.class_name)
+    path = place_source(spec, source_dir)
+    with user_code(str(path)):
+        module_spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+        assert module_spec is not None
+        assert module_spec.loader is not None
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[MODULE_NAME] = module
+        module_spec.loader.exec_module(module)
+    return _class_of(module, spec.task_class)
+
+
+def place_source(spec: JobSpec, source_dir: str) -> Path:
+    """Write the task's file under its hash, for tracebacks and inspect. Raises Usage if altered."""
+    assert spec.task_source is not None
+    sha = hashlib.sha256(spec.task_source).hexdigest()
+    if spec.task_sha is not None and spec.task_sha.removeprefix("sha256:") != sha:
+        raise Usage(f"the file of {spec.task} was altered on the way: submit it again")
+    folder = Path(source_dir) / sha[:16]
+    path = folder / Path(spec.task.rpartition(":")[0] or "task.py").name
+    if not path.exists() or path.read_bytes() != spec.task_source:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{path.name}.{os.getpid()}"
+        temporary.write_bytes(spec.task_source)
+        temporary.replace(path)
+    return path
+
+
+def create(cls: type, spec: JobSpec) -> Task:
+    """Make the user's object. Flags stand above the class's own numbers, before __init__ runs."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    missing = [call for name, call in NEEDED.items() if not callable(getattr(cls, name, None))]
+    if missing:
+        raise TaskFailed(f"class {cls.__name__} has no {' and no '.join(missing)}")
+    options = Options(spec, {name: getattr(cls, name, None) for name in _numbers()})
+    with user_code(file):
+        user: Any = object.__new__(cls)
+        for name in _numbers():
+            if getattr(options, name) is not None:
+                setattr(user, name, getattr(options, name))
+        user.options = options
+        if cls.__init__ is not object.__init__:
+            cls.__init__(user, options)  # type: ignore[misc]
+    return Task(user, file, options)
+
+
+def _numbers() -> tuple[str, ...]:
+    return "global_batch", "epochs", "lr"
+
+
+def _class_of(module: ModuleType, name: str) -> type:
+    cls = getattr(module, name, None)
+    if isinstance(cls, type):
+        return cls
+    there = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    file = Path(module.__file__ or "the file").name
+    hint = f"it has {', '.join(there)}" if there else "it has none"
+    raise TaskFailed(f"{file} has no class {name}: {hint}")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,160 @@
+"""The life of a trainer, from its peer's first message to the last: runs in a fork of the spare."""
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, OutOfStep
+from p2p.errors import P2PError
+from p2p.training import task
+from p2p.training.blame import TaskFailed, sentence
+from p2p.training.checkpoint import CheckpointFailed
+from p2p.training.checkpoints import Checkpoints
+from p2p.training.control import Control, Order
+from p2p.training.generation import Clock, Generation
+from p2p.training.run import Run
+from p2p.training.spec import parse
+
+NICENESS = 5  # the peer's heartbeats come first
+
+
+def main(stream: socket.socket) -> int:
+    """Serve one peer until it says stop. Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the peer, which tells us
+    os.nice(NICENESS)
+    control = Control(stream)
+    trainer = Trainer(control)
+    try:
+        trainer.live()
+    except BaseException as error:
+        trainer.report(error)
+        return 1
+    return 0
+
+
+class Trainer:
+    """`during` says what is being done, for the report if it fails."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.during = "import"
+        self.task_file: str | None = None
+        self.clock = Clock()
+
+    def live(self) -> None:
+        begin = self.control.begin()
+        spec = parse(begin["job"])
+        cls = task.load(spec, str(begin["source_dir"]))
+        self.task_file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        self.during = "setup"
+        self.run = Run(spec, task.create(cls, spec))
+        self.during = "step"
+        self.run.warm_up()
+        self.during = "setup"
+        if begin.get("resume"):
+            self.run.resume(str(begin["resume"]))
+            self.clock.highest = self.run.position.step
+        keys = CurveKeys(**{name: _bytes(key) for name, key in begin["keys"].items()})
+        self.plane = DataPlane(str(begin["bind_host"]), str(begin["ipc_dir"]), keys)
+        self.control.attach(self.plane)
+        self.checkpoints = Checkpoints(
+            Path(str(begin["checkpoint_dir"])), self.run, self.control.send
+        )
+        self.during = "step"
+        try:
+            self._say_ready()
+            self._obey()
+        finally:
+            self.checkpoints.wait()
+            self.plane.close()
+
+    def _obey(self) -> None:
+        done = -1
+        last_rank = 0
+        while (order := self.control.wait(done)) is not None:
+            if order == "checkpoint":
+                if last_rank == 0:
+                    self.checkpoints.start()
+                continue
+            assert isinstance(order, Order)
+            done = order.number
+            try:
+                last_rank = self._take_part(order, last_rank)
+            except OutOfStep:
+                # Data was lost. If a newer order explains it, go on with that; else only a new
+                # process gets clean streams, and its peer orders a new generation for it.
+                self.control.check_is_over(order.number)
+            except Aborted:
+                continue
+
+    def _take_part(self, order: Order, last_rank: int) -> int:
+        members = [Endpoints.from_wire(member["endpoints"]) for member in order.members]
+        if self.plane.endpoints not in members:
+            return last_rank  # not for this process: wait for the next
+        rank = members.index(self.plane.endpoints)
+        _check_shards(order, self.run.schedule.shards)
+        ring = self.plane.enter(self.run.spec.id, order.number, rank, members)
+        Generation(order, ring, self.run, self.control, self.checkpoints, self.clock).live()
+        return rank
+
+    def _say_ready(self) -> None:
+        schedule = self.run.schedule
+        self.control.send(
+            {
+                "kind": "ready",
+                "endpoints": self.plane.endpoints.to_wire(),
+                "step": self.run.position.step,
+                "steps_total": schedule.steps_total,
+                "steps_per_epoch": schedule.steps_per_epoch,
+                "train_samples": schedule.train_samples,
+                "parameters": self.run.parameters,
+            }
+        )
+
+    def report(self, error: BaseException) -> None:
+        """Tell the peer why this process ends, and its log file the whole story."""
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        during = "checkpoint" if isinstance(error, CheckpointFailed) else self.during
+        self.control.send(
+            {
+                "kind": "failed",
+                "during": during,
+                "user_error": isinstance(error, TaskFailed),
+                "error": sentence(error, self.task_file),
+            }
+        )
+
+
+def _check_shards(order: Order, shards: int) -> None:
+    expected = 0
+    for lo, hi in order.shards:
+        if lo != expected or hi < lo:
+            break
+        expected = hi
+    if expected != shards or len(order.shards) != len(order.members):
+        raise P2PError(f"generation {order.number} deals shards {order.shards}, not 0 to {shards}")
+
+
+def _bytes(key: Any) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+def warm() -> float:
+    """Import and touch all that a trainer needs, so that forks share it. Seconds it took."""
+    began = time.monotonic()
+    import torch._dynamo
+
+    torch.set_num_threads(1)  # before any computation: a fork must not inherit a thread pool
+    torch.use_deterministic_algorithms(True)
+    if torch.version.cuda is None:  # else backward starts threads that no fork survives
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.AdamW([parameter])
+        (parameter * 2).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return time.monotonic() - began
