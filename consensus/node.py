@@ -122,7 +122,8 @@ class RawNode:
         Raises SafetyViolation when it contradicts what is committed here, or names a second leader
         of this term.
         """
-        step(self._raft, message)
+        if message.sender != self._raft.id:  # only advance() speaks in our own name
+            step(self._raft, message)
 
     def campaign(self) -> None:
         """MsgHup: stand for election (with pre-vote if configured); ignored where not allowed."""
@@ -234,7 +235,7 @@ class RawNode:
             learners=conf.learners,
             progress={
                 peer: PeerStatus(
-                    progress.match, progress.next, progress.state, raft.is_active(progress)
+                    progress.match, progress.next, progress.state, raft.is_active(peer)
                 )
                 for peer, progress in sorted(raft.progress.items())
             },

@@ -182,17 +182,14 @@ class Raft:
             and self.election_elapsed < self.config.election_ticks
         )
 
-    def is_active(self, progress: Progress) -> bool:
-        """Leader: whether that peer answered within the last election timeout."""
-        return self.ticks - progress.active_tick < self.config.election_ticks
+    def is_active(self, peer: str) -> bool:
+        """Leader: whether that member answered within the last election timeout; itself does."""
+        silence = self.ticks - self.progress[peer].active_tick
+        return peer == self.id or silence < self.config.election_ticks
 
     def has_active_quorum(self) -> bool:
         """Leader: whether a majority answered within the last election timeout."""
-        return self.configuration.voters.has_majority(
-            peer
-            for peer, progress in self.progress.items()
-            if peer == self.id or self.is_active(progress)
-        )
+        return self.configuration.voters.has_majority(filter(self.is_active, self.progress))
 
     def has_quorum_contact(self) -> bool:
         """Leader: majority active. Others: heard from a leader within the election timeout."""
