@@ -1,7 +1,10 @@
 """Proposals: unique bytes, to whoever seems to lead, and sometimes to who does not."""
 
+from functools import partial
+
 from consensus.errors import ProposalDropped
 from consensus.node import RawNode
+from tools.sim.host import Host
 from tools.sim.world import World
 
 PROPOSALS_MAX = 400  # per run: what is checked is order and loss, not volume
@@ -23,16 +26,18 @@ class Client:
         if not self.active or self._sent >= PROPOSALS_MAX:
             return
         targets = self.world.leaders()
-        if not targets or self.rng.random() < 0.02:
+        if self.rng.random() < 0.05:
             targets = self.world.up()
         if targets:
-            target = self.rng.choice(targets)
-            for _ in range(self.rng.randint(1, self.world.parameters.burst)):
-                self._sent += 1
-                padding = bytes(self.rng.randint(0, self.world.parameters.payload))
-                data = b"%d " % self._sent + padding
-                target.put(lambda core, data=data: self._propose(core, data))  # type: ignore[misc]
+            self.burst(self.rng.choice(targets), self.rng.randint(1, self.world.parameters.burst))
         self._wait()
+
+    def burst(self, target: Host, size: int) -> None:
+        """Several proposals to one peer, which need not lead."""
+        for _ in range(size):
+            self._sent += 1
+            padding = bytes(self.rng.randint(0, self.world.parameters.payload))
+            target.put(partial(self._propose, data=b"%d " % self._sent + padding))
 
     def _propose(self, core: RawNode, data: bytes) -> None:
         try:

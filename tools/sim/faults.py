@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from consensus.errors import ProposalDropped, TransferRefused
 from consensus.node import RawNode
+from tools.sim.client import Client
 from tools.sim.host import CRASH_POINTS, Host
 from tools.sim.members import Members
 from tools.sim.network import Link
@@ -15,13 +16,29 @@ from tools.sim.world import World
 class Nemesis:
     """Strikes at random intervals until the fault phase ends; heal() undoes what is left."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, client: Client) -> None:
         self.world = world
+        self._client = client
         self.rng: random.Random = world.stream("faults")
         self.active = True
         self._members = Members(world)
         self._strike = {name: getattr(self, name) for name in world.parameters.faults}
+        world.on_elected = self._elected
         self._wait()
+
+    def _elected(self, host: Host) -> None:
+        """A new leader is asked for everything at once: the moment when guards matter most."""
+        if not self.active or self.rng.random() < 0.5:
+            return
+        delay = self.rng.randint(0, 4 * self.world.parameters.delay)
+        change = "membership" in self.world.parameters.faults and self.rng.random() < 0.5
+
+        def ask() -> None:
+            self._client.burst(host, self.rng.randint(0, 3))
+            if change and host.is_leader:
+                self._members.change()
+
+        self._later(delay, ask)
 
     def _wait(self) -> None:
         mean = self.world.parameters.fault_every
@@ -145,7 +162,10 @@ class Nemesis:
         leaders = self.world.leaders()
         if not leaders:
             return False
-        name = self.rng.choice(leaders).name
+        leader = self.rng.choice(leaders)
+        name = leader.name
+        # What it appends now must give way later to what the others agree on.
+        self._later(MS, lambda: self._client.burst(leader, self.rng.randint(0, 8)))
         others = [other for other in self.world.hosts if other != name]
         keep = self.rng.choice(others) if others and self.rng.random() < 0.4 else None
         cut = [other for other in others if other != keep]

@@ -48,7 +48,7 @@ class Members:
             return False
         voters, learners = self._conf(leader)
         members = voters + learners
-        kinds = ["remove", "demote", "promote", "stranger"]
+        kinds = ["remove", "remove", "demote", "promote", "stranger"]
         if len(members) < MEMBERS_MAX and len(self.world.hosts) < PEERS_EVER_MAX:
             kinds += ["voter", "learner", "voter"]
         match self.rng.choice(kinds):

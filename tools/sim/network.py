@@ -21,6 +21,7 @@ class Network:
         self.late = parameters.late
         self.late_by = parameters.late_by
         self._calm = (self.loss, self.duplicate, self.late)
+        self._last_arrival: dict[Link, int] | None = {} if parameters.fifo else None
         self._hold_when_cut = parameters.hold_when_cut
         self._cut: Counter[Link] = Counter()
         self._clogged: dict[Link, int] = {}
@@ -76,10 +77,14 @@ class Network:
             copies = 2
             self._counts["messages duplicated"] += 1
         earliest = max(now, self._clogged.get(link, 0)) if self._clogged else now
-        return [earliest + self._latency() for _ in range(copies)]
+        return [self._arrival(link, earliest) for _ in range(copies)]
 
-    def _latency(self) -> int:
+    def _arrival(self, link: Link, earliest: int) -> int:
         if self.late and self._rng.random() < self.late:
             self._counts["messages late"] += 1
-            return int(self._rng.random() * self.late_by)
-        return int(self.delay * (0.5 + self._rng.random()))
+            return earliest + int(self._rng.random() * self.late_by)
+        arrival = earliest + int(self.delay * (0.5 + self._rng.random()))
+        if self._last_arrival is not None:
+            arrival = max(arrival, self._last_arrival.get(link, 0))
+            self._last_arrival[link] = arrival
+        return arrival

@@ -43,6 +43,7 @@ class Parameters:
     burst: int
     payload: int
     delay: int
+    fifo: bool  # a link keeps order, as one TCP connection does; late messages still overtake
     loss: float
     duplicate: float
     late: float
@@ -73,12 +74,13 @@ def draw(seed: int) -> Parameters:
         heartbeat_ticks=rng.randint(1, max(1, election_ticks // 3)),
         max_append_bytes=rng.choice((1, 100, 400, 4_000, 1_000_000)),
         max_inflight=rng.choice((1, 2, 8, 64)),
-        fault_time=rng.randint(15, 50) * SECOND,
+        fault_time=rng.randint(20, 70) * SECOND,
         fault_every=int(rng.uniform(0.2, 4.0) * SECOND),
         propose_every=int(rng.choice((0.05, 0.2, 1.0)) * SECOND),
         burst=rng.choice((1, 1, 3, 10)),
         payload=rng.choice((0, 10, 200)),
         delay=rng.choice((1, 5, 30)) * MS,
+        fifo=rng.random() < 0.6,
         loss=0.0 if quiet else rng.choice((0.0, 0.01, 0.1, 0.3)),
         duplicate=0.0 if quiet else rng.choice((0.0, 0.02, 0.2, 0.5)),
         late=0.0 if quiet else rng.choice((0.0, 0.01, 0.1)),

@@ -37,7 +37,8 @@ def run(
     healed_after = 0
     try:
         world.found()
-        client, nemesis = Client(world), Nemesis(world)
+        client = Client(world)
+        nemesis = Nemesis(world, client)
         world.run_until(parameters.fault_time)
         client.active = False
         nemesis.heal()

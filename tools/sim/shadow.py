@@ -7,13 +7,14 @@ one look. The hashes never reach the trace: they differ from process to process.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consensus.messages import Entry, HardState
+from consensus.messages import Entry, EntryType, HardState
 
 
 class ShadowLog:
     def __init__(self) -> None:
         self.terms = [0]
         self.chain = [0]
+        self.changes: list[int] = []  # where membership changes are
 
     @property
     def last(self) -> int:
@@ -26,15 +27,13 @@ class ShadowLog:
         first = entries[0].index
         del self.terms[first:]
         del self.chain[first:]
+        while self.changes and self.changes[-1] >= first:
+            self.changes.pop()
         for entry in entries:
             self.terms.append(entry.term)
             self.chain.append(link(self.chain[-1], entry))
-
-    def copy(self) -> "ShadowLog":
-        other = ShadowLog()
-        other.terms = self.terms[:]
-        other.chain = self.chain[:]
-        return other
+            if entry.type is EntryType.CONF_CHANGE:
+                self.changes.append(entry.index)
 
 
 def link(before: int, entry: Entry) -> int:

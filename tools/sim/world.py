@@ -48,6 +48,7 @@ class World:
         self.checks = Checks(self.oracle, self.hosts)
         self.network = Network(parameters, self.stream("network"), self.counts)
         self.mutations = mutations
+        self.on_elected: Callable[[Host], None] = lambda host: None
         self._rng = self.stream("world")
         self._queue: list[tuple[int, int, Action]] = []
         self._order = count()
@@ -169,7 +170,11 @@ class World:
     def deliver(self, message: Message) -> None:
         host = self.hosts.get(message.to)
         if host is not None:
-            host.put(lambda core: core.step(message))
+            host.put(lambda core: self._step(host, core, message))
+
+    def _step(self, host: Host, core: RawNode, message: Message) -> None:
+        core.step(message)
+        self.checks.stepped(host, message)
 
     def observe(self, host: Host) -> None:
         view = host.look()
@@ -181,6 +186,7 @@ class World:
             return
         if view.role == "leader" and before.role != "leader":
             self.counts["elections"] += 1
+            self.on_elected(host)
         if self.trace is not None:
             self.note(host.name, " ".join(f"{k}={v}" for k, v in view._asdict().items()))
         self.checks.observe(host, view, before)

@@ -63,6 +63,10 @@ class Checks:
         for hook in self._hooks["on_observe"]:
             hook(host, view, before)
 
+    def stepped(self, host: Host, message: Message) -> None:
+        for hook in self._hooks["on_stepped"]:
+            hook(host, message)
+
     def ready(self, host: Host, ready: Ready) -> None:
         for hook in self._hooks["on_ready"]:
             hook(host, ready)

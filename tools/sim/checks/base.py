@@ -27,6 +27,9 @@ class Check:
     def on_observe(self, host: Host, view: View, before: View) -> None:
         """After each input to the core that changed something; before is what the last look saw."""
 
+    def on_stepped(self, host: Host, message: Message) -> None:
+        """After the core took a message in, and before host.view shows what that changed."""
+
     def on_ready(self, host: Host, ready: Ready) -> None:
         """Before host.log takes the entries of this Ready."""
 

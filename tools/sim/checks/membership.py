@@ -1,32 +1,39 @@
-from consensus.messages import EntryType
+from consensus.messages import ConfState, EntryType
 from consensus.node import Ready
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
 
 
 class Membership(Check):
-    """A leader has at most one configuration entry under way, and appends it only after a commit of
-    its own term (the fix of the 2015 single-server bug)."""
+    """One change at a time, none before the leader committed in its own term, none led by a leaver.
 
-    name = "15 one membership change at a time"
+    The second is the fix of the 2015 single-server bug (Ongaro, raft-dev 2015-07-10).
+    """
+
+    name = "15 membership"
 
     def on_logged(self, host: Host, ready: Ready) -> None:
         view = host.view
         assert view is not None
         if view.role != "leader":
             return
-        changes = [e for e in ready.entries if e.type is EntryType.CONF_CHANGE]
-        own = [e for e in changes if e.term == view.term]
-        if len(own) > 1:
+        new = [e.index for e in ready.entries if e.type is EntryType.CONF_CHANGE]
+        if not new or host.log.terms[new[-1]] != view.term:
+            return
+        open_changes = [index for index in host.log.changes if index > view.commit]
+        if len(open_changes) > 1:
             raise self.fail(
-                f"{host.name} appends membership changes {own[0].index} and {own[1].index} at once."
+                f"{host.name} appends membership change {open_changes[1]}, though the one at "
+                f"{open_changes[0]} is not committed."
             )
-        if own and not self._committed_own_term(host, view.term, view.commit):
+        if host.log.terms[view.commit] != view.term:
             raise self.fail(
-                f"{host.name} appends membership change {own[0].index} before it committed "
-                f"anything in term {view.term}."
+                f"{host.name} appends membership change {new[-1]} before it committed anything in "
+                f"term {view.term}."
             )
 
-    @staticmethod
-    def _committed_own_term(host: Host, term: int, commit: int) -> bool:
-        return host.log.terms[commit] == term
+    def on_configuration(self, host: Host, index: int, conf: ConfState) -> None:
+        if host.look().role == "leader" and host.name not in conf.voters:
+            raise self.fail(
+                f"{host.name} still leads after the change at {index} made it no voter."
+            )

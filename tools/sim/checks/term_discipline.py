@@ -8,6 +8,18 @@ class TermDiscipline(Check):
 
     name = "11/12 term before log, term before message"
 
+    def on_stepped(self, host: Host, message: Message) -> None:
+        """A question whether an election could be won must not cost anybody a term or a vote."""
+        if message.type is not MessageType.PRE_VOTE:
+            return
+        now, before = host.look(), host.view
+        assert before is not None
+        if (now.term, now.vote, now.role) != (before.term, before.vote, before.role):
+            raise self.fail(
+                f"{host.name} goes from term {before.term} to {now.term} because {message.sender} "
+                f"asked for a pre-vote."
+            )
+
     def on_synced(self, host: Host) -> None:
         disk = host.durable
         if disk.log.terms[-1] > disk.term:
