@@ -1,13 +1,22 @@
 """The follower's side of the log (paper §5.3)."""
 
+from consensus.errors import SafetyViolation
 from consensus.messages import Message, MessageType
 from consensus.raft import Raft
 
 
 def on_append(raft: Raft, message: Message) -> None:
-    """MsgApp of this term's leader: take the entries, or say where the logs may still agree."""
+    """MsgApp of this term's leader: take the entries, or say where the logs may agree.
+
+    Raises SafetyViolation when the leader lacks what is committed here (against paper §5.4.3).
+    """
     log = raft.log
     if message.index < log.committed:
+        if not log.matches(message.index, message.log_term):
+            raise SafetyViolation(
+                f"{message.sender} leads term {message.term} with another entry {message.index} "
+                "than the one committed here; a disk lost what its peer had promised"
+            )
         raft.send(MessageType.APP_RESP, message.sender, index=log.committed)
     elif log.maybe_append(message.index, message.log_term, message.entries):
         last = message.index + len(message.entries)

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from consensus.errors import ProposalDropped
+from consensus.errors import ProposalDropped, SafetyViolation
 from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.node import Role
 from consensus.progress import ProgressState
@@ -273,3 +273,9 @@ def test_applied_entries_have_no_gap_and_no_repeat() -> None:
     for id in "abc":
         assert [e.index for e in net[id].applied] == list(range(1, 12))
         assert {e.type for e in net[id].applied} == {EntryType.NORMAL}
+
+
+def test_a_leader_without_what_is_committed_here_stops_the_peer() -> None:
+    peer = lone(terms=[1, 1, 1], term=1, commit=3)
+    with pytest.raises(SafetyViolation, match="another entry 2"):
+        peer.step(APP, "c", 3, index=2, log_term=3)
