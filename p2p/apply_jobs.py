@@ -26,9 +26,9 @@ Result = tuple[State, Mapping[str, Any]]
 
 
 def submit(state: State, command: Command) -> Result:
-    job = Job(id=str(command["job"]), name=str(command["name"]), spec=command["spec"])
-    if job.id in state.jobs:
-        raise Rejected(f"there is a job {job.id} already")
+    job = Job(
+        id=f"job-{len(state.jobs) + 1}", name=str(command["name"]), spec=dict(command["spec"])
+    )
     state = _with_job(state, job)
     text = f"{job.name} was submitted"
     return with_event(state, command, "job-submitted", text, job=job.id), {"job": job.id}

@@ -19,7 +19,10 @@ CAUGHT_UP_ENTRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Electorate:
-    """What the leader knows of the Raft configuration. `behind` counts entries not yet matched."""
+    """What the leader knows of the Raft configuration.
+
+    `behind` counts the entries a peer has not acknowledged yet; who is silent is not in it.
+    """
 
     self_id: str
     voters: Set[str]

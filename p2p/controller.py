@@ -33,10 +33,9 @@ def reachable(member: Member, observed: Observed) -> str | None:
     down_s = observed.down_since_s.get(member.id)
     if down_s is not None and observed.now_s - down_s >= GRACE_S:
         return "its connection broke"
-    # A new leader has heard nobody yet; it waits as long as for anybody else.
-    heard_s = max(observed.heard_s.get(member.id, 0.0), observed.leader_since_s)
-    if observed.now_s - heard_s >= SILENT_S:
-        return f"not heard of for {observed.now_s - heard_s:.1f} s"
+    silent_s = observed.now_s - observed.heard_s.get(member.id, observed.now_s)
+    if silent_s >= SILENT_S:
+        return f"not heard of for {silent_s:.1f} s"
     return None
 
 

@@ -46,8 +46,8 @@ def decode(data: bytes, cluster: str) -> Envelope:
     if len(data) > ENVELOPE_BYTES_MAX:
         raise Malformed(f"{len(data)} bytes is more than {ENVELOPE_BYTES_MAX}")
     try:
-        fields = msgpack.unpackb(data, max_buffer_size=ENVELOPE_BYTES_MAX)
-    except Exception as error:  # msgpack raises half a dozen unrelated types on bad bytes
+        fields = msgpack.unpackb(data)
+    except (ValueError, msgpack.UnpackException) as error:
         raise Malformed("not msgpack") from error
     if not isinstance(fields, list) or len(fields) != 6:
         raise Malformed("not an envelope")

@@ -59,7 +59,6 @@ class Observed:
     reports: Mapping[str, PeerReport] = field(default_factory=dict)
     heard_s: Mapping[str, float] = field(default_factory=dict)
     down_since_s: Mapping[str, float] = field(default_factory=dict)
-    leader_since_s: float = 0.0
 
 
 def parse_report(body: Mapping[str, Any]) -> PeerReport:

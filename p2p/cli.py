@@ -1,0 +1,102 @@
+"""p2pnode: without a verb it runs a peer, with one it asks or steers a cluster.
+
+Imports of weight (ZeroMQ, consensus) happen only in what is run, so --help answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from p2p.errors import P2PError
+from p2p.settings import resolve
+from p2p.verbs import config, demo, show, steer, submit
+from p2p.verbs.verb import Verb, given_key, print_json, say
+from p2p.version import VERSION
+
+# A new verb = one file and one entry here; help texts are made from this list.
+VERBS: tuple[Verb, ...] = (
+    *show.VERBS,
+    *submit.VERBS,
+    *steer.VERBS,
+    *config.VERBS,
+    *demo.VERBS,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit code of the contract."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    try:
+        code = args.run(args) if "run" in args else _run_peer(args)
+        sys.stdout.flush()
+    except P2PError as error:
+        say(f"p2pnode: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; silence Python's own complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return int(code)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="p2pnode",
+        description="Without a verb: run a peer. It founds a cluster, comes back to its own, "
+        "or joins one with --join.",
+    )
+    parser.add_argument("--version", action="version", version=f"p2pnode {VERSION}")
+    parser.add_argument("--join", metavar="HOST:PORT[,...]", help="join through any one peer")
+    parser.add_argument("--token-file", metavar="FILE", help="the cluster's token, or $P2P_TOKEN")
+    parser.add_argument("--name", metavar="N", help="what this peer is called")
+    parser.add_argument("--cluster-name", metavar="N", help="what a new cluster is called")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="default: first free from 7700 on")
+    parser.add_argument("--advertise", metavar="HOST:PORT", help="where others reach this peer")
+    parser.add_argument("--data-dir", metavar="DIR", help="where this peer keeps its state")
+    parser.add_argument("--slots", metavar="N", type=int, help="trainers it offers (1)")
+    parser.add_argument("--allow-faults", action="store_true", default=None, help="for drills")
+    parser.add_argument("--json", action="store_true", help="announce the peer as JSON")
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb")
+    for verb in VERBS:
+        sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help)
+        verb.add_arguments(sub)
+        sub.set_defaults(run=verb.run)
+    return parser
+
+
+def _run_peer(args: argparse.Namespace) -> int:
+    from p2p import host
+
+    settings = {name: found.value for name, found in resolve(vars(args)).items()}
+    if settings["slots"] < 0:
+        build_parser().error("--slots must not be negative")
+    options = host.Options(
+        name=settings["name"],
+        listen=settings["listen"],
+        advertise=settings["advertise"],
+        data_dir=settings["data_dir"],
+        slots=settings["slots"],
+        allow_faults=settings["allow_faults"],
+        join=tuple(part for part in (args.join or "").split(",") if part),
+        key=given_key(settings["token_file"]),
+        cluster_name=args.cluster_name,
+    )
+    return host.run(options, print_json if args.json else _announce)
+
+
+def _announce(told: dict[str, Any]) -> None:
+    cluster = told["cluster"]
+    verb = "founded" if told["founded"] else "is in"
+    print(f"{told['name']} listens on {told['address']} and {verb} {cluster['name']}")
+    print(f"join from this host:   p2pnode --join {told['address']}")
+    print(f"join from elsewhere:   {told['join']}")
+    print("look at it:            p2ptui        stop: Ctrl-C", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

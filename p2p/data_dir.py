@@ -1,0 +1,102 @@
+"""A peer's data directory: who it is, its cluster's key, its log, its checkpoints.
+
+lock         held while the peer runs
+peer.json    id, name, address, cluster
+token        the cluster's token, readable by the owner only
+raft.log     the write-ahead log
+checkpoints/ sources/ logs/ added/
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from p2p.disk import Folder, Locked
+from p2p.errors import P2PError, Refused
+from p2p.keys import ClusterKey, parse_token
+from p2p.settings import data_home
+
+IDENTITY_NAME = "peer.json"
+TOKEN_NAME = "token"
+DEFAULT_DIRS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a peer keeps of itself between runs."""
+
+    id: str
+    name: str
+    address: str
+    cluster: str
+
+
+def open_data_dir(given: str | None, cluster: str | None) -> Folder:
+    """The given folder, or the first free of the user's own, in order, that may serve `cluster`.
+
+    `cluster` is the one to be joined; None when founding or coming back.
+    Raises Locked, DiskFailed, or Refused when the given folder is another cluster's.
+    """
+    if given is not None:
+        folder = Folder(Path(given).expanduser().absolute())
+        try:
+            known = recall(folder)
+        except P2PError:
+            folder.close()
+            raise
+        if known is not None and cluster is not None and known.cluster != cluster:
+            folder.close()
+            raise Refused(
+                f"{folder.path} belongs to a peer of cluster {known.cluster}, not {cluster}: "
+                "give another --data-dir, or leave --join out to come back to that cluster"
+            )
+        return folder
+    for number in range(1, DEFAULT_DIRS_MAX):
+        try:
+            folder = Folder(data_home() / f"peer-{number}")
+        except Locked:
+            continue
+        known = recall(folder)
+        if known is None or cluster is None or known.cluster == cluster:
+            return folder
+        folder.close()
+    raise P2PError(f"{DEFAULT_DIRS_MAX} peers' folders in {data_home()} are taken: give --data-dir")
+
+
+def recall(folder: Folder) -> Remembered | None:
+    """Who this folder belongs to; None if it is new. Raises P2PError if it cannot be read."""
+    data = folder.read(IDENTITY_NAME)
+    if data is None:
+        return None
+    try:
+        return Remembered(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise P2PError(
+            f"{folder.path / IDENTITY_NAME} is damaged: start with an empty --data-dir"
+        ) from error
+
+
+def remember(folder: Folder, who: Remembered) -> None:
+    folder.replace(IDENTITY_NAME, json.dumps(asdict(who)).encode())
+
+
+def load_key(folder: Folder) -> ClusterKey:
+    data = folder.read(TOKEN_NAME)
+    if data is None:
+        raise P2PError(f"{folder.path / TOKEN_NAME} is missing: start with an empty --data-dir")
+    return parse_token(data.decode())
+
+
+def save_key(folder: Folder, key: ClusterKey) -> None:
+    folder.replace(TOKEN_NAME, f"{key.token}\n".encode())
+
+
+def token_path(folder: Folder) -> Path:
+    return folder.path / TOKEN_NAME
+
+
+def make_subfolders(folder: Folder) -> None:
+    for name in ("checkpoints", "sources", "logs"):
+        (folder.path / name).mkdir(mode=0o700, exist_ok=True)
+    os.chmod(folder.path, 0o700)

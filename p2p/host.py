@@ -1,0 +1,352 @@
+"""The peer as a process: finds or founds its cluster, runs the loop, drains on SIGTERM."""
+
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from consensus.errors import RaftError
+from consensus.node import bootstrap
+from p2p import data_dir, runtime_dir
+from p2p.client import Client, key_for
+from p2p.clock import SystemClock
+from p2p.disk import Folder
+from p2p.errors import NoQuorum, P2PError, Unreachable
+from p2p.keys import ClusterKey
+from p2p.log_store import LogStore
+from p2p.network import Listener
+from p2p.peer import Identity, Parts, Peer
+from p2p.processes import (
+    ChildListener,
+    TrainerProcesses,
+    continue_later,
+    end_self,
+    start_peer,
+)
+from p2p.raft_host import TICK_S
+from p2p.sockets import ZmqNetwork, address_towards, parse_address
+from p2p.trainer_desk import Workplace, keys_for_trainers
+from p2p.version import VERSION
+
+DRAIN_S = 4.0
+JOIN_TIMEOUT_S = 15.0
+OPEN_FILES = 8_192
+MEASURE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line and the settings say."""
+
+    name: str | None = None
+    listen: str | None = None
+    advertise: str | None = None
+    data_dir: str | None = None
+    slots: int = 1
+    allow_faults: bool = False
+    join: tuple[str, ...] = ()
+    key: ClusterKey | None = None  # from --token-file or $P2P_TOKEN
+    cluster_name: str | None = None
+
+
+def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
+    """Run a peer until it is told to stop; returns its exit code.
+
+    `announce` is given what the user needs to know once the peer is up. Raises P2PError when it
+    cannot start.
+    """
+    key = _key_to_join(options) if options.join else None
+    folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
+    try:
+        host = _Host(options, folder, key)
+        return asyncio.run(host.serve(announce))
+    finally:
+        folder.close()
+
+
+def _key_to_join(options: Options) -> ClusterKey:
+    return key_for(options.join, options.key)
+
+
+class _Host:
+    def __init__(self, options: Options, folder: Folder, key: ClusterKey | None) -> None:
+        self.options = options
+        self.folder = folder
+        known = data_dir.recall(folder)
+        self.founds = known is None and key is None
+        self.key = data_dir.load_key(folder) if known else key or ClusterKey.fresh()
+        data_dir.make_subfolders(folder)
+        listen = options.listen or (known.address if known else self._listen_for_join())
+        self.network = ZmqNetwork(self.key, listen, options.advertise)
+        address = self.network.address
+        name = options.name or (known.name if known else _default_name(address))
+        self.who = data_dir.Remembered(
+            known.id if known else uuid.uuid4().hex[:12], name, address, self.key.cluster_id
+        )
+        if known is None:
+            data_dir.save_key(folder, self.key)
+        data_dir.remember(folder, self.who)
+        self.store = LogStore(folder)
+        if self.founds and self.store.is_new:
+            self.store.save(*bootstrap(self.who.id), sync=True)
+        self.runtime = runtime_dir.announce(
+            self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
+        )
+        self.failure: BaseException | None = None
+        self.stop = asyncio.Event()
+        self.events_shown = 0
+        self._process = psutil.Process()
+        self._measured = (0.0, (self._process.memory_info().rss, 0.0))
+
+    def _listen_for_join(self) -> str | None:
+        """Joining another host: listen on the address that reaches it; else on 127.0.0.1."""
+        if not self.options.join:
+            return None
+        local = address_towards(self.options.join[0])
+        return None if local.startswith("127.") else local
+
+    async def serve(self, announce: Callable[[dict[str, Any]], None]) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_failure)
+        children = TrainerProcesses(
+            self.folder.path / "logs",
+            ChildListener(
+                on_warm=lambda: self.peer.advance(),
+                on_message=lambda child, message: self.peer.on_trainer(child, message),
+                on_exit=lambda child, how: self.peer.on_trainer_exit(child, how),
+            ),
+        )
+        try:
+            self.peer = self._make_peer(children)
+            self.network.start(Listener(self.peer.on_message, self.peer.on_link))
+            self.peer.advance()  # applies what the log held before
+            self.events_shown = self._last_event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._on_signal, number)
+            ticking = asyncio.ensure_future(self._tick_for_ever())
+            await self._enter_cluster()
+            if self.options.slots:
+                children.start_spare()
+            announce(self._announcement())
+            await self.stop.wait()
+            await self._drain()
+            ticking.cancel()
+        finally:
+            children.close()
+            self.network.close()
+            runtime_dir.withdraw(self.runtime)
+        if self.failure is not None:
+            raise self.failure
+        return 0
+
+    def _make_peer(self, children: TrainerProcesses) -> Peer:
+        _allow_open_files()
+        host, _ = parse_address(self.network.address)
+        member = {
+            "id": self.who.id,
+            "name": self.who.name,
+            "address": self.who.address,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slots": self.options.slots,
+            "version": VERSION,
+            "incarnation": uuid.uuid4().hex[:12],
+        }
+        workplace = Workplace(
+            self_id=self.who.id,
+            bind_host=host,
+            ipc_dir=str(self.runtime),
+            keys=keys_for_trainers(self.key),
+            checkpoint_dir=str(self.folder.path / "checkpoints"),
+            source_dir=str(self.folder.path / "sources"),
+        )
+        identity = Identity(
+            self.who.id,
+            self.key.cluster_id,
+            str(member["incarnation"]),
+            member,
+            self.options.allow_faults,
+        )
+        parts = Parts(
+            store=self.store,
+            network=self.network,
+            children=children,
+            clock=SystemClock(),
+            rng=random.Random(),
+            workplace=workplace,
+            call_later=asyncio.get_running_loop().call_later,
+            measure=self._measure,
+            start_peers=self._start_peers,
+            fault=_fault,
+            new_id=lambda: uuid.uuid4().hex[:12],
+        )
+        return Peer(identity, parts)
+
+    async def _enter_cluster(self) -> None:
+        """Found, join, or come back; returns when the others know this very process."""
+        if self.founds:
+            self.peer.raft.node.campaign()
+            self.peer.advance()
+            name = self.options.cluster_name or f"cluster-{self.key.cluster_id[:4]}"
+            found = {"type": "cluster.found", "cluster_id": self.key.cluster_id, "name": name}
+            self.peer.propose({**found, "member": dict(self.peer.identity.member)})
+            self.peer.advance()
+            return
+        if self.peer.is_sole_voter:
+            self.peer.raft.node.campaign()
+            self.peer.advance()
+        deadline_s = time.monotonic() + JOIN_TIMEOUT_S
+        while not self.stop.is_set():
+            try:
+                await self._ask_to_join()
+                while not (self.peer.is_known or self.stop.is_set()):
+                    await asyncio.sleep(TICK_S)
+                return
+            except (NoQuorum, Unreachable) as error:
+                if not self.peer.state.members:  # a new peer; one that comes back keeps trying
+                    if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
+                        raise
+                elif time.monotonic() >= deadline_s:
+                    return
+            await asyncio.sleep(0.2)
+
+    async def _ask_to_join(self) -> None:
+        others = [
+            member.address
+            for member in self.peer.state.members.values()
+            if member.id != self.who.id and member.state != "left"
+        ]
+        addresses = list(dict.fromkeys([*self.options.join, *others, self.who.address]))
+        if not self.peer.state.members:
+            addresses.remove(self.who.address)
+        client = Client(addresses, self.key, timeout_s=3.0)
+        try:
+            await client.request("join", member=dict(self.peer.identity.member))
+        finally:
+            await client.close()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.peer.on_tick()
+            self._tell_events()
+            if self.peer.is_removed and not self.stop.is_set():
+                print("this peer was removed from the cluster and stops", file=sys.stderr)
+                self.stop.set()
+
+    async def _drain(self) -> None:
+        """Hand over leadership, shards and vote, then leave; at most DRAIN_S."""
+        if self.failure is not None:
+            return
+        self.peer.leaving = True
+        self.peer.report_now()
+        deadline_s = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline_s and not self.peer.has_left:
+            with contextlib.suppress(P2PError):
+                self._ask_to_leave()
+            self.peer.advance()
+            await asyncio.sleep(0.05)
+
+    def _ask_to_leave(self) -> None:
+        me = self.peer.state.members.get(self.who.id)
+        leader = self.peer.raft.status.leader
+        if me is None or me.state == "left" or leader is None:
+            return
+        if self.peer.raft.is_leader:
+            self.peer.propose({"type": "member.leave", "peer": me.id})
+        else:
+            body = {"id": uuid.uuid4().hex, "verb": "leave", "args": {"peer": me.id}}
+            self.peer.send(leader, "request", body)
+
+    def _on_signal(self, number: int) -> None:
+        if self.stop.is_set():  # the second time: at once
+            self.failure = SystemExit(128 + number)
+            os._exit(128 + number)
+        self.stop.set()
+
+    def _on_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if self.failure is None:
+            if isinstance(error, RaftError):
+                error = P2PError(f"the peer stops to protect the cluster: {error}")
+            self.failure = error or P2PError(str(context.get("message")))
+        self.stop.set()
+
+    def _announcement(self) -> dict[str, Any]:
+        token_file = data_dir.token_path(self.folder)
+        return {
+            "schema": 1,
+            "id": self.who.id,
+            "name": self.who.name,
+            "address": self.who.address,
+            "pid": os.getpid(),
+            "cluster": {"id": self.key.cluster_id, "name": self.peer.state.name},
+            "founded": self.founds,
+            "data_dir": str(self.folder.path),
+            "token_file": str(token_file),
+            "join": f"p2pnode --join {self.who.address} --token-file {token_file}",
+        }
+
+    def _start_peers(self, count: int) -> list[int]:
+        home = self.folder.path / "added"
+        taken = len(list(home.glob("*"))) if home.is_dir() else 0
+        return [self._start_one(home / str(taken + number + 1)) for number in range(count)]
+
+    def _start_one(self, folder: Path) -> int:
+        arguments = ["--join", self.who.address, "--data-dir", str(folder)]
+        arguments += ["--token-file", str(data_dir.token_path(self.folder))]
+        arguments += ["--slots", str(max(self.options.slots, 1))]
+        arguments += ["--allow-faults"] if self.options.allow_faults else []
+        return start_peer(arguments, folder.parent / f"{folder.name}.log")
+
+    def _measure(self) -> tuple[int, float]:
+        at_s, values = self._measured
+        now_s = time.monotonic()
+        if now_s - at_s >= MEASURE_EVERY_S:
+            values = (self._process.memory_info().rss, self._process.cpu_percent())
+            self._measured = (now_s, values)
+        return values
+
+    def _last_event(self) -> int:
+        events = self.peer.state.events
+        return events[-1].index if events else 0
+
+    def _tell_events(self) -> None:
+        """What happens in the cluster, as lines for whoever watches this terminal."""
+        for event in self.peer.state.events:
+            if event.index > self.events_shown:
+                at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
+                print(f"{at} {event.severity:<7} {event.text}", file=sys.stderr, flush=True)
+        self.events_shown = self._last_event()
+
+
+def _fault(kind: str, for_s: float | None) -> None:
+    if kind == "kill":
+        end_self(signal.SIGKILL)
+    elif kind == "pause":
+        continue_later(float(for_s or 5.0))
+        end_self(signal.SIGSTOP)
+
+
+def _default_name(address: str) -> str:
+    return f"{socket.gethostname().split('.')[0]}-{parse_address(address)[1]}"
+
+
+def _allow_open_files() -> None:
+    """Fifty peers mean a few hundred descriptors; the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

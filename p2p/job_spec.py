@@ -1,0 +1,58 @@
+"""What a submitted train job is, checked before it enters the log. Imports no torch."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from p2p.errors import Usage
+from p2p.training.spec import JobSpec, parse
+
+SOURCE_BYTES_MAX = 1024 * 1024
+_PLACED_BY_CLUSTER = ("id", "name")
+
+
+def checked(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec as the log keeps it. Raises Usage, naming the field that is wrong."""
+    task = str(args.get("task", ""))
+    known = set(JobSpec.__dataclass_fields__) - {*_PLACED_BY_CLUSTER, "task_class", "task_sha"}
+    unknown = sorted(set(args) - known - {"peers_min", "peers_max", "name"})
+    if unknown:
+        raise Usage(f"a job has no field {unknown[0]!r}")
+    source = args.get("task_source")
+    file, _, class_name = task.rpartition(":")
+    if file and not isinstance(source, bytes):
+        raise Usage(f"the source of {file} is missing from the request")
+    if isinstance(source, bytes) and len(source) > SOURCE_BYTES_MAX:
+        raise Usage(f"{file} is larger than {SOURCE_BYTES_MAX // 1024} KB: keep data out of it")
+    spec = parse(
+        {
+            **{name: value for name, value in args.items() if name in known and value is not None},
+            "id": "",
+            "task": task,
+            "task_class": class_name,
+            "task_sha": hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None,
+        }
+    )
+    placed = {"peers_min": _count(args, "peers_min"), "peers_max": _count(args, "peers_max")}
+    least, most = placed["peers_min"], placed["peers_max"]
+    if least and most and least > most:
+        raise Usage(f"--peers {least}:{most}: the first number must not be the larger one")
+    if least and least > spec.shards:
+        raise Usage(f"--peers {least} needs at least as many shards: --shards {least} or more")
+    fields = {name: value for name, value in asdict(spec).items() if name not in _PLACED_BY_CLUSTER}
+    return {**fields, **placed}
+
+
+def default_name(spec: Mapping[str, Any]) -> str:
+    """The built-in's name, or the class in the user's file."""
+    return str(spec["task_class"] or spec["task"])
+
+
+def _count(args: Mapping[str, Any], name: str) -> int | None:
+    value = args.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or value < 1:
+        raise Usage(f"{name} is {value!r}: it must be a whole number from 1 up")
+    return value

@@ -1,0 +1,124 @@
+"""The leader's side: what it hears of the others, and proposing what the planners decide."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from p2p import autopilot, controller
+from p2p.clock import Clock
+from p2p.raft_host import RaftHost
+from p2p.reports import Observed, PeerReport
+from p2p.state import State
+from p2p.view import Vitals
+
+SUSPECT_S = 1.0
+
+
+class Leadership:
+    """Lives on every peer; plans only while this peer leads."""
+
+    def __init__(
+        self,
+        raft: RaftHost,
+        clock: Clock,
+        propose: Callable[[Mapping[str, Any]], int],
+        own_report: Callable[[], PeerReport],
+        self_id: str,
+    ) -> None:
+        self._raft = raft
+        self._clock = clock
+        self._propose = propose
+        self._own_report = own_report
+        self._self_id = self_id
+        self._reports: dict[str, PeerReport] = {}
+        self._heard_s: dict[str, float] = {}
+        self._down_s: dict[str, float] = {}
+        self._planned_index = 0
+        self._led_term = 0
+
+    def on_report(self, peer: str, report: PeerReport) -> None:
+        self._reports[peer] = report
+        self._heard_s[peer] = self._clock.monotonic_s()
+
+    def welcome(self, peer: str) -> None:
+        """A new process of that peer: what was known of the old one does not count."""
+        self._reports.pop(peer, None)
+        self._down_s.pop(peer, None)
+        self._heard_s[peer] = self._clock.monotonic_s()
+
+    def on_link(self, peer: str, up: bool) -> None:
+        if up:
+            self._down_s.pop(peer, None)
+        else:
+            self._down_s.setdefault(peer, self._clock.monotonic_s())
+
+    def forget_old_reports(self) -> None:
+        """On losing or gaining leadership: what was planned may never be applied."""
+        self._planned_index = 0
+        self._reports.clear()
+        self._heard_s.clear()
+
+    def plan(self, state: State) -> None:
+        """Propose the next commands, if this peer leads and all it planned before is applied."""
+        if not self._raft.is_leader or self._raft.applied < self._planned_index:
+            return
+        if self._led_term != self._raft.status.term:
+            self._begin_term(state)
+            return
+        for command in controller.plan(state, self._observed(state)):
+            self._planned_index = self._propose(command)
+        self._steer_electorate(state)
+
+    def vitals(self) -> dict[str, Vitals]:
+        now_s = self._clock.monotonic_s()
+        reports = {**self._reports, self._self_id: self._own_report()}
+        return {
+            peer: Vitals(
+                rss=report.rss,
+                cpu_percent=report.cpu_percent,
+                suspect=peer != self._self_id
+                and (peer in self._down_s or now_s - self._heard_s.get(peer, 0.0) > SUSPECT_S),
+                trainers={job: trainer.progress for job, trainer in report.trainers.items()},
+            )
+            for peer, report in reports.items()
+        }
+
+    def _begin_term(self, state: State) -> None:
+        self._led_term = self._raft.status.term
+        self.forget_old_reports()
+        if state.cluster_id:
+            elected = {"peer": self._self_id, "term": self._led_term}
+            self._planned_index = self._propose({"type": "leader.elected", **elected})
+
+    def _observed(self, state: State) -> Observed:
+        now_s = self._clock.monotonic_s()
+        for peer in state.members:  # whom we never heard, we hear from now on
+            self._heard_s.setdefault(peer, now_s)
+        return Observed(
+            now_s=now_s,
+            reports={**self._reports, self._self_id: self._own_report()},
+            heard_s={**self._heard_s, self._self_id: now_s},
+            down_since_s=self._down_s,
+        )
+
+    def _steer_electorate(self, state: State) -> None:
+        status = self._raft.status
+        known = autopilot.Electorate(
+            self_id=self._self_id,
+            voters=frozenset(status.voters),
+            learners=frozenset(status.learners),
+            behind={
+                peer: status.last_index - progress.match
+                for peer, progress in status.progress.items()
+                if progress.recent_active
+            },
+        )
+        change = autopilot.plan(state.members, known)
+        if change is None:
+            return
+        if change.action == "transfer":
+            if status.lead_transferee is None:
+                self._raft.transfer(change.peer)
+            return
+        index = self._raft.change(change.action, change.peer)
+        if index is not None:
+            self._planned_index = index

@@ -1,0 +1,148 @@
+"""Peers as processes on this host, in one temporary folder: for demo, tests and benchmarks.
+
+Everything is inside the folder (data directories, sockets, logs) and goes with it; the peers die
+with the process that started them.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from p2p.client import Client
+from p2p.errors import P2PError
+from p2p.keys import ClusterKey
+from p2p.processes import open_peer
+from p2p.runtime_dir import read_token
+
+ANNOUNCE_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 8.0
+
+
+@dataclass
+class LocalPeer:
+    """One started peer. `told` is what it announced: id, name, address, token_file, …"""
+
+    process: "subprocess.Popen[bytes]"
+    told: dict[str, Any]
+    log: Path
+
+    @property
+    def id(self) -> str:
+        return str(self.told["id"])
+
+    @property
+    def address(self) -> str:
+        return str(self.told["address"])
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9, and wait for the end of this process only."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code. Kills it, and raises P2PError, if it does not drain."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise P2PError(
+                f"{self.told['name']} did not stop within {STOP_TIMEOUT_S:g} s"
+            ) from None
+
+
+class LocalCluster:
+    """A context manager: on leaving, every peer it started is gone and so is the folder."""
+
+    def __init__(self, arguments: tuple[str, ...] = ("--allow-faults",)) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="p2p-"))
+        self.peers: list[LocalPeer] = []
+        self._arguments = arguments
+
+    def __enter__(self) -> "LocalCluster":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For programs that shall find these peers and no others."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("P2P_")}
+        return {**kept, "P2P_RUNTIME_DIR": str(self.folder / "run"), "XDG_CONFIG_HOME": os.devnull}
+
+    @property
+    def key(self) -> ClusterKey:
+        key = read_token(Path(self.peers[0].told["token_file"]))
+        assert key is not None
+        return key
+
+    def start(self, *arguments: str, data_dir: Path | None = None) -> LocalPeer:
+        """Start one more peer (the first founds, the others join) and wait until it is in."""
+        number = len(self.peers) + 1
+        folder = data_dir or self.folder / f"peer-{number}"
+        given = ["--json", "--data-dir", str(folder), *self._arguments, *arguments]
+        running = [peer for peer in self.peers if peer.is_running]
+        if running and data_dir is None:
+            given += ["--join", ",".join(peer.address for peer in running)]
+            given += ["--token-file", str(running[0].told["token_file"])]
+        if not (folder / "peer.json").exists() and "--listen" not in arguments:
+            given += ["--listen", "127.0.0.1:0"]
+        log = self.folder / f"{folder.name}.log"
+        process = open_peer(given, log, self.environment)
+        peer = LocalPeer(process, _announcement(process, log), log)
+        self.peers.append(peer)
+        return peer
+
+    def restart(self, peer: LocalPeer, *arguments: str) -> LocalPeer:
+        """Start a peer again that has ended, with its data directory."""
+        return self.start(*arguments, data_dir=Path(peer.told["data_dir"]))
+
+    def client(self, timeout_s: float = 20.0) -> Client:
+        """Create and use it inside a running event loop."""
+        running = [peer.address for peer in self.peers if peer.is_running]
+        return Client(running, self.key, timeout_s)
+
+    def close(self) -> None:
+        for peer in self.peers:
+            if peer.is_running:
+                peer.process.send_signal(signal.SIGTERM)
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        for peer in self.peers:
+            try:
+                peer.process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                peer.kill()
+            if peer.process.stdout is not None:
+                peer.process.stdout.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _announcement(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
+    """The JSON line that a peer prints once it is in. Raises P2PError with its last message."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), True)
+    line = process.stdout.readline()
+    if not line:
+        code = process.wait()
+        said = log.read_text().strip().splitlines()
+        raise P2PError(f"a peer ended with {code}: {said[-1] if said else 'it said nothing'}")
+    told: dict[str, Any] = json.loads(line)
+    return told

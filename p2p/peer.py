@@ -1,0 +1,307 @@
+"""One peer: joins consensus, planners, trainers and requests. No socket, disk or clock of its own.
+
+Everything it touches comes in through its constructor, so the same code runs on real parts and on
+their in-memory twins. Data flows one way: message → core → effects.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from consensus.messages import Message
+from consensus.wire import MalformedMessage
+from p2p import requests, view
+from p2p.apply import apply
+from p2p.clock import Clock
+from p2p.controller import GRACE_S
+from p2p.envelope import Envelope, Malformed, decode, encode
+from p2p.leadership import Leadership
+from p2p.log_store import LogStore
+from p2p.network import Network, Route
+from p2p.processes import Children
+from p2p.raft_host import TICK_S, RaftHost
+from p2p.reports import PeerReport, parse_report
+from p2p.requests import Asked
+from p2p.state import State
+from p2p.trainer_desk import TrainerDesk, Workplace
+
+REPORT_EVERY_S = 0.5
+DIGEST_EVERY_S = 0.5
+# After the leader's connection broke: wait a random part of this, then stand for election.
+CAMPAIGN_WITHIN_S = 0.03
+TICKS_AT_ONCE_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this process is; `member` are the fields of p2p.state.Member without its state."""
+
+    id: str
+    cluster: str
+    incarnation: str
+    member: Mapping[str, Any]
+    allow_faults: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The world as this peer sees it: real parts, or their twins."""
+
+    store: LogStore
+    network: Network
+    children: Children
+    clock: Clock
+    rng: Random
+    workplace: Workplace
+    call_later: Callable[[float, Callable[[], None]], object]
+    measure: Callable[[], tuple[int, float]]  # own resident bytes, own CPU percent
+    start_peers: Callable[[int], list[int]]  # that join this cluster; returns their pids
+    fault: Callable[[str, float | None], None]  # carries out a drill on this very process
+    new_id: Callable[[], str]
+
+
+class Peer:
+    def __init__(self, identity: Identity, parts: Parts) -> None:
+        self.identity = identity
+        self.parts = parts
+        self.state = State()
+        self.leaving = False
+        self.dropped_messages = 0
+        self.waiting: dict[str, list[Asked]] = {}  # by request id
+        self.forwarded: dict[str, Asked] = {}  # by the id we gave it
+        self.raft = RaftHost(identity.id, parts.store, parts.rng, self._send_raft, self._on_command)
+        self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
+        self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
+        self._leader: str | None = None
+        self._digest: dict[str, view.Vitals] = {}
+        self._heard_leader_s = parts.clock.monotonic_s()
+        self._ticked_s = parts.clock.monotonic_s()
+        self._reported_s = self._digested_s = 0.0
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """Call about every TICK_S; a peer that was stopped must not rush to campaign."""
+        now_s = self.parts.clock.monotonic_s()
+        ticks = min(int((now_s - self._ticked_s) / TICK_S), TICKS_AT_ONCE_MAX)
+        if ticks:
+            self._ticked_s = now_s
+            self.raft.tick(ticks)
+        if now_s - self._reported_s >= REPORT_EVERY_S:
+            self.report_now()
+        if self.raft.is_leader and now_s - self._digested_s >= DIGEST_EVERY_S:
+            self._send_digest(now_s)
+        self.advance()
+
+    def on_message(self, data: bytes, route: Route | None) -> None:
+        try:
+            envelope = decode(data, self.identity.cluster)
+            self._dispatch(envelope, route)
+        except (Malformed, MalformedMessage):
+            self.dropped_messages += 1
+        self.advance()
+
+    def on_link(self, peer: str, up: bool) -> None:
+        self.leadership.on_link(peer, up)
+        if up:
+            self.report_now()
+            return
+        self.raft.node.report_unreachable(peer)
+        if peer == self.raft.status.leader and not self.raft.is_leader:
+            self.raft.node.forget_leader()
+            delay_s = self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S)
+            self.parts.call_later(delay_s, self._campaign)
+        # Plan again when the grace is over; until then it may be a hiccup.
+        self.parts.call_later(GRACE_S + 0.002, self.advance)
+        self.advance()
+
+    def on_trainer(self, child: str, message: dict[str, Any]) -> None:
+        self.desk.on_message(child, message)
+        self.advance()
+
+    def on_trainer_exit(self, child: str, how: str) -> None:
+        self.desk.on_exit(child, how, self.parts.clock.monotonic_s())
+        self.advance()
+
+    def advance(self) -> None:
+        """Let agreement, planners and agent catch up with whatever just happened."""
+        self.raft.pump()
+        self._note_leader()
+        self.leadership.plan(self.state)
+        self.raft.pump()
+        now_s = self.parts.clock.monotonic_s()
+        self.desk.act(self.state, now_s, self.leaving)
+        if self.raft.status.has_quorum_contact:
+            self.desk.lease(now_s)
+
+    # -- what it says ---------------------------------------------------------------------------
+
+    def propose(self, command: Mapping[str, Any]) -> int:
+        """Raises NoQuorum when this peer does not lead."""
+        return self.raft.propose({**command, "at_s": self.parts.clock.unix_s()})
+
+    def report(self) -> PeerReport:
+        rss, cpu_percent = self.parts.measure()
+        return PeerReport(
+            self.identity.member, rss, cpu_percent, self.leaving, dict(self.desk.reports)
+        )
+
+    def report_now(self) -> None:
+        """Tell the leader where this peer stands; the leader tells itself when it plans."""
+        self._reported_s = self.parts.clock.monotonic_s()
+        leader = self.raft.status.leader
+        if leader is not None and leader != self.identity.id:
+            self.send(leader, "report", self.report().to_wire())
+
+    def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
+        return self.parts.network.send(peer, self._wrap(kind, body))
+
+    def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
+        """Answer a request: an answer with an "error" is the error."""
+        wrapped = body if "error" in body else {"ok": dict(body)}
+        self.parts.network.reply(asked.route, self._wrap("reply", {**wrapped, "id": asked.id}))
+
+    def vitals(self) -> dict[str, view.Vitals]:
+        return self.leadership.vitals() if self.raft.is_leader else self._digest
+
+    def raft_view(self) -> view.RaftView:
+        status = self.raft.status
+        age_s = self.parts.clock.monotonic_s() - self._heard_leader_s
+        return view.RaftView(
+            self_id=self.identity.id,
+            term=status.term,
+            leader=status.leader,
+            quorum=status.has_quorum_contact,
+            commit_index=status.commit,
+            applied_index=self.raft.applied,
+            voters=frozenset(status.voters),
+            age_s=0.0 if self.raft.is_leader else age_s,
+        )
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nothing depends on this peer any more, so that it may end."""
+        status = self.raft.status
+        me = self.state.members.get(self.identity.id)
+        others = [
+            member
+            for member in self.state.members.values()
+            if member.id != self.identity.id and member.state == "alive"
+        ]
+        if not others:
+            return True
+        seated = any(
+            self.identity.id in job.members
+            for job in self.state.jobs.values()
+            if not job.is_final and job.state != "paused"
+        )
+        gone = me is None or me.state == "left"
+        return gone and not seated and self.identity.id not in status.voters
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the log names this very process as a member."""
+        me = self.state.members.get(self.identity.id)
+        return me is not None and me.incarnation == self.identity.incarnation
+
+    @property
+    def is_sole_voter(self) -> bool:
+        return self.raft.status.voters == (self.identity.id,)
+
+    @property
+    def is_removed(self) -> bool:
+        return self.identity.id in self.state.removed
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
+        body = envelope.body
+        match envelope.kind:
+            case "raft":
+                self._heard(envelope.sender)
+                # A joiner has no log to know addresses from, and an address may have changed.
+                self.parts.network.connect(envelope.sender, str(body.get("address")))
+                for fields in body.get("messages", ()):
+                    message = Message.from_wire(fields)
+                    if message.sender == envelope.sender:
+                        self.raft.step(message)
+            case "report":
+                if envelope.sender in self.state.members or self.raft.is_leader:
+                    self.leadership.on_report(envelope.sender, parse_report(body))
+            case "digest":
+                if envelope.sender == self.raft.status.leader:
+                    self._digest = _vitals_from_wire(body)
+            case "request" if route is not None:
+                requests.handle(self, Asked.parse(envelope, route))
+            case "reply":
+                asked = self.forwarded.pop(str(body.get("id")), None)
+                if asked is not None:
+                    self.answer(asked, body if "error" in body else body.get("ok", {}))
+
+    def _on_command(self, index: int, command: Mapping[str, Any]) -> None:
+        before = self.state
+        self.state, answer = apply(before, command)
+        for asked in self.waiting.pop(str(command.get("request")), ()):
+            self.answer(asked, answer)
+        if self.state.members is not before.members:
+            if command.get("type") == "member.join":
+                self.leadership.welcome(str(command["member"]["id"]))
+            self.relink()
+
+    def relink(self) -> None:
+        """Keep one link to every other member, at the address the log says."""
+        for member in self.state.members.values():
+            if member.id != self.identity.id:
+                self.parts.network.connect(member.id, member.address)
+        for removed in self.state.removed:
+            self.parts.network.disconnect(removed)
+
+    def _send_raft(self, peer: str, messages: list[Message]) -> None:
+        body = {
+            "address": self.identity.member["address"],
+            "messages": [message.to_wire() for message in messages],
+        }
+        if not self.send(peer, "raft", body):
+            self.raft.node.report_unreachable(peer)
+
+    def _send_digest(self, now_s: float) -> None:
+        self._digested_s = now_s
+        body = {
+            peer: [told.rss, told.cpu_percent, told.suspect, dict(told.trainers)]
+            for peer, told in self.leadership.vitals().items()
+        }
+        for member in self.state.members.values():
+            if member.id != self.identity.id and member.state == "alive":
+                self.send(member.id, "digest", {"vitals": body})
+
+    def _heard(self, sender: str) -> None:
+        if sender == self.raft.status.leader:
+            self._heard_leader_s = self.parts.clock.monotonic_s()
+
+    def _note_leader(self) -> None:
+        leader = self.raft.status.leader
+        if leader != self._leader:
+            self._leader = leader
+            self.leadership.forget_old_reports()
+            if leader is not None:
+                self.report_now()
+
+    def _campaign(self) -> None:
+        if self.raft.status.leader is None:
+            self.raft.node.campaign()
+        self.advance()
+
+    def _wrap(self, kind: str, body: dict[str, Any]) -> bytes:
+        me = self.identity
+        return encode(Envelope(me.cluster, me.id, me.incarnation, kind, body))
+
+
+def _vitals_from_wire(body: Mapping[str, Any]) -> dict[str, view.Vitals]:
+    try:
+        return {
+            str(peer): view.Vitals(int(rss), float(cpu), bool(suspect), dict(trainers))
+            for peer, (rss, cpu, suspect, trainers) in body["vitals"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"digest: {error!r}") from error

@@ -1,0 +1,273 @@
+"""Child processes: the only file of the peer that starts, signals and talks to processes.
+
+One spare child has torch imported and forks a trainer on demand (0.07 s instead of 4–6 s). A
+trainer is reached over a socketpair of its own, so its death is seen as end-of-file at once and
+leaves no file behind. All of them die with the peer: see p2p.training.spare.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgpack
+
+from p2p.training.death import die_with
+
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+LENGTH_BYTES = 4
+SPARE_PACKET_BYTES_MAX = 64 * 1024
+SPARE_RESTART_S = 2.0
+
+
+class Children(Protocol):
+    @property
+    def warm(self) -> bool:
+        """Whether a trainer can be started now."""
+
+    def start(self, child: str, begin: Mapping[str, Any]) -> None:
+        """Fork a trainer named `child` and give it its first message."""
+
+    def send(self, child: str, message: Mapping[str, Any]) -> None:
+        """Tell a trainer; silently nothing if it is gone."""
+
+    def kill(self, child: str) -> None:
+        """SIGKILL; its end is reported like any other."""
+
+    def close(self) -> None:
+        """End all children."""
+
+
+@dataclass
+class ChildListener:
+    on_warm: Callable[[], None]
+    on_message: Callable[[str, dict[str, Any]], None]
+    on_exit: Callable[[str, str], None]  # child, what is known of its end
+
+
+class MemoryChildren:
+    """The twin: records what it is told; the test plays the trainers."""
+
+    def __init__(self) -> None:
+        self.warm = True
+        self.started: dict[str, Mapping[str, Any]] = {}
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+
+    def start(self, child: str, begin: Mapping[str, Any]) -> None:
+        self.started[child] = begin
+
+    def send(self, child: str, message: Mapping[str, Any]) -> None:
+        self.told.append((child, message))
+
+    def kill(self, child: str) -> None:
+        self.started.pop(child, None)
+
+    def close(self) -> None:
+        self.started.clear()
+
+
+@dataclass
+class _Trainer:
+    writer: asyncio.StreamWriter | None
+    pid: int | None = None
+    task: "asyncio.Task[None] | None" = None
+    pending: bytes = b""
+
+
+class TrainerProcesses:
+    """The real one. `logs` is the folder for what children print."""
+
+    def __init__(self, logs: Path, listener: ChildListener) -> None:
+        self.warm = False
+        self._logs = logs
+        self._listener = listener
+        self._spare: subprocess.Popen[bytes] | None = None
+        self._spare_socket: socket.socket | None = None
+        self._trainers: dict[str, _Trainer] = {}
+        self._closing = False
+
+    def start_spare(self) -> None:
+        """Start the spare; `on_warm` is called when it can fork."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with theirs, (self._logs / "trainers.log").open("ab") as log:
+            # -P: the folder the peer was started in must not shadow modules.
+            self._spare = subprocess.Popen(
+                [sys.executable, "-P", "-m", "p2p.training.spare"],
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._spare_socket = ours
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._read_spare)
+
+    def start(self, child: str, begin: Mapping[str, Any]) -> None:
+        assert self._spare_socket is not None, "not warm"
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            order = msgpack.packb({"kind": "fork", "child": child})
+            try:
+                socket.send_fds(self._spare_socket, [order], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                self._listener.on_exit(child, "the spare process is gone")
+                return
+        trainer = _Trainer(None, pending=_frame(begin))
+        self._trainers[child] = trainer
+        trainer.task = asyncio.ensure_future(self._serve(child, trainer, ours))
+
+    def send(self, child: str, message: Mapping[str, Any]) -> None:
+        trainer = self._trainers.get(child)
+        if trainer is None:
+            return
+        if trainer.writer is None:
+            trainer.pending += _frame(message)
+        elif not trainer.writer.is_closing():
+            trainer.writer.write(_frame(message))
+
+    def kill(self, child: str) -> None:
+        trainer = self._trainers.get(child)
+        if trainer is not None and trainer.pid is not None:
+            _signal(trainer.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._closing = True
+        self.warm = False
+        for trainer in self._trainers.values():
+            if trainer.task is not None:
+                trainer.task.cancel()
+            if trainer.pid is not None:
+                _signal(trainer.pid, signal.SIGKILL)
+        if self._spare_socket is not None:
+            asyncio.get_running_loop().remove_reader(self._spare_socket.fileno())
+            self._spare_socket.close()
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.wait()
+
+    async def _serve(self, child: str, trainer: _Trainer, ours: socket.socket) -> None:
+        """Read one trainer's messages until its end."""
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
+        trainer.writer = writer
+        writer.write(trainer.pending)
+        trainer.pending = b""
+        try:
+            while True:
+                size = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+                if size > FRAME_BYTES_MAX:
+                    break
+                message = msgpack.unpackb(await reader.readexactly(size))
+                self._listener.on_message(child, message)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # its end
+        finally:
+            writer.close()
+        self._trainers.pop(child, None)
+        if not self._closing:
+            self._listener.on_exit(child, "its process ended")
+
+    def _read_spare(self) -> None:
+        assert self._spare_socket is not None
+        while True:
+            try:
+                packet = self._spare_socket.recv(SPARE_PACKET_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._spare_ended()
+                return
+            self._on_spare(msgpack.unpackb(packet))
+
+    def _on_spare(self, message: dict[str, Any]) -> None:
+        if message["kind"] == "warm":
+            self.warm = True
+            self._listener.on_warm()
+        elif message["kind"] == "forked":
+            trainer = self._trainers.get(message["child"])
+            if trainer is not None:
+                trainer.pid = message["pid"]
+
+    def _spare_ended(self) -> None:
+        """The spare was killed, and its trainers with it: start another after a breath."""
+        assert self._spare is not None
+        assert self._spare_socket is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._spare_socket.fileno())
+        self._spare_socket.close()
+        self._spare_socket = None
+        self.warm = False
+        self._spare.wait()
+        if not self._closing:
+            loop.call_later(SPARE_RESTART_S, self._restart_spare)
+
+    def _restart_spare(self) -> None:
+        if not self._closing:
+            self.start_spare()
+
+
+def end_self(number: int) -> None:
+    """A fault drill: the kernel ends or stops this very process."""
+    os.kill(os.getpid(), number)
+
+
+def continue_later(seconds: float) -> None:
+    """Wake this process up after it was stopped: a stopped process cannot do so itself."""
+    subprocess.Popen(
+        ["/bin/sh", "-c", f"sleep {seconds:.3f}; kill -CONT {os.getpid()}"],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def start_peer(arguments: list[str], log: Path) -> int:
+    """Start another peer that outlives this process; returns its pid."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "p2p.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def open_peer(
+    arguments: list[str], log: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a peer that dies with this process; its announcement comes on its stdout."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "p2p.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            env=dict(environment),
+            start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid()),
+        )
+
+
+def _frame(message: Mapping[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(dict(message))
+    return len(packed).to_bytes(LENGTH_BYTES, "big") + packed
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,121 @@
+"""Runs the consensus core: persists, sends and applies what it asks for, in that order."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import msgpack
+
+from consensus.config import RaftConfig
+from consensus.errors import ProposalDropped, TransferRefused
+from consensus.messages import ConfChange, ConfChangeType, Entry, EntryType, Message
+from consensus.node import RawNode, Role, Status
+from p2p.errors import NoQuorum, P2PError
+from p2p.log_store import LogStore
+
+TICK_S = 0.05
+HEARTBEAT_TICKS = 2
+ELECTION_TICKS = 20
+
+CONF_TYPES = {
+    "add-voter": ConfChangeType.ADD_VOTER,
+    "add-learner": ConfChangeType.ADD_LEARNER,
+    "remove": ConfChangeType.REMOVE,
+}
+
+
+class RaftHost:
+    """`send(peer, messages)` and `on_command(index, command)` are the way out."""
+
+    def __init__(
+        self,
+        self_id: str,
+        store: LogStore,
+        rng: Random,
+        send: Callable[[str, list[Message]], None],
+        on_command: Callable[[int, Mapping[str, Any]], None],
+    ) -> None:
+        self._store = store
+        self._send = send
+        self._on_command = on_command
+        self._pumping = False
+        self.applied = 0
+        config = RaftConfig(
+            id=self_id, election_ticks=ELECTION_TICKS, heartbeat_ticks=HEARTBEAT_TICKS
+        )
+        self.node = RawNode(config, store.storage, rng)
+        self._status = self.node.status()
+
+    @property
+    def status(self) -> Status:
+        """As of the last pump or tick."""
+        return self._status
+
+    @property
+    def is_leader(self) -> bool:
+        return self._status.role is Role.LEADER
+
+    def tick(self, count: int) -> None:
+        for _ in range(count):
+            self.node.tick()
+        self.pump()
+
+    def step(self, message: Message) -> None:
+        self.node.step(message)
+
+    def propose(self, command: Mapping[str, Any]) -> int:
+        """Append to the log; returns the index. Raises NoQuorum if this peer cannot lead now."""
+        try:
+            index = self.node.propose(msgpack.packb(dict(command)))
+        except ProposalDropped as dropped:
+            raise NoQuorum(f"no leader takes proposals now ({dropped}); try again") from dropped
+        return index
+
+    def change(self, action: str, peer: str) -> int | None:
+        """Propose a configuration change; None if the core's guards refuse it for now."""
+        try:
+            return self.node.propose_conf_change(ConfChange(CONF_TYPES[action], peer))
+        except ProposalDropped:
+            return None
+
+    def transfer(self, peer: str) -> None:
+        """Raises P2PError with the reason if leadership cannot go there."""
+        try:
+            self.node.transfer_leader(peer)
+        except TransferRefused as refused:
+            raise P2PError(str(refused)) from refused
+        self.pump()
+
+    def pump(self) -> None:
+        """Do everything the core asks for now."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self.node.has_ready():
+                ready = self.node.ready()
+                self._send_all(ready.messages_now)
+                if ready.hard_state is not None or ready.entries:
+                    self._store.save(ready.hard_state, ready.entries, ready.must_sync)
+                self._send_all(ready.messages_after)
+                for entry in ready.committed:
+                    self._apply(entry)
+                self.node.advance(ready)
+                self._status = self.node.status()
+        finally:
+            self._pumping = False
+            self._status = self.node.status()
+
+    def _apply(self, entry: Entry) -> None:
+        self.applied = entry.index
+        if entry.type is EntryType.CONF_CHANGE:
+            self.node.apply_conf_change(ConfChange.decode(entry.data))
+        elif entry.data:
+            self._on_command(entry.index, msgpack.unpackb(entry.data))
+
+    def _send_all(self, messages: tuple[Message, ...]) -> None:
+        by_peer: dict[str, list[Message]] = {}
+        for message in messages:
+            by_peer.setdefault(message.to, []).append(message)
+        for peer, batch in by_peer.items():
+            self._send(peer, batch)

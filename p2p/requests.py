@@ -1,0 +1,241 @@
+"""What a client (or a joining peer) may ask a peer: one small handler per verb.
+
+`local` verbs are answered from this peer's copy of the state; `leader` verbs are forwarded to the
+leader and proposed there; `fault` goes to the peer it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2p import job_spec, view
+from p2p.envelope import Envelope, Malformed
+from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
+from p2p.network import Route
+from p2p.state import Job, Member
+
+if TYPE_CHECKING:
+    from p2p.peer import Peer
+
+Args = Mapping[str, Any]
+FAULT_KINDS = ("kill", "pause", "crash-trainer")
+ADD_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request and where its answer goes."""
+
+    id: str
+    verb: str
+    args: Args
+    route: Route
+
+    @staticmethod
+    def parse(envelope: Envelope, route: Route) -> Asked:
+        id_, verb, args = (envelope.body.get(name) for name in ("id", "verb", "args"))
+        if not (isinstance(id_, str) and isinstance(verb, str) and isinstance(args, dict)):
+            raise Malformed("a request needs id, verb and args")
+        return Asked(id_, verb, args, route)
+
+
+def handle(peer: Peer, asked: Asked) -> None:
+    """Answer now, or remember whom to answer when it is decided."""
+    try:
+        if asked.verb in LOCAL:
+            peer.answer(asked, LOCAL[asked.verb](peer, asked.args))
+        elif asked.verb in PROPOSED:
+            _to_leader(peer, asked)
+        elif asked.verb in DIRECTED:
+            _to_target(peer, asked)
+        else:
+            raise Usage(f"this peer does not know the request {asked.verb!r}: is it older?")
+    except P2PError as error:
+        peer.answer(asked, to_wire(error))
+    except (KeyError, TypeError, ValueError) as error:
+        peer.answer(asked, to_wire(Usage(f"malformed request {asked.verb}: {error!r}")))
+
+
+def _to_leader(peer: Peer, asked: Asked) -> None:
+    status = peer.raft.status
+    if peer.raft.is_leader:
+        command = PROPOSED[asked.verb](peer, asked.args)
+        # Registered first: a sole voter applies within propose().
+        peer.waiting.setdefault(asked.id, []).append(asked)
+        try:
+            peer.propose({**command, "request": asked.id})
+        except P2PError:
+            peer.waiting.pop(asked.id, None)
+            raise
+    elif status.leader is None:
+        raise NoQuorum(_no_leader(peer))
+    else:
+        _forward(peer, status.leader, asked)
+
+
+def _to_target(peer: Peer, asked: Asked) -> None:
+    target = find_member(peer, str(asked.args["peer"]))
+    if target.id == peer.identity.id:
+        peer.answer(asked, DIRECTED[asked.verb](peer, asked.args))
+    elif target.state != "alive":
+        raise P2PError(f"{target.name} is {target.state}: nothing to do")
+    else:
+        _forward(peer, target.id, asked)
+
+
+def _forward(peer: Peer, to: str, asked: Asked) -> None:
+    if len(peer.forwarded) > 10_000:
+        peer.forwarded.clear()  # their askers have given up long ago
+    peer.forwarded[asked.id] = asked
+    body = {"id": asked.id, "verb": asked.verb, "args": dict(asked.args)}
+    if not peer.send(to, "request", body):
+        peer.forwarded.pop(asked.id, None)
+        raise NoQuorum("the leader cannot be reached now; try again")
+
+
+def _no_leader(peer: Peer) -> str:
+    alive = sum(1 for told in peer.state.members.values() if told.state == "alive")
+    voters = len(peer.raft.status.voters)
+    return (
+        f"no leader: a majority of {voters} voters must be reachable ({alive} peers known "
+        "alive); start stopped peers again"
+    )
+
+
+def find_member(peer: Peer, text: str) -> Member:
+    """A peer by id, name, address, or a unique beginning of its id. Raises Usage."""
+    members = peer.state.members.values()
+    exact = [told for told in members if text in (told.id, told.name, told.address)]
+    close = [told for told in members if text and told.id.startswith(text)]
+    found = exact or close
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(told.name for told in members))
+    problem = "is not unique" if found else "is not a peer of this cluster"
+    raise Usage(f"{text!r} {problem}: there are {known}")
+
+
+def find_job(peer: Peer, text: str) -> Job:
+    """A job by id, or the newest of that name. Raises Usage."""
+    jobs = [job for job in peer.state.jobs.values() if text in (job.id, job.name)]
+    if jobs:
+        return jobs[-1]
+    raise Usage(f"there is no job {text!r}: `p2pnode jobs` lists them")
+
+
+# -- answered from this peer's copy ------------------------------------------------------------
+
+
+def _status(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.status(peer.state, peer.raft_view(), peer.vitals())
+
+
+def _peers(peer: Peer, args: Args) -> dict[str, Any]:
+    rows = view.peers(peer.state, peer.raft_view(), peer.vitals())
+    return {"schema": view.SCHEMA, "peers": rows}
+
+
+def _jobs(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"schema": view.SCHEMA, "jobs": view.jobs(peer.state, peer.vitals())}
+
+
+def _job(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.job_detail(find_job(peer, str(args["job"])), peer.vitals())
+
+
+def _history(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.history(find_job(peer, str(args["job"])))
+
+
+def _events(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.events(peer.state, int(args.get("since", 0)))
+
+
+def _add(peer: Peer, args: Args) -> dict[str, Any]:
+    count = int(args.get("count", 1))
+    if not 1 <= count <= ADD_MAX:
+        raise Usage(f"add takes 1 to {ADD_MAX} peers at a time")
+    return {"schema": view.SCHEMA, "pids": peer.parts.start_peers(count)}
+
+
+# -- decided by the leader ---------------------------------------------------------------------
+
+
+def _join(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"type": "member.join", "member": dict(args["member"])}
+
+
+def _leave(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"type": "member.leave", "peer": str(args["peer"])}
+
+
+def _remove(peer: Peer, args: Args) -> dict[str, Any]:
+    target = find_member(peer, str(args["peer"]))
+    if len(peer.state.members) == 1:
+        raise P2PError(f"{target.name} is the only peer: stop it instead")
+    return {"type": "member.remove", "peer": target.id}
+
+
+def _submit(peer: Peer, args: Args) -> dict[str, Any]:
+    spec = job_spec.checked(args)
+    name = str(args.get("name") or job_spec.default_name(spec))
+    return {"type": "job.submit", "name": name, "spec": spec}
+
+
+def _on_job(verb: str) -> Callable[[Peer, Args], dict[str, Any]]:
+    def command(peer: Peer, args: Args) -> dict[str, Any]:
+        return {"type": f"job.{verb}", "job": find_job(peer, str(args["job"])).id}
+
+    return command
+
+
+# -- done by the peer that is named ------------------------------------------------------------
+
+
+def _fault(peer: Peer, args: Args) -> dict[str, Any]:
+    kind = str(args["kind"])
+    if kind not in FAULT_KINDS:
+        raise Usage(f"{kind!r} is not a fault: there are {', '.join(FAULT_KINDS)}")
+    me = peer.identity.member["name"]
+    if not peer.identity.allow_faults:
+        raise Refused(f"{me} does not allow faults: start it with --allow-faults")
+    for_s = args.get("for_s")
+    if kind == "crash-trainer":
+        return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
+    # Later, so that the answer leaves first.
+    peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
+    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+def _transfer(peer: Peer, args: Args) -> dict[str, Any]:
+    target = find_member(peer, str(args["peer"]))
+    if target.id == peer.raft.status.leader:
+        return {"schema": view.SCHEMA, "leader": target.id}
+    if target.id not in peer.raft.status.voters:
+        raise P2PError(f"{target.name} is a learner and cannot lead: it has no vote")
+    peer.raft.transfer(target.id)
+    return {"schema": view.SCHEMA, "leader": target.id}
+
+
+LOCAL: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
+    "status": _status,
+    "peers": _peers,
+    "jobs": _jobs,
+    "job": _job,
+    "history": _history,
+    "events": _events,
+    "add": _add,
+    "transfer": _transfer,
+}
+PROPOSED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
+    "join": _join,
+    "leave": _leave,
+    "remove": _remove,
+    "submit": _submit,
+    "pause": _on_job("pause"),
+    "resume": _on_job("resume"),
+    "cancel": _on_job("cancel"),
+}
+DIRECTED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"fault": _fault}

@@ -1,0 +1,186 @@
+"""This peer's trainers: carries out the agent's plan, and keeps what they last said.
+
+No decisions here: p2p.agent decides. What a trainer says is kept as its newest state, which is what
+the report to the leader is made of.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from p2p.agent import CRASHES_MAX, Crashes, Local, LocalTrainer, Start, Stop, Tell, plan
+from p2p.keys import ClusterKey
+from p2p.processes import Children
+from p2p.reports import TrainerReport
+from p2p.state import Job, State
+
+LEASE_S = 1.5
+# What of a trainer's messages the leader must hear of at once.
+URGENT = frozenset({"ready", "entered", "mark", "finished", "failed", "checkpoint"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every trainer of this peer is told at its start."""
+
+    self_id: str
+    bind_host: str
+    ipc_dir: str
+    keys: Mapping[str, bytes]
+    checkpoint_dir: str
+    source_dir: str
+
+    def begin(self, start: Start) -> dict[str, Any]:
+        job = start.job
+        return {
+            "kind": "begin",
+            "job": trainer_spec(job),
+            "peer": self.self_id,
+            "bind_host": self.bind_host,
+            "ipc_dir": self.ipc_dir,
+            "keys": dict(self.keys),
+            "checkpoint_dir": f"{self.checkpoint_dir}/{job.id}",
+            "source_dir": self.source_dir,
+            "resume": start.resume,
+        }
+
+
+class TrainerDesk:
+    """`changed` is called when the leader should hear of it at once."""
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        children: Children,
+        new_id: Callable[[], str],
+        changed: Callable[[], None],
+    ) -> None:
+        self.reports: dict[str, TrainerReport] = {}  # by job
+        self._workplace = workplace
+        self._children = children
+        self._new_id = new_id
+        self._changed = changed
+        self._local: dict[str, LocalTrainer] = {}  # by job
+        self._crashes: dict[str, Crashes] = {}
+        self._stopping: set[str] = set()
+        self._leased_s = 0.0
+
+    def act(self, state: State, now_s: float, leaving: bool) -> None:
+        local = Local(
+            self_id=self._workplace.self_id,
+            now_s=now_s,
+            leaving=leaving,
+            warm=self._children.warm,
+            trainers=self._local,
+            crashes=self._crashes,
+        )
+        for action in plan(state, local):
+            match action:
+                case Start():
+                    self._start(action)
+                case Stop():
+                    self._stop(action)
+                case Tell():
+                    self._tell(action)
+
+    def lease(self, now_s: float) -> None:
+        """Let the trainers step on; called while the peer is in touch with a quorum's leader."""
+        if now_s - self._leased_s < 0.1:
+            return
+        self._leased_s = now_s
+        for trainer in self._local.values():
+            self._children.send(trainer.child, {"kind": "lease", "until": now_s + LEASE_S})
+
+    def crash(self) -> int:
+        """Kill all trainers, as a drill; returns how many."""
+        for trainer in self._local.values():
+            self._children.kill(trainer.child)
+        return len(self._local)
+
+    def ask(self, job: str, message: Mapping[str, Any]) -> None:
+        if job in self._local:
+            self._children.send(self._local[job].child, message)
+
+    def on_message(self, child: str, message: Mapping[str, Any]) -> None:
+        job = self._job_of(child)
+        report = self.reports.get(job) if job else None
+        if job is None or report is None:
+            return
+        kind = message["kind"]
+        if kind == "checkpoint":
+            report = replace(report, checkpoints=(*report.checkpoints, message))
+        elif kind in ("ready", "entered", "progress", "mark", "finished", "failed"):
+            kept: dict[str, Any] = {kind: message}
+            report = replace(report, **kept)
+        if kind in ("ready", "failed"):
+            report = replace(report, phase=kind)
+            self._local[job] = replace(self._local[job], phase=kind)
+        if kind == "entered":
+            self._crashes.pop(job, None)
+        self.reports[job] = report
+        if kind in URGENT:
+            self._changed()
+
+    def on_exit(self, child: str, how: str, now_s: float) -> None:
+        job = self._job_of(child)
+        if job is None:
+            return
+        if child in self._stopping:
+            self._stopping.discard(child)
+        elif self.reports[job].phase == "failed":
+            return  # kept, so that the leader hears of it
+        else:
+            count = self._crashes[job].count + 1 if job in self._crashes else 1
+            self._crashes[job] = Crashes(count, now_s)
+            if count >= CRASHES_MAX:
+                failed = {"error": f"its trainer died {count} times in a row: {how}"}
+                self.reports[job] = replace(self.reports[job], phase="failed", failed=failed)
+                self._local[job] = replace(self._local[job], phase="failed")
+                self._changed()
+                return
+        del self.reports[job], self._local[job]
+        self._changed()
+
+    def _start(self, start: Start) -> None:
+        child = self._new_id()
+        job = start.job.id
+        self._local[job] = LocalTrainer(child, job, "starting")
+        self.reports[job] = TrainerReport(child, job, "starting")
+        self._children.start(child, self._workplace.begin(start))
+        self._leased_s = 0.0
+
+    def _stop(self, stop: Stop) -> None:
+        job = self._job_of(stop.child)
+        if job is not None and self._local[job].phase == "failed":
+            del self.reports[job], self._local[job]
+        elif stop.child not in self._stopping:
+            self._stopping.add(stop.child)
+            self._children.send(stop.child, {"kind": "stop"})
+
+    def _tell(self, tell: Tell) -> None:
+        job = self._job_of(tell.child)
+        if job is None:
+            return
+        held = tell.message["kind"] == "hold"
+        told = self._local[job].told_generation if held else int(tell.message["number"])
+        self._local[job] = replace(self._local[job], held=held, told_generation=told)
+        self._children.send(tell.child, tell.message)
+
+    def _job_of(self, child: str) -> str | None:
+        for trainer in self._local.values():
+            if trainer.child == child:
+                return trainer.job
+        return None
+
+
+def trainer_spec(job: Job) -> dict[str, Any]:
+    """The job as its trainers get it; how many peers it wants does not concern them."""
+    placed = {"peers_min", "peers_max"}
+    spec = {name: value for name, value in job.spec.items() if name not in placed}
+    return {**spec, "id": job.id, "name": job.name}
+
+
+def keys_for_trainers(key: ClusterKey) -> dict[str, bytes]:
+    """The CURVE keys as a trainer's first message carries them."""
+    pairs = {"server": asdict(key.server), "client": asdict(key.client)}
+    return {f"{side}_{half}": pair[half] for side, pair in pairs.items() for half in pair}

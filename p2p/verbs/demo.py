@@ -1,0 +1,3 @@
+"""demo: placeholder until the scenario runner lands."""
+
+VERBS = ()

@@ -1,0 +1,169 @@
+"""Verbs that show: status, peers, jobs, job, events."""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, table
+
+if TYPE_CHECKING:
+    from p2p.client import Client
+
+WATCH_EVERY_S = 1.0
+
+
+async def _show(
+    client: "Client",
+    args: argparse.Namespace,
+    verb: str,
+    text: Callable[[dict[str, Any]], str],
+    **request: Any,
+) -> int:
+    last = None
+    while True:
+        answer = await client.request(verb, **request)
+        shown = text(answer)
+        if args.json:
+            print_json(answer)
+        elif shown != last:
+            print(shown, flush=True)
+        last = shown
+        if not getattr(args, "watch", False):
+            return 0
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def status(client: "Client", args: argparse.Namespace) -> int:
+    return await _show(client, args, "status", _status_text)
+
+
+async def peers(client: "Client", args: argparse.Namespace) -> int:
+    return await _show(client, args, "peers", _peers_text)
+
+
+async def jobs(client: "Client", args: argparse.Namespace) -> int:
+    return await _show(client, args, "jobs", _jobs_text)
+
+
+async def job(client: "Client", args: argparse.Namespace) -> int:
+    return await _show(client, args, "job", _job_text, job=args.job)
+
+
+async def events(client: "Client", args: argparse.Namespace) -> int:
+    since = 0
+    while True:
+        answer = await client.request("events", since=since)
+        if args.json:
+            if answer["events"] or not args.watch:
+                print_json(answer)
+        else:
+            for event in answer["events"]:
+                at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+                print(f"{at} {event['severity']:<7} {event['text']}", flush=True)
+        if not args.watch:
+            return 0
+        since = max((event["index"] for event in answer["events"]), default=since)
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+def _status_text(answer: dict[str, Any]) -> str:
+    cluster = answer["cluster"]
+    names = {peer["id"]: peer["name"] for peer in answer["peers"]}
+    leader = names.get(cluster["leader"], "none")
+    quorum = "" if cluster["quorum"] else "  NO QUORUM: a majority of the voters must be reachable"
+    head = (
+        f"{cluster['name']} ({cluster['id']})  leader {leader}, term {cluster['term']}, "
+        f"seen from {names.get(answer['view_from'], '?')} {answer['age']:.1f} s ago{quorum}"
+    )
+    return "\n\n".join([head, _peers_text(answer), _jobs_text(answer)])
+
+
+def _peers_text(answer: dict[str, Any]) -> str:
+    rows = [
+        [
+            peer["name"],
+            peer["state"],
+            peer["role"],
+            peer["address"],
+            f"{peer['trainers']}/{peer['slots']}",
+            megabytes(peer["rss"]),
+            f"{peer['cpu_percent']:.0f}%",
+            peer["id"],
+        ]
+        for peer in answer["peers"]
+    ]
+    return table(["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU", "ID"], rows)
+
+
+def _jobs_text(answer: dict[str, Any]) -> str:
+    if not answer["jobs"]:
+        return "no jobs: `p2pnode submit digits` starts one"
+    return table(
+        ["JOB", "NAME", "STATE", "STEP", "EPOCH", "LOSS", "ACCURACY", "SAMPLES/S", "PEERS", "WHY"],
+        [_job_row(told) for told in answer["jobs"]],
+    )
+
+
+def _job_row(told: dict[str, Any]) -> list[str]:
+    accuracy = told["metrics"].get("accuracy")
+    return [
+        told["id"],
+        told["name"],
+        told["state"],
+        f"{told['step']}/{told['steps_total'] or '?'}",
+        str(told["epoch"]),
+        "-" if told["loss"] is None else f"{told['loss']:.4f}",
+        "-" if accuracy is None else f"{accuracy:.4f}",
+        f"{told['samples_per_second']:.0f}",
+        str(len(told["members"])),
+        told["reason"],
+    ]
+
+
+def _job_text(told: dict[str, Any]) -> str:
+    parts = [_jobs_text({"jobs": [told]}), f"state hash {told['state_hash']}"]
+    if told["generations"]:
+        rows = [
+            [
+                str(made["number"]),
+                str(len(made["members"])),
+                "-" if made["start_step"] is None else str(made["start_step"]),
+                "-" if made["stall_seconds"] is None else f"{made['stall_seconds']:.3f} s",
+                str(made["steps_repeated"]),
+                made["reason"],
+            ]
+            for made in told["generations"]
+        ]
+        headings = ["GENERATION", "PEERS", "FROM STEP", "STALL", "REPEATED", "WHY"]
+        parts.append(table(headings, rows))
+    if told["ledger"]:
+        names = ["epoch", "samples", "distinct", "repeated", "missing"]
+        ledger = [[str(row[name]) for name in names] for row in told["ledger"]]
+        parts.append(table([name.upper() for name in names], ledger))
+    if told["checkpoints"]:
+        made = [
+            [str(row["step"]), megabytes(row["bytes"]), f"{row['seconds']:.2f} s", row["path"]]
+            for row in told["checkpoints"]
+        ]
+        parts.append(table(["CHECKPOINT", "SIZE", "TOOK", "PATH"], made))
+    return "\n\n".join(parts)
+
+
+def _watchable(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, watch=True)
+
+
+def _one_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="id or name")
+    add_common(parser, watch=True)
+
+
+VERBS = (
+    Verb("status", "the cluster, its peers and its jobs", _watchable, asks(status)),
+    Verb("peers", "the peers", _watchable, asks(peers)),
+    Verb("jobs", "the jobs", _watchable, asks(jobs)),
+    Verb("job", "one job: generations, stalls, ledger, checkpoints", _one_job, asks(job)),
+    Verb("events", "what happened", _watchable, asks(events)),
+)

@@ -1,0 +1,153 @@
+"""submit: give the cluster a training job, and wait for it if asked."""
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2p.errors import Usage
+from p2p.verbs.verb import Verb, add_common, asks, print_json, say
+
+if TYPE_CHECKING:
+    from p2p.client import Client
+
+WAIT_EVERY_S = 0.5
+FINAL = ("finished", "failed", "cancelled")
+
+
+async def submit(client: "Client", args: argparse.Namespace) -> int:
+    request = job_request(args)
+    if client.address.startswith(("127.", "localhost")):
+        check_task(args.task, request.get("data"))
+    answer = await client.request("submit", **request)
+    job = answer["job"]
+    if not args.wait:
+        if args.json:
+            print_json({"job": job})
+        else:
+            print(job)
+            say(f"submitted: `p2pnode job {job}` shows it")
+        return 0
+    return await wait_for(client, job, args.json)
+
+
+async def wait_for(client: "Client", job: str, as_json: bool) -> int:
+    """Follow a job to its end, one line per change; 0 only if it finished."""
+    client.timeout_s = max(client.timeout_s, 30.0)  # an election may fall in between
+    last: tuple[Any, ...] = ()
+    while True:
+        told = await client.request("job", job=job)
+        now = (told["state"], told["step"], told["generation"], told["reason"])
+        if now != last:
+            last = now
+            final = told["state"] in FINAL
+            if as_json:
+                print_json(told if final else summary(told))
+            else:
+                print(progress_line(told), flush=True)
+            if final:
+                return 0 if told["state"] == "finished" else 1
+        await asyncio.sleep(WAIT_EVERY_S)
+
+
+def summary(told: dict[str, Any]) -> dict[str, Any]:
+    """The job as `status` shows it, without the lists of its detail."""
+    detail = {"generations", "ledger", "checkpoints", "assigned", "excluded"}
+    return {name: value for name, value in told.items() if name not in detail}
+
+
+def progress_line(told: dict[str, Any]) -> str:
+    parts = [f"{told['name']} {told['state']}", f"step {told['step']}/{told['steps_total'] or '?'}"]
+    if told["loss"] is not None:
+        parts.append(f"loss {told['loss']:.4f}")
+    if "accuracy" in told["metrics"]:
+        parts.append(f"accuracy {told['metrics']['accuracy']:.4f}")
+    if told["members"]:
+        parts.append(f"{len(told['members'])} peers, {told['samples_per_second']:.0f} samples/s")
+    if told["reason"]:
+        parts.append(told["reason"])
+    if told["state"] == "finished":
+        parts.append(told["state_hash"])
+    return " · ".join(parts)
+
+
+def job_request(args: argparse.Namespace) -> dict[str, Any]:
+    """The request's arguments. Raises Usage for a task file or a flag that cannot be."""
+    request: dict[str, Any] = {
+        "task": args.task,
+        "task_source": _source(args.task),
+        "global_batch": args.global_batch,
+        "epochs": args.epochs,
+        "steps": args.steps,
+        "shards": args.shards,
+        "lr": args.lr,
+        "seed": args.seed,
+        "strategy": args.strategy,
+        "codec": args.codec,
+        "checkpoint_every": args.checkpoint_every,
+        "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
+        "options": dict(_pair(text) for text in args.set),
+        "name": args.name,
+        **_peers(args.peers),
+    }
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def check_task(task: str, data: str | None) -> None:
+    """Say at once what the trainers of this host would say. Raises Usage."""
+    if ":" not in task:
+        from p2p.tasks import builtin
+
+        builtin.check(task, data)
+
+
+def _source(task: str) -> bytes | None:
+    file, colon, class_name = task.rpartition(":")
+    if not colon:
+        if task.endswith(".py"):
+            raise Usage(f"name the class in the file too: {task}:YourTask")
+        return None
+    if not class_name.isidentifier():
+        raise Usage(f"{task!r} is not FILE.py:Class")
+    try:
+        return Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise Usage(f"cannot read the task file {file}: {error.strerror}") from error
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Usage(f"--set {text}: expected key=value")
+    return name, value
+
+
+def _peers(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    least, colon, most = text.partition(":")
+    if not least.isdigit() or (colon and not most.isdigit()):
+        raise Usage(f"--peers {text}: expected MIN:MAX, or one number for both")
+    return {"peers_min": int(least), "peers_max": int(most if colon else least)}
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", metavar="TASK", help="a built-in task, or FILE.py:Class")
+    parser.add_argument("--peers", metavar="MIN:MAX", help="how many peers it needs and may use")
+    parser.add_argument("--epochs", metavar="N", type=int)
+    parser.add_argument("--steps", metavar="N", type=int)
+    parser.add_argument("--global-batch", metavar="N", type=int, help="samples per step")
+    parser.add_argument("--shards", metavar="V", type=int, help="slices of each batch (12)")
+    parser.add_argument("--lr", metavar="X", type=float)
+    parser.add_argument("--seed", metavar="N", type=int)
+    parser.add_argument("--strategy", metavar="S", help="ring")
+    parser.add_argument("--codec", metavar="C", help="int32")
+    parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
+    parser.add_argument("--checkpoint-every", metavar="STEPS", type=int)
+    parser.add_argument("--set", metavar="key=value", action="append", default=[])
+    parser.add_argument("--name", metavar="N")
+    parser.add_argument("--wait", action="store_true", help="follow it to its end")
+    add_common(parser)
+
+
+VERBS = (Verb("submit", "give the cluster a training job", _arguments, asks(submit)),)

@@ -1,0 +1,114 @@
+"""What a verb of the command line is, and what all verbs share: asking a peer, printing."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2p.errors import Unreachable
+from p2p.settings import resolve
+
+if TYPE_CHECKING:
+    from p2p.client import Client
+    from p2p.keys import ClusterKey
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """`run` returns the exit code; a P2PError it raises is printed and becomes the exit code."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def add_common(parser: argparse.ArgumentParser, watch: bool = False) -> None:
+    """The options of every verb that asks a peer."""
+    parser.add_argument("--peer", metavar="HOST:PORT[,...]", help="ask these peers")
+    parser.add_argument("--token-file", metavar="FILE", help="the cluster's token")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if watch:
+        parser.add_argument("--watch", action="store_true", help="print again when it changes")
+
+
+def asks(
+    question: Callable[["Client", argparse.Namespace], Awaitable[int]],
+) -> Callable[[argparse.Namespace], int]:
+    """Make a verb's `run` of a coroutine that is given a connected-on-demand client."""
+
+    def run(args: argparse.Namespace) -> int:
+        async def main() -> int:
+            from p2p.client import Client
+
+            addresses, key = target(args)
+            client = Client(addresses, key, timeout_s=getattr(args, "timeout_s", 10.0))
+            try:
+                return await question(client, args)
+            finally:
+                await client.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:
+    """Which peers to ask, with which key. Raises Unreachable or Refused."""
+    from p2p.client import discover, key_for
+
+    settings = resolve({"peer": args.peer, "token_file": args.token_file})
+    given = settings["peer"]
+    token_key = given_key(settings["token_file"].value)
+    addresses, key = discover() if given.source not in ("flag",) else ([], None)
+    if not addresses and given.value:
+        addresses, key = [text for text in given.value.split(",") if text], None
+    if not addresses:
+        raise Unreachable(
+            "no peer of yours runs on this host: start one with `p2pnode`, or give --peer HOST:PORT"
+        )
+    return addresses, token_key or key or key_for(addresses, None)
+
+
+def given_key(token_file: str | None) -> "ClusterKey | None":
+    """The key from --token-file or $P2P_TOKEN. Raises Usage if it is not a token."""
+    from p2p.errors import Usage
+    from p2p.keys import parse_token
+    from p2p.runtime_dir import read_token
+
+    if token_file:
+        key = read_token(Path(token_file).expanduser())
+        if key is None:
+            raise Usage(f"there is no token file {token_file}")
+        return key
+    if "P2P_TOKEN" in os.environ:
+        return parse_token(os.environ["P2P_TOKEN"])
+    return None
+
+
+def print_json(value: dict[str, Any]) -> None:
+    print(json.dumps({"schema": 1, **value}), flush=True)
+
+
+def say(text: str) -> None:
+    """A message for people: stderr, so that stdout stays data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """Columns as wide as their widest cell, two spaces apart, no trailing space."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [headings, *rows]
+    ]
+    return "\n".join(lines)
+
+
+def megabytes(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.0f} MB"
