@@ -39,6 +39,7 @@ class Parameters:
     max_inflight: int
     fault_time: int
     fault_every: int
+    down_for: int  # mean, after a crash
     propose_every: int
     burst: int
     payload: int
@@ -68,14 +69,15 @@ def draw(seed: int) -> Parameters:
         seed=seed,
         peers=rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 5, 6, 7)),
         grown=rng.random() < 0.4,
-        tick=rng.choice((50, 100, 100, 200)) * MS,
+        tick=rng.choice((50, 50, 100)) * MS,
         skew=rng.choice((0.0, 0.05, 0.25)),
         election_ticks=election_ticks,
         heartbeat_ticks=rng.randint(1, max(1, election_ticks // 3)),
         max_append_bytes=rng.choice((1, 100, 400, 4_000, 1_000_000)),
         max_inflight=rng.choice((1, 2, 8, 64)),
         fault_time=rng.randint(20, 70) * SECOND,
-        fault_every=int(rng.uniform(0.2, 4.0) * SECOND),
+        fault_every=int(rng.uniform(0.4, 4.0) * SECOND),
+        down_for=int(rng.choice((0.05, 0.5, 2.0)) * SECOND),
         propose_every=int(rng.choice((0.05, 0.2, 1.0)) * SECOND),
         burst=rng.choice((1, 1, 3, 10)),
         payload=rng.choice((0, 10, 200)),

@@ -141,7 +141,7 @@ class World:
         if power_cut and fate != "clean":
             self.counts[f"unsynced writes {fate}"] += 1
         self.note(host.name, f"{'loses power' if power_cut else 'is killed'} ({fate})")
-        down = int(self._rng.expovariate(0.5) * SECOND)
+        down = int(self._rng.expovariate(1 / self.parameters.down_for))
         self.after(down, lambda: self.restart(host))
 
     def restart(self, host: Host) -> None:

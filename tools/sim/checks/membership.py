@@ -20,11 +20,11 @@ class Membership(Check):
         new = [e.index for e in ready.entries if e.type is EntryType.CONF_CHANGE]
         if not new or host.log.terms[new[-1]] != view.term:
             return
-        open_changes = [index for index in host.log.changes if index > view.commit]
+        open_changes = [index for index in host.log.changes if index > host.applied]
         if len(open_changes) > 1:
             raise self.fail(
                 f"{host.name} appends membership change {open_changes[1]}, though the one at "
-                f"{open_changes[0]} is not committed."
+                f"{open_changes[0]} is not applied yet."
             )
         if host.log.terms[view.commit] != view.term:
             raise self.fail(
