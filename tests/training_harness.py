@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import socket

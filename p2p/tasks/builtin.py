@@ -63,7 +63,7 @@ TASKS: dict[str, Builtin] = {
             "Digits",
             "small CNN on 1,797 real handwritten digits, data included",
             check_digits,
-            {"global_batch": 60, "epochs": 20, "lr": 2e-3},
+            {"global_batch": 60, "epochs": 20, "lr": 4e-3},
         ),
         Builtin(
             "mnist",

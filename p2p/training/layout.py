@@ -1,8 +1,9 @@
 """Where everything a step exchanges lies in two flat vectors.
 
 values, float32[n]: every trainable parameter's gradient, then (from a new block on) the change of
-every float buffer that the forward pass changes, such as BatchNorm's running mean. Averaged over
-the batch's samples like gradients, so buffers get the same bits everywhere.
+every float buffer that the forward pass changes, such as BatchNorm's running mean, then zeros up to
+a whole block. Changes are averaged over the batch's samples like gradients, so buffers get the same
+bits everywhere.
 
 agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: block
 exponents, per shard its loss, sample count and sample fingerprint, per parameter whether any shard
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from collectives.blockscale import BLOCK, block_count
@@ -57,7 +59,8 @@ class BufferWatch:
             old, version, copy = self._before.get(name, (None, 0, buffer))
             if old is not buffer:
                 raise TaskFailed(f"the forward pass replaces buffer {name}: change it in place")
-            if buffer._version == version:
+            # Some kernels (batch_norm) write without counting a version, so compare contents too.
+            if buffer._version == version and torch.equal(buffer, copy):
                 found.quiet.append((name, buffer, version))
             elif kept.get(name) is not buffer:
                 raise TaskFailed(
@@ -80,7 +83,7 @@ class Layout:
         self.gradients = slice(0, gradients)
         first_change = block_count(gradients) * BLOCK if changes else gradients
         self.changes = slice(first_change, first_change + changes)
-        self.values = self.changes.stop
+        self.values = block_count(self.changes.stop) * BLOCK  # padded with zeros
         ends = np.cumsum(
             [block_count(self.values), shards, shards, shards, len(parameters), integers]
         ).tolist()

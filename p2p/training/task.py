@@ -176,8 +176,8 @@ def create(cls: type, spec: JobSpec) -> Task:
             if getattr(options, name) is not None:
                 setattr(user, name, getattr(options, name))
         user.options = options
-        if cls.__init__ is not object.__init__:
-            cls.__init__(user, options)  # type: ignore[misc]
+        if cls.__init__ is not object.__init__:  # type: ignore[misc]
+            user.__init__(options)
     return Task(user, file, options)
 
 

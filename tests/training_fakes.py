@@ -1,0 +1,118 @@
+"""Rings without sockets: ranks are threads of this process that meet at a barrier."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Queue
+from typing import Any, cast
+
+import numpy as np
+
+from collectives.operations import Ring
+from p2p.training import task as tasks
+from p2p.training.run import Run
+from p2p.training.spec import parse
+
+WAIT_S = 20.0
+
+
+class Hub:
+    """What the fake rings of one generation share."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.barrier = threading.Barrier(size)
+        self.laid: list[Any] = [None] * size
+        self.mail: defaultdict[tuple[int, int], Queue[bytes]] = defaultdict(Queue)
+
+    def exchange(self, rank: int, thing: Any) -> list[Any]:
+        self.laid[rank] = thing
+        self.barrier.wait(WAIT_S)
+        everything = list(self.laid)
+        self.barrier.wait(WAIT_S)
+        return everything
+
+
+class FakeRing:
+    generation = 1
+
+    def __init__(self, hub: Hub, rank: int) -> None:
+        self.hub, self.rank, self.size = hub, rank, hub.size
+
+    def all_reduce(self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: str) -> None:
+        parts = self.hub.exchange(self.rank, source.copy())
+        total = parts[self.rank].copy()
+        for part in (*parts[self.rank + 1 :], *parts[: self.rank]):  # an order of its own per rank
+            total = np.add(total, part) if op == "sum" else np.maximum(total, part)
+        out[...] = total
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        return self.hub.exchange(self.rank, bytes(payload))
+
+    def send(self, to: int, payload: memoryview | bytes) -> None:
+        self.hub.mail[self.rank, to].put(bytes(payload))
+
+    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
+        data = self.hub.mail[source, self.rank].get(timeout=WAIT_S)
+        if out is None:
+            return memoryview(data)
+        out[:] = data
+        return out
+
+
+def rings(size: int) -> list[Ring]:
+    hub = Hub(size)
+    return [cast(Ring, FakeRing(hub, rank)) for rank in range(size)]
+
+
+def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run each in its own thread; their results, or the first error."""
+    results: list[Any] = [None] * len(calls)
+    errors: list[BaseException] = []
+
+    def one(index: int) -> None:
+        try:
+            results[index] = calls[index]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    if errors:
+        raise errors[0]
+    return results
+
+
+def new_run(cls: type, **spec: Any) -> Run:
+    """A run of the task `cls` in this process, warmed up."""
+    wire = {"id": "j", "task": "t.py:T", "task_class": "T", "seed": 3, **spec}
+    parsed = parse(wire)
+    run = Run(parsed, tasks.create(cls, parsed))
+    run.warm_up()
+    return run
+
+
+def steps(
+    runs: Sequence[Run], cuts: Sequence[tuple[int, int]], count: int, apply_on: set[int]
+) -> None:
+    """`count` steps, run i computing shards cuts[i]; on the last, only `apply_on` apply it."""
+    for number in range(count):
+        last = number == count - 1
+        made = rings(len(runs))
+        outcomes = []
+        for rank, run in enumerate(runs):
+            used = run.samples_of(run.position.step)
+            # One after the other: torch's and numpy's generators belong to the whole process.
+            run.gradients.compute(run.position.step, used, cuts[rank], lambda: None)
+            outcomes.append((rank, run, used))
+        calls = [
+            partial(run.gradients.exchange, made[rank], run.position.step, used, False)
+            for rank, run, used in outcomes
+        ]
+        for rank, result in enumerate(together(calls)):
+            if not last or rank in apply_on:
+                runs[rank].apply(result)
