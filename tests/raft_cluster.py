@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import Any
 
 from consensus.config import RaftConfig
 from consensus.messages import (
@@ -23,9 +24,12 @@ ELECTION, HEARTBEAT = 10, 2
 class Peer:
     """One core with its disk. `hold_disk`: nothing becomes durable until release()."""
 
-    def __init__(self, id: str, storage: MemoryStorage, seed: int = 0, **options: object) -> None:
-        settings = {"election_ticks": ELECTION, "heartbeat_ticks": HEARTBEAT} | options
-        config = RaftConfig(id=id, **settings)  # type: ignore[arg-type]
+    def __init__(self, id: str, storage: MemoryStorage, seed: int = 0, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "election_ticks": ELECTION,
+            "heartbeat_ticks": HEARTBEAT,
+        } | options
+        config = RaftConfig(id=id, **settings)
         self.id, self.storage = id, storage
         self.node = RawNode(config, storage, Random(f"{seed} {id}"))
         self.applied: list[Entry] = []
@@ -63,9 +67,9 @@ class Peer:
         after = [] if ready is None else list(self.finish(ready))
         return after + self.drain()
 
-    def step(self, kind: MessageType, sender: str, term: int, **fields: object) -> list[Message]:
+    def step(self, kind: MessageType, sender: str, term: int, **fields: Any) -> list[Message]:
         """Give it a message made by hand; returns what it sends."""
-        self.node.step(Message(kind, self.id, sender, term, **fields))  # type: ignore[arg-type]
+        self.node.step(Message(kind, self.id, sender, term, **fields))
         return self.drain()
 
     @property
@@ -88,7 +92,7 @@ def lone(
     term: int = 0,
     vote: str | None = None,
     commit: int = 0,
-    **options: object,
+    **options: Any,
 ) -> Peer:
     """A peer with a log of these terms (data "1", "2", …) and a configuration older than it."""
     entries = [Entry(i, t, EntryType.NORMAL, b"%d" % i) for i, t in enumerate(terms, 1)]
@@ -152,7 +156,7 @@ class Cluster:
         self[leader].node.propose_conf_change(ConfChange(kind, peer))
         self.settle()
 
-    def restart(self, id: str, **options: object) -> Peer:
+    def restart(self, id: str, **options: Any) -> Peer:
         """Crash: what was not durable is gone. What lone() gave as configuration stays."""
         old = self[id]
         applied = 0 if not old.storage.conf_state.voters else self._base(old)
@@ -164,7 +168,7 @@ class Cluster:
         return peer.applied[0].index - 1 if peer.applied else peer.storage.hard_state.commit
 
 
-def cluster(ids: str = "abc", learners: str = "", **options: object) -> Cluster:
+def cluster(ids: str = "abc", learners: str = "", **options: Any) -> Cluster:
     """Empty peers that all know this configuration."""
     return Cluster(lone(id, voters=ids, learners=learners, **options) for id in ids + learners)
 

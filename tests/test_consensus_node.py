@@ -1,6 +1,7 @@
 """The contract between host and core: what a Ready holds, in which order, and what misuse says."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ from consensus.storage import MemoryStorage
 from tests.raft_cluster import cluster, lone
 
 
-def node(storage: MemoryStorage | None = None, **options: object) -> RawNode:
-    settings = {"id": "a", "election_ticks": 10, "heartbeat_ticks": 2} | options
-    return RawNode(RaftConfig(**settings), storage or MemoryStorage(), Random(0))  # type: ignore[arg-type]
+def node(storage: MemoryStorage | None = None, **options: Any) -> RawNode:
+    settings: dict[str, Any] = {"id": "a", "election_ticks": 10, "heartbeat_ticks": 2} | options
+    return RawNode(RaftConfig(**settings), storage or MemoryStorage(), Random(0))
 
 
 def test_nothing_to_do_is_said_so() -> None:
@@ -111,7 +112,7 @@ def test_after_a_restart_committed_entries_are_handed_out_from_applied() -> None
         ({"mutations": frozenset({"skip-everything"})}, "unknown mutations: skip-everything"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(options: dict[str, object], says: str) -> None:
+def test_a_configuration_that_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         node(**options)
 

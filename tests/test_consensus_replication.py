@@ -1,6 +1,7 @@
 """Getting the log to everybody: round trips, lost messages, slow disks, small windows, restarts."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.raft_cluster import ELECTION, HEARTBEAT, Cluster, cluster, lone, of_t
 APP, APP_RESP = MessageType.APP, MessageType.APP_RESP
 
 
-def elected(ids: str = "abc", learners: str = "", **options: object) -> Cluster:
+def elected(ids: str = "abc", learners: str = "", **options: Any) -> Cluster:
     net = cluster(ids, learners, **options)
     net.elect("a")
     net.sent.clear()

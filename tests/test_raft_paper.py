@@ -1,6 +1,7 @@
 """One test per claim of the Raft paper (extended version) and the dissertation, by section."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,9 @@ APP, APP_RESP = MessageType.APP, MessageType.APP_RESP
 VOTE, VOTE_RESP = MessageType.VOTE, MessageType.VOTE_RESP
 
 
-def in_role(role: Role, **options: object) -> Peer:
+def in_role(role: Role, **options: Any) -> Peer:
     """A peer of {a, b, c} in term 1 (2 as a leader that won by b's vote)."""
-    peer = lone(term=1, pre_vote=False, **options)  # type: ignore[arg-type]
+    peer = lone(term=1, pre_vote=False, **options)
     if role is not Role.FOLLOWER:
         peer.node.campaign()
         peer.drain()
