@@ -133,8 +133,8 @@ class RawNode:
         """The connection to the leader broke: vote for others again before the lease is over.
 
         The next append or heartbeat of the leader restores it. No effect on the leader itself.
-        So a leader's has_quorum_contact does not exclude a newer leader, not even for a moment: reads
-        and whatever must be exclusive need a quorum round or a fencing number, never the lease.
+        So a leader's has_quorum_contact does not exclude a newer leader, not even for a moment:
+        what must be exclusive needs a quorum round or a fencing number, never the lease.
         """
         if self._raft.role is Role.FOLLOWER:
             self._raft.leader = None
