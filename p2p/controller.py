@@ -71,10 +71,10 @@ def _plan_members(state: State, observed: Observed) -> Iterator[Command]:
 
 
 def _plan_jobs(state: State, observed: Observed) -> Iterator[Command]:
-    peers = usable_peers(state, observed)
+    usable = usable_peers(state, observed).keys()
     for job in state.jobs.values():
         if not job.is_final:
-            yield from plan_job(job, peers, observed)
+            yield from plan_job(job, state.members, usable, observed)
 
 
 def _plan_assignments(state: State, observed: Observed) -> Iterator[Command]:

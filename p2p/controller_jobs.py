@@ -2,7 +2,7 @@
 where they exclude each other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from p2p.reports import Observed, TrainerReport
@@ -10,15 +10,20 @@ from p2p.state import Generation, Job, Member, Seat
 
 Command = dict[str, Any]
 Trainers = Mapping[str, TrainerReport]
+Names = Mapping[str, str]
 
 
-def plan_job(job: Job, peers: Mapping[str, Member], observed: Observed) -> Iterator[Command]:
+def plan_job(
+    job: Job, members: Mapping[str, Member], usable: Set[str], observed: Observed
+) -> Iterator[Command]:
+    """`usable` are the members that can train now."""
     trainers = {
         peer: report.trainers[job.id]
         for peer, report in observed.reports.items()
-        if peer in peers and peer in job.assigned and job.id in report.trainers
+        if peer in usable and peer in job.assigned and job.id in report.trainers
     }
-    failure = _failure(job, peers, trainers)
+    names = {member.id: member.name for member in members.values()}
+    failure = _failure(job, usable, names, trainers)
     if failure is not None:
         yield failure
         return
@@ -27,11 +32,13 @@ def plan_job(job: Job, peers: Mapping[str, Member], observed: Observed) -> Itera
     if end is not None:
         yield end
         return
-    if job.state != "paused":
-        yield from _form(job, peers, trainers)
+    concerned = {*job.members, *job.assigned} & usable
+    if job.state != "paused" and concerned <= set(observed.reports):
+        # A new leader judges no trainer before its peer has reported, or counts as dead.
+        yield from _form(job, usable, names, trainers)
 
 
-def _failure(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Command | None:
+def _failure(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Command | None:
     """The user's code raised: the same would happen everywhere, so the job ends with the reason.
 
     What failed for a reason of the machine (memory, disk, a trainer that keeps crashing) sets
@@ -43,8 +50,8 @@ def _failure(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Comma
         error = str(trainer.failed.get("error", "failed"))
         if trainer.failed.get("user_error"):
             return {"type": "job.fail", "job": job.id, "reason": error}
-        return set_aside(job, peer, f"{peer_name(peers, peer)} is set aside: {error}")
-    if job.excluded and not job.assigned and not set(peers) - set(job.excluded):
+        return set_aside(job, peer, f"{names[peer]} is set aside: {error}")
+    if job.excluded and not job.assigned and not usable - set(job.excluded):
         reasons = "; ".join(job.excluded.values())
         return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
     return None
@@ -103,7 +110,9 @@ def _mark(job: Job, newest: Generation, seated: list[TrainerReport]) -> Iterator
         {seat.peer: mark["state_hash"] for seat, mark in zip(newest.seats, marks, strict=True)}
     )
     if odd is not None:
-        yield set_aside(job, odd, f"{odd} has other weights than the rest at step {first['step']}")
+        yield set_aside(
+            job, odd, f"{odd} has other weights than the rest after step {first['step']}"
+        )
         return
     if job.mark is None or job.mark.step != first["step"]:
         rates = [trainer.progress.get("samples_per_second", 0.0) for trainer in seated]
@@ -141,13 +150,13 @@ def _end(job: Job, trainers: Trainers) -> Command | None:
     return {"type": "job.finish", "job": job.id, "generation": newest.number}
 
 
-def _form(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Iterator[Command]:
+def _form(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Iterator[Command]:
     """A new generation when a seat was lost, or when a trainer waits for one."""
     ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
     least = int(job.spec.get("peers_min") or 1)
     if newest is None:
-        warming = [peer for peer in job.assigned if peer in peers and peer not in ready]
+        warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
         if ready and not warming and len(ready) >= least:
             yield _generation(job, 1, ready, "the job starts")
         return
@@ -166,7 +175,7 @@ def _form(job: Job, peers: Mapping[str, Member], trainers: Trainers) -> Iterator
         if job.reason != reason:
             yield {"type": "job.wait", "job": job.id, "reason": reason}
         return
-    yield _generation(job, newest.number + 1, ready, _why(peers, lost, joined))
+    yield _generation(job, newest.number + 1, ready, _why(usable, names, lost, joined))
 
 
 def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
@@ -192,18 +201,18 @@ def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
     }
 
 
-def _why(peers: Mapping[str, Member], lost: list[str], joined: list[str]) -> str:
-    gone = [peer for peer in lost if peer not in peers]
-    crashed = [peer for peer in lost if peer in peers]
-    parts = [f"{peer_name(peers, peer)} was lost" for peer in gone] + [
-        f"the trainer of {peer_name(peers, peer)} ended" for peer in crashed if peer not in joined
+def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str]) -> str:
+    def name(peer: str) -> str:
+        return names.get(peer, peer)  # a removed peer has no name any more
+
+    gone = [f"{name(peer)} was lost" for peer in lost if peer not in usable]
+    ended = [
+        f"the trainer of {name(peer)} ended"
+        for peer in lost
+        if peer in usable and peer not in joined
     ]
-    parts += [f"{peer_name(peers, peer)} joined" for peer in joined]
-    return "; ".join(parts) or "resumed"
-
-
-def peer_name(peers: Mapping[str, Member], peer: str) -> str:
-    return peers[peer].name if peer in peers else peer
+    came = [f"{name(peer)} joined" for peer in joined]
+    return "; ".join([*gone, *ended, *came]) or "resumed"
 
 
 def _seated(newest: Generation, trainers: Trainers) -> list[TrainerReport]:

@@ -86,7 +86,8 @@ class LocalCluster:
     def environment(self) -> dict[str, str]:
         """For programs that shall find these peers and no others."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("P2P_")}
-        return {**kept, "P2P_RUNTIME_DIR": str(self.folder / "run"), "XDG_CONFIG_HOME": os.devnull}
+        own = {"P2P_RUNTIME_DIR": "run", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data"}
+        return {**kept, **{name: str(self.folder / folder) for name, folder in own.items()}}
 
     @property
     def key(self) -> ClusterKey:
