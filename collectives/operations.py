@@ -11,12 +11,14 @@ import zmq
 from collectives.errors import Aborted, OutOfStep
 from collectives.frames import Header, Stream, fingerprint
 from collectives.links import Links
-from collectives.ring import AllReduce, Chunk, Memory, OutOfOrder, Phase, Send
+from collectives.ring import AllReduce, Chunk, Memory, OutOfOrder, Phase, Send, even_chunk
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints
 
-CHUNK_BYTES = 1 << 20  # measured: smaller costs wake-ups, larger costs overlap (tools.bench)
+CHUNK_BYTES = (
+    1 << 20
+)  # about this much; measured: smaller costs wake-ups, larger costs overlap (tools.bench)
 PAYLOAD_BYTES_MAX = 1 << 20  # of all_gather
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +62,8 @@ class Ring:
                 self._all_reduce(source.reshape(-1), out.reshape(-1), op)
 
     def _all_reduce(self, source: Array, out: Array, op: str) -> None:
-        chunk_length = max(1, CHUNK_BYTES // source.itemsize)
+        aim = max(1, CHUNK_BYTES // source.itemsize)
+        chunk_length = even_chunk(len(source), self.size, aim)
         machine = AllReduce(self.rank, self.size, len(source), chunk_length)
         kind = fingerprint("all_reduce", op, source.dtype.str, len(source), chunk_length, self.size)
         sequence = self._next_collective()

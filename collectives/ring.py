@@ -57,6 +57,12 @@ def segment(number: int, size: int, length: int) -> tuple[int, int]:
     return number * length // size, (number + 1) * length // size
 
 
+def even_chunk(length: int, size: int, aim: int) -> int:
+    """The chunk length that cuts every segment into equal chunks of about `aim` elements."""
+    longest = -(-length // size)
+    return max(1, -(-longest // max(1, round(longest / aim))))
+
+
 class AllReduce:
     """One rank's part in one all-reduce of `length` elements.
 

@@ -1,7 +1,13 @@
-"""The data plane over real sockets: threads stand for processes."""
+"""The data plane over real sockets. Threads stand for processes, except where one is killed."""
 
+import multiprocessing
+import random
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +15,13 @@ import numpy as np
 import pytest
 import zmq
 
-from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, Ring
+from collectives import links, operations, plane
+from collectives.frames import Header, Stream, fingerprint, job_digest, unpack
+from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, OutOfStep, Ring
 
 KEYS = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
 Planes = Callable[[int], list[DataPlane]]
+Act = Callable[[Ring], Any]
 
 
 @pytest.fixture
@@ -24,62 +33,458 @@ def planes(tmp_path: Path) -> Iterator[Planes]:
         return made[-count:]
 
     yield make
-    for plane in made:
-        plane.close()
+    for one in made:
+        one.close()
+    assert not list(tmp_path.glob("ipc/*")), "a socket file was left behind"
 
 
-def together(planes: list[DataPlane], generation: int, act: Callable[[Ring], Any]) -> list[Any]:
-    members = [plane.endpoints for plane in planes]
-    with ThreadPoolExecutor(len(planes)) as pool:
-        futures = [
-            pool.submit(lambda r, p: act(p.enter("job", generation, r, members)), rank, plane)
-            for rank, plane in enumerate(planes)
-        ]
-        return [future.result(30) for future in futures]
+@pytest.fixture
+def small_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that are full after a few chunks."""
+    monkeypatch.setattr(plane, "MESSAGES_QUEUED_MAX", 2)
+    monkeypatch.setattr(operations, "CHUNK_BYTES", 100_000)
+
+
+def begin(pool: ThreadPoolExecutor, of: list[DataPlane], generation: int, act: Act) -> list[Any]:
+    """Every plane enters and acts, each in its own thread."""
+    members = [one.endpoints for one in of]
+    return [
+        pool.submit(lambda r, p: act(p.enter("job", generation, r, members)), rank, one)
+        for rank, one in enumerate(of)
+    ]
+
+
+def together(of: list[DataPlane], generation: int, act: Act) -> list[Any]:
+    with ThreadPoolExecutor(len(of)) as pool:
+        return [future.result(30) for future in begin(pool, of, generation, act)]
+
+
+def over_tcp(members: list[Endpoints]) -> list[Endpoints]:
+    return [replace(member, host="another host") for member in members]
+
+
+def sums(length: int, dtype: str = "i8") -> Act:
+    """An all-reduce whose result is known; returns whether it was right."""
+
+    def act(ring: Ring) -> bool:
+        base = np.arange(length, dtype=dtype)
+        source, out = base * (ring.rank + 1), np.empty_like(base)
+        before = source.copy()
+        try:
+            ring.all_reduce(source, out, "sum")
+        finally:
+            assert (source == before).all(), "source changed"
+        return bool((out == base * (ring.size * (ring.size + 1) // 2)).all())
+
+    return act
+
+
+# What the operations give.
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("length", [0, 1, 2, 1000, 1_000_003])
 def test_all_reduce_sums(planes: Planes, size: int, length: int) -> None:
-    def act(ring: Ring) -> Any:
-        source = np.arange(length, dtype=np.int64) * (ring.rank + 1)
-        before, out = source.copy(), np.full_like(source, -1)
-        ring.all_reduce(source, out, "sum")
-        assert (source == before).all()
-        return out
-
-    for out in together(planes(size), 1, act):
-        assert (out == np.arange(length) * (size * (size + 1) // 2)).all()
+    assert together(planes(size), 1, sums(length)) == [True] * size
 
 
-def test_all_gather_and_direct(planes: Planes) -> None:
-    state = bytes(range(256)) * 10_000
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u1"])
+def test_all_reduce_takes_any_number_type(planes: Planes, dtype: str) -> None:
+    assert together(planes(3), 1, sums(40, dtype)) == [True] * 3
+
+
+def test_all_reduce_max_fills_in_what_each_rank_knows(planes: Planes) -> None:
+    def act(ring: Ring) -> list[float]:
+        known = np.full((2, 3), -np.inf)
+        known[:, ring.rank] = ring.rank
+        out = np.empty_like(known)
+        ring.all_reduce(known, out, "max")
+        return out.ravel().tolist()
+
+    assert together(planes(3), 1, act) == [[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]] * 3
+
+
+def test_all_gather_and_a_large_direct_send(planes: Planes) -> None:
+    state = random.Random(1).randbytes(3_000_001)
 
     def act(ring: Ring) -> Any:
         gathered = ring.all_gather(b"x" * ring.rank)
         if ring.rank == 0:
             ring.send(2, state)
+            ring.send(2, b"")
         if ring.rank == 2:
-            assert ring.receive(0) == state
-        return gathered
+            target = bytearray(len(state))
+            assert ring.receive(0, memoryview(target)) == state
+            assert target == state
+            assert bytes(ring.receive(0)) == b""
+        return ring.all_gather(gathered[2]), sums(1000)(ring)
 
-    assert together(planes(3), 7, act) == [[b"", b"x", b"xx"]] * 3
+    assert together(planes(3), 7, act) == [([b"xx"] * 3, True)] * 3
 
 
-def test_abort_ends_a_blocked_operation(planes: Planes) -> None:
+@pytest.mark.usefixtures("small_queues")
+def test_links_that_are_full_on_all_sides_still_move(planes: Planes) -> None:
+    def act(ring: Ring) -> bool:
+        right = sums(600_000)(ring)
+        other = 1 - ring.rank
+        ring.send(other, bytes(2_000_000))  # both at once: each must keep what the other sends
+        return right and len(ring.receive(other)) == 2_000_000
+
+    assert together(planes(2), 1, act) == [True, True]
+
+
+def test_ranks_that_run_ahead_do_not_disturb(planes: Planes) -> None:
+    """Rank 0 is already in the next collective while rank 1 still waits for rank 2."""
+    far = threading.Event()
+
+    def act(ring: Ring) -> bool:
+        if ring.rank == 0:
+            threading.Timer(0.1, far.set).start()
+        if ring.rank == 1:
+            assert bytes(ring.receive(2)) == b"late"
+        if ring.rank == 2:
+            assert far.wait(10)
+            ring.send(1, b"late")
+        return bool(sums(100_000)(ring))
+
+    assert together(planes(3), 1, act) == [True] * 3
+
+
+def test_other_hosts_are_reached_over_curve(planes: Planes) -> None:
+    of = planes(2)
+    members = over_tcp([one.endpoints for one in of])
+    with ThreadPoolExecutor(2) as pool:
+        futures = [
+            pool.submit(lambda r, p: sums(100_000)(p.enter("job", 1, r, members)), rank, one)
+            for rank, one in enumerate(of)
+        ]
+        assert [future.result(10) for future in futures] == [True, True]
+
+
+# How operations end early.
+
+
+def blocked_all_reduce(ring: Ring) -> None:
+    source = np.ones(1_000_000, np.float32)
+    ring.all_reduce(source, np.empty_like(source), "sum")
+
+
+def lonely(planes: Planes, generation: int = 3) -> tuple[DataPlane, Ring]:
+    """A plane in a generation whose other member never comes."""
     first, second = planes(2)
-    members = [first.endpoints, second.endpoints]
-    ring = first.enter("job", 3, 0, members)
-    source = np.ones(10_000_000, np.float32)
+    return first, first.enter("job", generation, 0, [first.endpoints, second.endpoints])
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        blocked_all_reduce,
+        lambda ring: ring.all_gather(b"x"),
+        lambda ring: ring.receive(1),
+        lambda ring: ring.receive(1, memoryview(bytearray(9))),
+    ],
+)
+def test_abort_ends_a_blocked_operation_and_all_later_ones(planes: Planes, wait: Act) -> None:
+    first, ring = lonely(planes)
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ring.all_reduce, source, np.empty_like(source), "sum")
+        future = pool.submit(wait, ring)
+        first.abort(3)  # only generations below 3: not this one
+        assert not future.done()
         first.abort(4)
         with pytest.raises(Aborted):
             future.result(5)
+    for again in (blocked_all_reduce, lambda ring: ring.all_gather(b""), sums(1)):
+        with pytest.raises(Aborted):
+            again(ring)
+    with pytest.raises(Aborted):
+        first.enter("job", 3, 0, [first.endpoints])
+    assert sums(5)(first.enter("job", 4, 0, [first.endpoints]))
 
 
-def test_endpoints_cross_the_wire(planes: Planes) -> None:
-    (plane,) = planes(1)
-    assert Endpoints.from_wire(plane.endpoints.to_wire()) == plane.endpoints
-    with pytest.raises(ValueError, match="not the endpoints"):
-        Endpoints.from_wire({"host": 1})
+@pytest.mark.usefixtures("small_queues")
+def test_abort_ends_a_send_that_has_no_room_and_frees_its_memory(planes: Planes) -> None:
+    first, ring = lonely(planes)
+    payload = bytearray(20_000_000)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(ring.send, 1, memoryview(payload))
+        first.abort(4)
+        with pytest.raises(Aborted) as raised:
+            future.result(5)
+    del future
+    raised.value.__traceback__ = None  # its frames hold the memoryview, not the socket
+    del raised
+    payload.append(1)  # BufferError if anybody could still read it
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_aborted_generation_never_leaks_into_the_next(planes: Planes, seed: int) -> None:
+    """All ranks are stopped somewhere inside; nobody has a wrong sum, then or afterwards."""
+    of, rng = planes(3), random.Random(seed)
+    spins = [rng.randrange(3000) for _ in of]
+    for generation in (1, 2):
+        with ThreadPoolExecutor(4) as pool:
+            futures: list[Future[bool]] = begin(
+                pool, of, generation, lambda ring: all(sums(300_000)(ring) for _ in range(20))
+            )
+            for one, count in zip(of, spins, strict=True):
+                for _ in range(count):
+                    pass
+                one.abort(generation + 1)
+            for future in futures:
+                with suppress(Aborted):
+                    assert future.result(10)
+    assert together(of, 3, sums(300_000)) == [True] * 3, f"{seed=}"
+
+
+def test_a_newer_generation_waits_until_we_enter_it(planes: Planes) -> None:
+    """Rank 1 is in generation 2 before rank 0 has left generation 1."""
+    of = planes(2)
+    members = [one.endpoints for one in of]
+    old = of[0].enter("job", 1, 0, members)
+    with ThreadPoolExecutor(2) as pool:
+        ahead = pool.submit(lambda: sums(50_000)(of[1].enter("job", 2, 1, members)))
+        behind = pool.submit(blocked_all_reduce, old)
+        while not of[0].kept_bytes:
+            assert not behind.done()
+        of[0].abort(2)
+        with pytest.raises(Aborted):
+            behind.result(5)
+        assert sums(50_000)(of[0].enter("job", 2, 0, members))
+        assert ahead.result(5)
+    assert of[0].kept_bytes == 0
+
+
+def test_too_much_from_a_newer_generation_ends_this_one(
+    planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane, "KEPT_BYTES_MAX", 100_000)
+    of = planes(2)
+    members = [one.endpoints for one in of]
+    old = of[0].enter("job", 1, 0, members)
+    with ThreadPoolExecutor(2) as pool:
+        ahead = pool.submit(lambda: sums(50_000)(of[1].enter("job", 2, 1, members)))
+        with pytest.raises(Aborted, match="ahead"):
+            blocked_all_reduce(old)
+        assert sums(50_000)(of[0].enter("job", 2, 0, members))
+        assert ahead.result(5)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (sums(1000), sums(1001)),
+        (sums(1000), sums(1000, "f8")),
+        (sums(1000), lambda ring: ring.all_gather(b"x")),
+        (lambda ring: ring.send(1, b"abc"), lambda r: r.receive(0, memoryview(bytearray(4)))),
+    ],
+)
+def test_ranks_in_different_operations_are_told(planes: Planes, one: Act, other: Act) -> None:
+    of = planes(2)
+    with ThreadPoolExecutor(2) as pool:
+        futures = begin(pool, of, 1, lambda ring: (one, other)[ring.rank](ring))
+        with pytest.raises(OutOfStep):
+            futures[1].result(5)
+        of[0].abort(2)
+
+
+def test_a_closed_plane_aborts_and_stays_closed(planes: Planes) -> None:
+    first, ring = lonely(planes)
+    first.close()
+    first.close()
+    first.abort(9)
+    with pytest.raises(Aborted):
+        ring.all_gather(b"")
+
+
+def other_process(ipc_dir: str, keys: CurveKeys, parent: Connection) -> None:
+    """A member that is killed in the middle: it has sent its part and waits for the rest."""
+    one = DataPlane("127.0.0.1", ipc_dir, keys)
+    parent.send(one.endpoints)
+    ring = one.enter("job", 1, 1, parent.recv())
+    parent.send("entered")
+    while True:
+        sums(300_000)(ring)
+
+
+@pytest.mark.parametrize("after", [0, 7])
+def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
+    planes: Planes, tmp_path: Path, after: int
+) -> None:
+    (first,) = planes(1)
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    child = spawn.Process(
+        target=other_process, args=(str(tmp_path / "other"), KEYS, theirs), daemon=True
+    )
+    child.start()
+    theirs.close()
+    members = [first.endpoints, ours.recv()]
+    ours.send(members)
+    assert ours.recv() == "entered"
+    ring = first.enter("job", 1, 0, members)
+    for _ in range(after):
+        assert sums(300_000)(ring)
+    child.kill()
+    child.join()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: [sums(300_000)(ring) for _ in range(5)])
+        first.abort(2)
+        with pytest.raises(Aborted):
+            future.result(5)
+    assert sums(300_000)(first.enter("job", 2, 0, [first.endpoints]))
+
+
+# Who and what is let in.
+
+
+def stranger(target: str, curve: tuple[bytes, bytes, bytes] | None = None) -> Any:
+    push: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+    push.linger = 0
+    if curve is not None:
+        push.curve_serverkey, push.curve_publickey, push.curve_secretkey = curve
+    push.connect(target)
+    return push
+
+
+GOOD = Header(job_digest("job"), 5, 1, 0, Stream.COLLECTIVE, 1, 0, 0, fingerprint("x"), 0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "counted_as"),
+    [
+        ([b""], "malformed"),
+        ([b"x" * 1000], "malformed"),
+        ([GOOD.pack()], "malformed"),
+        ([GOOD.pack(), b"", b""], "malformed"),
+        ([b""] * 50, "malformed"),
+        ([GOOD.pack()[:-1], b""], "malformed"),
+        ([b"XXXX" + GOOD.pack()[4:], b""], "malformed"),
+        ([replace(GOOD, stream=9).pack(), b""], "malformed"),  # type: ignore[arg-type]
+        ([replace(GOOD, sender=1).pack(), b""], "malformed"),  # ourselves
+        ([replace(GOOD, sender=65535).pack(), b""], "malformed"),
+        ([replace(GOOD, job=b"8 bytes!").pack(), b""], "other job"),
+        ([replace(GOOD, generation=4).pack(), b""], "stale"),
+    ],
+)
+def test_what_does_not_belong_is_counted_and_dropped(
+    planes: Planes, parts: list[bytes], counted_as: str
+) -> None:
+    of = planes(2)
+    push = stranger(of[1].endpoints.ipc)
+
+    def act(ring: Ring) -> Any:
+        if ring.rank == 1:
+            push.send_multipart(parts)
+            while not of[1].dropped:
+                of[1].pump()
+        return sums(1000)(ring)
+
+    assert together(of, 5, act) == [True, True]
+    assert of[1].dropped == {counted_as: 1}
+    push.close()
+
+
+def test_an_oversized_message_is_refused_before_it_has_memory(planes: Planes) -> None:
+    of = planes(2)
+    push = stranger(of[1].endpoints.ipc)
+    monitor = push.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    push.send_multipart([GOOD.pack(), bytes(plane.MESSAGE_BYTES_MAX + 1)])
+    assert monitor.poll(5000), "the connection is closed"
+    assert together(of, 5, sums(1000)) == [True, True]
+    assert not of[1].dropped
+    push.disable_monitor()
+    monitor.close(linger=0)
+    push.close()
+
+
+@pytest.mark.parametrize("who", ["plain", "own key", "wrong server"])
+def test_nobody_without_the_clusters_key_gets_in_over_tcp(planes: Planes, who: str) -> None:
+    (one,) = planes(1)
+    public, secret = zmq.curve_keypair()
+    curve = {
+        "plain": None,
+        "own key": (KEYS.server_public, public, secret),
+        "wrong server": (public, KEYS.client_public, KEYS.client_secret),
+    }[who]
+    push = stranger(one.endpoints.tcp, curve)
+    events = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    events |= zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
+    monitor = push.get_monitor_socket(events)
+    push.send_multipart([b"garbage"])
+    assert monitor.poll(5000), "the connection is refused"
+    assert not one.pump()
+    known = stranger(
+        one.endpoints.tcp, (KEYS.server_public, KEYS.client_public, KEYS.client_secret)
+    )
+    known.send_multipart([b"garbage"])
+    while not one.pump():
+        one.wait(None)
+    assert one.dropped == {"malformed": 1}, "only the member's message came"
+    push.disable_monitor()
+    monitor.close(linger=0)
+    push.close()
+    known.close()
+
+
+def test_a_header_survives_the_wire() -> None:
+    assert unpack(GOOD.pack()) == GOOD
+
+
+def test_endpoints_survive_the_wire(planes: Planes) -> None:
+    (one,) = planes(1)
+    assert Endpoints.from_wire(one.endpoints.to_wire()) == one.endpoints
+    wire: list[Any] = [None, [], {"host": 1}, {"host": "h", "tcp": "t"}]
+    for wrong in wire:
+        with pytest.raises(ValueError, match="not the endpoints"):
+            Endpoints.from_wire(wrong)
+
+
+# Misuse has one sentence.
+
+
+def test_a_directory_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too long for a Unix socket"):
+        DataPlane("127.0.0.1", str(tmp_path / ("d" * 100)), KEYS)
+
+
+def test_a_directory_open_to_others_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(ValueError, match="chmod 700"):
+        DataPlane("127.0.0.1", str(tmp_path / "open"), KEYS)
+
+
+def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1"):
+        DataPlane("192.0.2.1", str(tmp_path / "ipc"), KEYS)
+
+
+def test_enter_refuses_what_cannot_be(planes: Planes) -> None:
+    (one,) = planes(1)
+    with pytest.raises(ValueError, match="rank 1"):
+        one.enter("job", 1, 1, [one.endpoints])
+    one.enter("job", 2, 0, [one.endpoints])
+    with pytest.raises(ValueError, match="cannot follow"):
+        one.enter("job", 2, 0, [one.endpoints])
+    one.enter("another job", 1, 0, [one.endpoints])
+
+
+def test_operations_refuse_arrays_they_cannot_use(planes: Planes) -> None:
+    (one,) = planes(1)
+    ring = one.enter("job", 1, 0, [one.endpoints])
+    array = np.zeros(10)
+    for source, out, op in [
+        (array, np.zeros(9), "sum"),
+        (array, np.zeros(10, np.float32), "sum"),
+        (array[::2], np.zeros(5), "sum"),
+        (array, array, "sum"),
+        (array, np.zeros(10), "mean"),
+        (np.array([None]), np.array([None]), "sum"),
+    ]:
+        with pytest.raises(ValueError, match=r"all_reduce|out is"):
+            ring.all_reduce(source, out, op)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="all_gather"):
+        ring.all_gather(bytes(operations.PAYLOAD_BYTES_MAX + 1))
+    with pytest.raises(ValueError, match="rank 0"):
+        ring.send(0, b"")
+    assert sums(3)(ring), "a refused call harms nothing"
+    assert links.EARLY_BYTES_MAX >= plane.MESSAGE_BYTES_MAX

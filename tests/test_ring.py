@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from collectives.ring import AllReduce, Chunk, Memory, OutOfOrder, Phase, Send, segment
+from collectives.ring import AllReduce, Chunk, Memory, OutOfOrder, Phase, Send, even_chunk, segment
 
 RANKS = range(1, 10)
 Values = NDArray[np.int64]
@@ -142,6 +142,14 @@ def test_segments_cover_the_array_once_and_evenly(size: int, length: int) -> Non
     assert all(left[1] == right[0] for left, right in pairwise(bounds))
     sizes = [stop - start for start, stop in bounds]
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(0, 10**9), st.integers(1, 9), st.integers(1, 10**6))
+def test_chunks_are_even_and_at_most_half_as_long_again(length: int, size: int, aim: int) -> None:
+    chunk = even_chunk(length, size, aim)
+    longest = -(-length // size)
+    assert 1 <= chunk <= max(1, 1.5 * aim)
+    assert longest == 0 or -(-longest // chunk) <= max(1, round(longest / aim))
 
 
 def test_a_chunk_goes_on_before_the_next_one_comes() -> None:
