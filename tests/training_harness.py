@@ -90,6 +90,12 @@ class Spare:
             self._read()
         return self.exits.pop(child)
 
+    def next_exit(self) -> Message:
+        """Of whichever child ends first."""
+        while not self.exits:
+            self._read()
+        return self.exits.popitem()[1]
+
     def _take(self, kind: str) -> Message:
         while (message := self._read())["kind"] != kind:
             pass

@@ -4,6 +4,7 @@ Tensors under their own names, everything else in the file's metadata; so it loa
 `model.load_state_dict(load_file(path), strict=False)`.
 """
 
+import contextlib
 import json
 import os
 import struct
@@ -57,7 +58,8 @@ def write(folder: Path, step: int, data: bytes) -> Path:
         _write_durably(temporary, data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise CheckpointFailed(
             f"cannot write checkpoint {path}: {error.strerror}; make room there, older checkpoints "
             "are untouched"

@@ -1,0 +1,309 @@
+"""Real spares and trainers: same bits through kills, joins, holds and expired leases."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from p2p.tasks.digits import Digits
+from p2p.training.stream import Message
+from tests.training_harness import WAIT_S, Spare, Stage, even, finish, job, stage
+
+pytestmark = pytest.mark.processes
+
+STEPS = 30  # an epoch of digits has 24, the last one short
+MIDDLE = 8
+
+GATED = """
+import os, time
+from p2p.tasks.digits import Digits
+class Gated(Digits):
+    "Stops at step options['at'] until the file options['gate'] is there."
+    calls = 0
+    def loss(self, model, batch):
+        self.calls += 1
+        steps = (self.calls - 2) // int(self.options["shards"])  # the first call warms up
+        if steps == int(self.options["at"]):
+            open(self.options["here"] + str(os.getpid()), "w").close()
+            while not os.path.exists(self.options["gate"]):
+                time.sleep(0.005)
+        return super().loss(model, batch)
+"""
+
+DEADLY = """
+import os, signal
+from p2p.tasks.digits import Digits
+class Deadly(Digits):
+    "The first trainer to reach that many calls dies by SIGKILL, in the midst of a step."
+    calls = 0
+    def loss(self, model, batch):
+        self.calls += 1
+        if self.calls > int(self.options["calls"]):
+            try:
+                os.unlink(self.options["poison"])
+            except FileNotFoundError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(model, batch)
+"""
+
+
+@pytest.fixture(scope="session")
+def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spare]:
+    made = Spare(tmp_path_factory.mktemp("spare") / "log")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def play(spare: Spare, tmp_path: Path) -> Iterator[Stage]:
+    with stage(spare, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def undisturbed(spare: Spare, tmp_path_factory: pytest.TempPathFactory) -> Message:
+    """How one trainer alone ends."""
+    with stage(spare, tmp_path_factory.mktemp("alone")) as made:
+        (alone,) = made.ready("alone", spec=job(steps=STEPS))
+        made.generation(alone, mark_every_s=60.0)
+        return finish(alone)
+
+
+def source(text: str, name: str, **options: Any) -> dict[str, Any]:
+    return {
+        "task": f"task.py:{name}",
+        "task_class": name,
+        "task_source": text.encode(),
+        "options": {key: str(value) for key, value in options.items()},
+    }
+
+
+def assert_equal(last: Message, undisturbed: Message) -> None:
+    for field in ("state_hash", "step", "samples", "metrics", "ledger", "loss"):
+        assert last[field] == undisturbed[field], field
+    assert [line["repeated"] + line["missing"] for line in last["ledger"]] == [0, 0]
+    assert last["ledger"][0]["samples"] == 1438
+
+
+@pytest.mark.parametrize("shards", [even(2), [(0, 1), (1, 8), (8, 12)]])
+def test_same_bits_for_any_trainers(
+    play: Stage, undisturbed: Message, shards: list[tuple[int, int]]
+) -> None:
+    trainers = play.ready(*"abc"[: len(shards)], spec=job(steps=STEPS))
+    play.generation(*trainers, shards=shards)
+    assert_equal(finish(*trainers), undisturbed)
+    for step in range(1, STEPS + 1):
+        marks = [t.wait("mark", lambda m, s=step: m["step"] == s) for t in trainers]
+        assert len({m["state_hash"] for m in marks}) == 1
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_kill_9_in_the_middle_and_a_joiner(play: Stage, undisturbed: Message, victim: int) -> None:
+    spec = job(steps=STEPS)
+    trainers = play.ready("a", "b", "c", spec=spec)
+    play.generation(*trainers)
+    trainers[1].wait("mark", lambda m: m["step"] >= MIDDLE)
+    trainers.pop(victim).kill()
+    number = play.generation(*trainers)
+    entered = trainers[0].wait("entered", lambda m: m["generation"] == number)
+    assert entered["start_step"] >= MIDDLE
+    assert entered["steps_repeated"] == 0
+    assert 0 < entered["stall_s"] < WAIT_S
+    (joiner,) = play.ready("d", spec=spec)
+    number = play.generation(joiner, *trainers)
+    assert joiner.wait("entered")["received"] == "state"
+    assert_equal(finish(joiner, *trainers), undisturbed)
+    checkpoints = [m for m in joiner.said if m["kind"] == "checkpoint"]
+    assert [m["step"] for m in checkpoints] == [STEPS]
+
+
+def test_death_between_two_shards_of_a_step(
+    play: Stage, undisturbed: Message, tmp_path: Path
+) -> None:
+    poison = tmp_path / "poison"
+    poison.touch()
+    calls = 1 + 4 * MIDDLE + 2  # warm-up, MIDDLE whole steps, two of four shards
+    spec = job(steps=STEPS, **source(DEADLY, "Deadly", calls=calls, poison=poison))
+    trainers = play.ready("a", "b", "c", spec=spec)
+    play.generation(*trainers)
+    trainers[0].wait("mark", lambda m: m["step"] == MIDDLE)
+    dead = play.spare.next_exit()
+    assert dead["signal"] == signal.SIGKILL
+    trainers = [t for t in trainers if t.pid != dead["pid"]]
+    play.generation(*trainers)
+    assert trainers[0].wait("entered", lambda m: m["generation"] == 2)["start_step"] == MIDDLE
+    assert_equal(finish(*trainers), undisturbed)
+
+
+def test_hold_then_checkpoint_then_resume(play: Stage, undisturbed: Message) -> None:
+    trainers = play.ready("a", "b", spec=job(steps=STEPS))
+    play.generation(*trainers)
+    trainers[0].wait("mark", lambda m: m["step"] >= MIDDLE)
+    for trainer in trainers:
+        trainer.tell("hold")
+    trainers[0].tell("checkpoint")
+    held_at = trainers[0].wait("checkpoint")["step"]
+    assert MIDDLE <= held_at < STEPS
+    play.generation(*trainers)
+    entered = [t.wait("entered", lambda m: m["generation"] == 2) for t in trainers]
+    assert {m["start_step"] for m in entered} <= {held_at, held_at + 1}
+    assert_equal(finish(*trainers), undisturbed)
+
+
+def test_without_a_lease_nothing_is_completed(
+    play: Stage, undisturbed: Message, tmp_path: Path
+) -> None:
+    gate, here = tmp_path / "gate", tmp_path / "here-"
+    options = {"at": MIDDLE, "shards": 6, "gate": gate, "here": here}
+    trainers = play.ready("a", "b", spec=job(steps=STEPS, **source(GATED, "Gated", **options)))
+    behind, ahead = trainers
+    behind.leased = False
+    until = time.monotonic() + 3.0
+    behind.tell("lease", until=until)
+    play.generation(*trainers)
+    ahead.wait("mark", lambda m: m["step"] == MIDDLE)
+    pause = select.select([], [], [], max(0.0, until - time.monotonic()) + 0.01)
+    assert pause == ([], [], [])
+    gate.touch()
+    ahead.wait("mark", lambda m: m["step"] == MIDDLE + 1)
+    assert not [m for m in behind.said if m["kind"] == "mark" and m["step"] > MIDDLE]
+    behind.leased = True
+    play.generation(*trainers)
+    entered = behind.wait("entered", lambda m: m["generation"] == 2)
+    assert (entered["received"], entered["start_step"]) == ("result", MIDDLE + 1)
+    assert_equal(finish(*trainers), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("text", "during", "error"),
+    [
+        ("import nothing_like_it\n", "import", "ModuleNotFoundError: No module named"),
+        ("class Digits:\n  x = = 1\n", "import", "SyntaxError: invalid syntax (task.py:2)"),
+        ("class Other: pass\n", "import", "task.py has no class Digits: it has Other"),
+        ("class Digits: pass\n", "setup", "class Digits has no model(self) and no dataset("),
+        (
+            "from p2p.tasks.digits import Digits as D\nclass Digits(D):\n"
+            "  def loss(self, model, batch):\n    raise ValueError('too bad')\n",
+            "step",
+            "ValueError: too bad (task.py:4)",
+        ),
+        (
+            "from p2p.tasks.digits import Digits as D\nclass Digits(D):\n"
+            "  def loss(self, model, batch): return model(batch[0])\n",
+            "step",
+            "loss() gave a tensor of shape (5, 10), not one number",
+        ),
+    ],
+)
+def test_a_task_that_fails_is_reported(play: Stage, text: str, during: str, error: str) -> None:
+    trainer = play.start("a", job(**source(text, "Digits")))
+    failed = trainer.wait("failed")
+    assert failed["during"] == during
+    assert failed["user_error"]
+    assert error in failed["error"]
+    assert trainer.exited()["code"] == 1
+
+
+def test_checkpoints_load_without_us_and_a_run_resumes_from_one(
+    play: Stage, undisturbed: Message
+) -> None:
+    (first,) = play.ready("a", spec=job(steps=STEPS, checkpoint_every=10))
+    play.generation(first)
+    finish(first)
+    written = [m for m in first.said if m["kind"] == "checkpoint"]
+    assert [m["step"] for m in written] == [10, 20, 30]
+    assert written[-1]["state_hash"] == undisturbed["state_hash"]
+
+    model = Digits().model()
+    model.load_state_dict(load_file(written[-1]["path"]), strict=False)
+    model.eval()
+
+    pictures, labels = Digits().dataset("test").tensors
+    with torch.no_grad():
+        right = (model(pictures).argmax(dim=1) == labels).double().mean()
+    assert float(right) == pytest.approx(undisturbed["metrics"]["accuracy"])
+    again = play.start("b", job(steps=STEPS), resume=written[0]["path"])
+    ready = again.wait("ready")
+    assert ready["step"] == 10
+    again.endpoints = ready["endpoints"]
+    (fresh,) = play.ready("c", spec=job(steps=STEPS))
+    play.generation(fresh, again)
+    assert_equal(finish(fresh, again), undisturbed)
+
+
+def test_a_checkpoint_that_cannot_be_written(play: Stage, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints-a").write_text("in the way")
+    (trainer,) = play.ready("a", spec=job(steps=12, checkpoint_every=5))
+    play.generation(trainer)
+    reported = trainer.wait("checkpoint_failed")
+    assert reported["step"] == 5
+    assert "cannot write checkpoint" in reported["error"]
+    failed = trainer.wait("failed")
+    assert failed["during"] == "checkpoint"
+    assert not failed["user_error"]
+    assert trainer.exited()["code"] == 1
+
+
+def test_a_damaged_checkpoint_is_refused(play: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    failed = play.start("a", job(steps=3), resume=str(path)).wait("failed")
+    assert failed["during"] == "setup"
+    assert failed["error"].startswith(f"cannot resume from {path}: it is")
+
+
+def test_stop_ends_a_trainer_in_the_middle(play: Stage) -> None:
+    (trainer,) = play.ready("a", spec=job(steps=1000))
+    play.generation(trainer)
+    trainer.wait("mark")
+    trainer.tell("stop")
+    assert trainer.exited()["code"] == 0
+
+
+PEER = """
+import sys, tempfile
+from pathlib import Path
+from tests.training_harness import Spare, job, Stage
+folder = Path(sys.argv[1])
+spare = Spare(folder / "log")
+stage = Stage(spare, folder)
+(trainer,) = stage.ready("a", spec=job())
+stage.generation(trainer)
+trainer.wait("mark")
+print(spare.process.pid, trainer.pid, stage.ipc, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_survives_its_peer(tmp_path: Path) -> None:
+    peer = subprocess.Popen(
+        [sys.executable, "-c", PEER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert peer.stdout is not None
+    assert peer.stdin is not None
+    *pids, ipc = peer.stdout.readline().split()
+    watched = [os.pidfd_open(int(pid)) for pid in pids]
+    os.kill(peer.pid, signal.SIGKILL)
+    for watch in watched:
+        assert select.select([watch], [], [], WAIT_S)[0]
+        os.close(watch)
+    peer.wait(WAIT_S)
+    peer.stdin.close()
+    peer.stdout.close()
+    for left in Path(ipc).iterdir():
+        left.unlink()
+    Path(ipc).rmdir()
