@@ -7,6 +7,7 @@ raft.log     the write-ahead log
 checkpoints/ sources/ logs/ added/
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -90,6 +91,14 @@ def load_key(folder: Folder) -> ClusterKey:
 
 def save_key(folder: Folder, key: ClusterKey) -> None:
     folder.replace(TOKEN_NAME, f"{key.token}\n".encode())
+
+
+def discard_if_unused(folder: Folder) -> None:
+    """Leave nothing behind of a start that failed before the peer became somebody."""
+    if folder.read(IDENTITY_NAME) is None and folder.names() == ["lock"]:
+        (folder.path / "lock").unlink()
+        with contextlib.suppress(OSError):  # the user's folder may hold other things
+            folder.path.rmdir()
 
 
 def token_path(folder: Folder) -> Path:

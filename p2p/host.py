@@ -67,17 +67,25 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
     `announce` is given what the user needs to know once the peer is up. Raises P2PError when it
     cannot start.
     """
-    key = _key_to_join(options) if options.join else None
+    key = key_for(options.join, options.key) if options.join else None
     folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
     try:
+        if key is not None and data_dir.recall(folder) is None:
+            asyncio.run(_knock(options, key))
         host = _Host(options, folder, key)
         return asyncio.run(host.serve(announce))
     finally:
+        data_dir.discard_if_unused(folder)
         folder.close()
 
 
-def _key_to_join(options: Options) -> ClusterKey:
-    return key_for(options.join, options.key)
+async def _knock(options: Options, key: ClusterKey) -> None:
+    """Before anything is written: is there a peer that takes our key? Raises P2PError."""
+    client = Client(options.join, key, timeout_s=JOIN_TIMEOUT_S)
+    try:
+        await client.request("status")
+    finally:
+        await client.close()
 
 
 class _Host:
@@ -87,7 +95,6 @@ class _Host:
         known = data_dir.recall(folder)
         self.founds = known is None and key is None
         self.key = data_dir.load_key(folder) if known else key or ClusterKey.fresh()
-        data_dir.make_subfolders(folder)
         listen = options.listen or (known.address if known else self._listen_for_join())
         self.network = ZmqNetwork(self.key, listen, options.advertise)
         address = self.network.address
@@ -95,6 +102,7 @@ class _Host:
         self.who = data_dir.Remembered(
             known.id if known else uuid.uuid4().hex[:12], name, address, self.key.cluster_id
         )
+        data_dir.make_subfolders(folder)
         if known is None:
             data_dir.save_key(folder, self.key)
         data_dir.remember(folder, self.who)
