@@ -30,6 +30,7 @@ __all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "OutOfStep", "Ring"
 
 MESSAGE_BYTES_MAX = 4 << 20  # a longer message is refused while it arrives, before it has memory
 MESSAGES_QUEUED_MAX = 64  # per link and side; more than that waits at the sender
+HANDSHAKE_MS_MAX = 5000  # a connection that has not proved itself by then is closed
 KEPT_BYTES_MAX = 1 << 30  # data of operations and generations we have not entered yet
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 IPC_PATH_BYTES_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1
@@ -120,6 +121,7 @@ class DataPlane:
         pull.linger = 0
         pull.maxmsgsize = MESSAGE_BYTES_MAX
         pull.rcvhwm = MESSAGES_QUEUED_MAX
+        pull.handshake_ivl = HANDSHAKE_MS_MAX
         # A socket's security applies to what is bound after it is set: ipc is guarded by the
         # directory's mode and stays plain, TCP is not.
         pull.bind(f"ipc://{ipc}")
@@ -195,7 +197,10 @@ class DataPlane:
         return push
 
     def pump(self) -> bool:
-        """Sort one message that has already arrived. False when there is none."""
+        """Sort one message that has already arrived; False when there is none.
+
+        Raises Aborted when newer generations have sent so much that this one must be over.
+        """
         try:
             first = self._pull.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
@@ -209,6 +214,8 @@ class DataPlane:
             self.dropped["malformed"] += 1
         else:
             self._sort((header, payload))
+            if self.kept_bytes > KEPT_BYTES_MAX:
+                raise Aborted(f"generation {header.generation} is already far ahead of this one")
         return True
 
     def wait(self, blocked: "zmq.Socket[bytes] | None") -> None:
@@ -233,8 +240,6 @@ class DataPlane:
         else:
             self._kept.append(arrival)
             self.kept_bytes += len(payload) + FRAME_BYTES
-            if self.kept_bytes > KEPT_BYTES_MAX:
-                raise Aborted(f"generation {header.generation} is already far ahead of this one")
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
