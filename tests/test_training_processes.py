@@ -43,18 +43,22 @@ DEADLY = """
 import os, signal
 from p2p.tasks.digits import Digits
 class Deadly(Digits):
-    "The first trainer to reach that many calls dies by SIGKILL, in the midst of a step."
+    "The first trainer to reach that many calls of loss dies by SIGKILL: at once or evaluating."
     calls = 0
-    def loss(self, model, batch):
-        self.calls += 1
-        if self.calls > int(self.options["calls"]):
+    def die(self, where):
+        if self.calls > int(self.options["calls"]) and where == self.options["where"]:
             try:
                 os.unlink(self.options["poison"])
             except FileNotFoundError:
-                pass
-            else:
-                os.kill(os.getpid(), signal.SIGKILL)
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+    def loss(self, model, batch):
+        self.calls += 1
+        self.die("loss")
         return super().loss(model, batch)
+    def evaluate(self, model, batch):
+        self.die("evaluate")
+        return super().evaluate(model, batch)
 """
 
 
@@ -128,21 +132,24 @@ def test_kill_9_in_the_middle_and_a_joiner(play: Stage, undisturbed: Message, vi
     assert [m["step"] for m in checkpoints] == [STEPS]
 
 
-def test_death_between_two_shards_of_a_step(
-    play: Stage, undisturbed: Message, tmp_path: Path
+@pytest.mark.parametrize(("where", "step"), [("loss", MIDDLE), ("evaluate", 24)])
+def test_death_between_two_shards(
+    play: Stage, undisturbed: Message, tmp_path: Path, where: str, step: int
 ) -> None:
     poison = tmp_path / "poison"
     poison.touch()
-    calls = 1 + 4 * MIDDLE + 2  # warm-up, MIDDLE whole steps, two of four shards
-    spec = job(steps=STEPS, **source(DEADLY, "Deadly", calls=calls, poison=poison))
-    trainers = play.ready("a", "b", "c", spec=spec)
+    # The warm-up, whole steps of four shards, and two shards more: in the midst of a step.
+    calls = 1 + 4 * MIDDLE + 2
+    options = {"calls": calls, "poison": poison, "where": where}
+    trainers = play.ready(
+        "a", "b", "c", spec=job(steps=STEPS, **source(DEADLY, "Deadly", **options))
+    )
     play.generation(*trainers)
-    trainers[0].wait("mark", lambda m: m["step"] == MIDDLE)
     dead = play.spare.next_exit()
     assert dead["signal"] == signal.SIGKILL
     trainers = [t for t in trainers if t.pid != dead["pid"]]
     play.generation(*trainers)
-    assert trainers[0].wait("entered", lambda m: m["generation"] == 2)["start_step"] == MIDDLE
+    assert trainers[0].wait("entered", lambda m: m["generation"] == 2)["start_step"] == step
     assert_equal(finish(*trainers), undisturbed)
 
 

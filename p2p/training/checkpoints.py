@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from p2p.errors import P2PError
 from p2p.training import checkpoint
+from p2p.training.blame import sentence
 from p2p.training.run import Run
 from p2p.training.state import state_hash
 from p2p.training.stream import Message
@@ -49,8 +49,8 @@ class Checkpoints:
     def _try(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         try:
             self._write(step, tensors, metadata)
-        except P2PError as error:
-            self._send({"kind": "checkpoint_failed", "step": step, "error": str(error)})
+        except Exception as error:  # whatever it is, training goes on and the peer hears of it
+            self._send({"kind": "checkpoint_failed", "step": step, "error": sentence(error)})
 
     def _write(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         began = time.monotonic()

@@ -138,6 +138,8 @@ class Control:
                     self._asked = True
                 case "stop":
                     self._stopped = True
+                    if self._plane is None:
+                        os._exit(0)  # still setting up, perhaps in an import that hangs
             if self._plane is not None:
                 self._plane.abort(self._floor())
             self._changed.notify_all()

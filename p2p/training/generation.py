@@ -151,6 +151,8 @@ class Generation:
         since = self.clock.applied_at
         if since is not None and self.order.after_hold:
             since = self.order.arrived  # the pause was wanted: it is no stall
+        if self.run.done:
+            since = None  # nothing was waiting to go on
         self._stalled_since = since
         self._entered = {
             "kind": "entered",
