@@ -1,0 +1,123 @@
+"""p2ptui: attach to any peer of a cluster, see everything, steer it.
+
+Nothing of weight is imported before it is needed: --help answers at once.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit code of the contract."""
+    from p2p.errors import P2PError
+
+    args = build_parser().parse_args(arguments)
+    try:
+        check(args)
+        return once(args) if args.once or not has_terminal() else run(args)
+    except P2PError as error:
+        print(f"p2ptui: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; silence Python's own complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="p2ptui",
+        description="See and steer a cluster through any one of its peers. Press ? for the keys.",
+        epilog="Not on a terminal, or with --once, it prints one snapshot and ends: exit code 0, "
+        "or 3 when no peer answers, 4 when refused.",
+    )
+    parser.add_argument(
+        "peer", metavar="HOST:PORT[,...]", nargs="?", help="peers to ask (default: yours, here)"
+    )
+    parser.add_argument("--read-only", action="store_true", help="look, but change nothing")
+    parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="refresh (1 s)")
+    parser.add_argument("--once", action="store_true", help="print one snapshot and end")
+    parser.add_argument("--token-file", metavar="FILE", help="the cluster's token, or $P2P_TOKEN")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises Usage for what cannot be, before a screen opens over the message."""
+    from p2p.errors import Usage
+
+    if not INTERVAL_MIN_S <= args.interval <= INTERVAL_MAX_S:
+        raise Usage(f"--interval takes {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:g} seconds")
+    for address in args.peer.split(",") if args.peer is not None else ():
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise Usage(f"{address!r} is not HOST:PORT")
+    if args.token_file:
+        from p2p.verbs.verb import given_key
+
+        given_key(args.token_file)
+
+
+def has_terminal() -> bool:
+    """Textual reads stdin and draws on stderr; without a terminal there it would hang for ever.
+
+    A driver of its own (a web terminal) brings its terminal along.
+    """
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return True
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
+
+
+def once(args: argparse.Namespace) -> int:
+    """Print one snapshot. Raises Unreachable, Refused … as the client does."""
+    from p2p.errors import P2PError
+    from tui.connect import ClusterSource
+    from tui.feed import Feed
+    from tui.plain import render
+    from tui.scene import Scene
+    from tui.snapshot import BadAnswer, Snapshot
+
+    async def ask() -> Snapshot:
+        source = ClusterSource(args.peer, args.token_file)
+        feed = Feed(source, lambda _: None)
+        try:
+            await feed.poll()
+        except BadAnswer as error:
+            raise P2PError(str(error)) from error
+        finally:
+            await source.close()
+        return feed.snapshot
+
+    scene = Scene(snapshot=asyncio.run(ask()), ascii_only=args.ascii)
+    print(render(scene))
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """The screen, until the user leaves it or a signal ends it (143)."""
+    from tui.app import ClusterApp
+    from tui.connect import ClusterSource
+
+    async def show() -> int:
+        source = ClusterSource(args.peer, args.token_file)
+        app = ClusterApp(source, args.interval, args.read_only, args.ascii or not is_unicode())
+        try:
+            await app.run_async()
+        finally:
+            await source.close()
+        return app.return_code or 0
+
+    return asyncio.run(show())
+
+
+def is_unicode() -> bool:
+    """Can the terminal's encoding show braille and box lines?"""
+    return "utf" in (getattr(sys.stderr, "encoding", "") or "").lower()

@@ -1,0 +1,95 @@
+"""One moment of the screen, and the lines drawn from it.
+
+A line is a list of spans: text and the palette's name for its colour. All drawing is pure, from a
+Scene to lines; only tui/widgets turns lines into Textual's strips.
+"""
+
+from dataclasses import dataclass, field
+
+from tui.actions import Selection
+from tui.health import link_mark
+from tui.palette import DARK, Palette
+from tui.snapshot import Detail, Job, Snapshot, Status, shown_job
+from tui.text import fit, width_of
+
+Span = tuple[str, str]
+Line = list[Span]
+CHARTS = ("loss", "accuracy", "throughput")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The newest snapshot and all that the user set. `now_s` is the feed's monotonic clock."""
+
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    selection: Selection = field(default_factory=Selection)
+    palette: Palette = DARK
+    ascii_only: bool = False
+    read_only: bool = False
+    frozen: bool = False
+    interval_s: float = 1.0
+    chart: str = "loss"
+    now_s: float = 0.0
+
+    @property
+    def status(self) -> Status | None:
+        return self.snapshot.status
+
+    @property
+    def job(self) -> Job | None:
+        return shown_job(self.snapshot.status, self.selection.job)
+
+    @property
+    def detail(self) -> Detail | None:
+        job, detail = self.job, self.snapshot.detail
+        return detail if job and detail and detail.job == job.id else None
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the shown data were true, None before the first answer."""
+        received_s = self.snapshot.link.received_s
+        if received_s is None or self.status is None:
+            return None
+        return max(0.0, self.now_s - received_s) + self.status.age
+
+    @property
+    def is_greyed(self) -> bool:
+        """Old data are shown, but never as if they were true now."""
+        mark = link_mark(self.snapshot.link, self.age_s, self.interval_s)
+        return mark.word in ("stale", "offline")
+
+    def pick(self, glyph: str, plain: str) -> str:
+        return plain if self.ascii_only else glyph
+
+
+def text_of(line: Line) -> str:
+    return "".join(text for text, _ in line)
+
+
+def line_width(line: Line) -> int:
+    return sum(width_of(text) for text, _ in line)
+
+
+def cut_line(line: Line, width: int) -> Line:
+    """The line in exactly `width` cells, blanks added or the rest cut."""
+    made: Line = []
+    left = width
+    for text, tone in line:
+        if left <= 0:
+            break
+        size = width_of(text)
+        made.append((text if size <= left else fit(text, left), tone))
+        left -= min(size, left)
+    if left > 0:
+        made.append((" " * left, "text"))
+    return made
+
+
+def both_ends(left: Line, right: Line, width: int) -> Line:
+    """`left` … `right` on one line; the left side is cut if both do not fit."""
+    room = width - line_width(right)
+    return cut_line([*cut_line(left, room), *right], width) if room > 0 else cut_line(left, width)
+
+
+def greyed(line: Line) -> Line:
+    return [(text, "faint" if tone == "faint" else "dim") for text, tone in line]
