@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 
+from consensus.config import MUTATIONS
 from tools import simulate
 from tools.sim.disk import Disk
-from tools.sim.parameters import draw
-from tools.sim.run import run
+from tools.sim.parameters import Parameters, draw
+from tools.sim.run import Outcome, run
 
 ROOT = Path(__file__).parent.parent
 SEEDS = 24
@@ -45,7 +46,7 @@ def test_one_seed_gives_one_trace(tmp_path: Path) -> None:
     assert traces[0] == traces[1]
 
 
-@pytest.mark.parametrize("mutant", sorted(simulate.MUTATIONS | simulate.HOST_MUTATIONS))
+@pytest.mark.parametrize("mutant", sorted(MUTATIONS | simulate.HOST_MUTATIONS))
 def test_a_broken_core_is_caught(mutant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate.main(["--mutant", mutant, "--seeds", str(MUTANT_SEEDS)]) == 0
     told = capsys.readouterr().out
@@ -56,14 +57,10 @@ def test_a_broken_core_is_caught(mutant: str, capsys: pytest.CaptureFixture[str]
 def test_a_failing_seed_says_how_to_see_it_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = simulate.run
-    monkeypatch.setattr(
-        simulate,
-        "run",
-        lambda parameters, mutations=frozenset(), tracing=False: original(
-            parameters, frozenset({"skip-vote-check"}), tracing
-        ),
-    )
+    def broken(parameters: Parameters, mutations: object = None, tracing: bool = False) -> Outcome:
+        return run(parameters, frozenset({"skip-vote-check"}), tracing)
+
+    monkeypatch.setattr("tools.simulate.run", broken)
     assert simulate.main(["--seeds", "50"]) == 1
     told = capsys.readouterr().err
     assert "replay: python -m tools.simulate --seed " in told

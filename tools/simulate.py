@@ -65,8 +65,8 @@ def sweep(options: argparse.Namespace) -> int:
         slowest_heal = max(slowest_heal, outcome.healed_after)
     seconds = time.process_time() - begun
     print(
-        f"{options.seeds} seeds clean in {seconds:.0f} s of processor time: {simulated / SECOND / 3600:.1f} "
-        f"simulated hours, {events} events, {total['commits']} commits, "
+        f"{options.seeds} seeds clean in {seconds:.0f} s of processor time: "
+        f"{simulated / SECOND / 3600:.1f} simulated hours, {events} events, {total['commits']} commits, "
         f"{total['elections']} elections; slowest heal {slowest_heal / SECOND:.1f} s"
     )
     for name, number in sorted(total.items()):
