@@ -142,6 +142,7 @@ def _announcement(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, An
     os.set_blocking(process.stdout.fileno(), True)
     line = process.stdout.readline()
     if not line:
+        process.stdout.close()
         code = process.wait()
         said = log.read_text().strip().splitlines()
         raise P2PError(f"a peer ended with {code}: {said[-1] if said else 'it said nothing'}")

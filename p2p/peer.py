@@ -236,8 +236,11 @@ class Peer:
                 requests.handle(self, Asked.parse(envelope, route))
             case "reply":
                 asked = self.forwarded.pop(str(body.get("id")), None)
-                if asked is not None:
-                    self.answer(asked, body if "error" in body else body.get("ok", {}))
+                if asked is not None and "error" in body:
+                    self.waiting.pop(asked.id, None)
+                    self.answer(asked, body)
+                elif asked is not None and asked.id not in self.waiting:
+                    self.answer(asked, body.get("ok", {}))
 
     def _on_command(self, index: int, command: Mapping[str, Any]) -> None:
         before = self.state

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Args = Mapping[str, Any]
 FAULT_KINDS = ("kill", "pause", "crash-trainer")
 ADD_MAX = 16
+WAITING_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,11 @@ def handle(peer: Peer, asked: Asked) -> None:
 
 def _to_leader(peer: Peer, asked: Asked) -> None:
     status = peer.raft.status
-    if peer.raft.is_leader:
+    if asked.id in peer.state.answers:  # asked again: it was decided meanwhile
+        peer.answer(asked, peer.state.answers[asked.id])
+    elif peer.raft.is_leader:
         command = PROPOSED[asked.verb](peer, asked.args)
-        # Registered first: a sole voter applies within propose().
-        peer.waiting.setdefault(asked.id, []).append(asked)
+        _wait(peer, asked)  # first: a sole voter applies within propose()
         try:
             peer.propose({**command, "request": asked.id})
         except P2PError:
@@ -72,7 +74,16 @@ def _to_leader(peer: Peer, asked: Asked) -> None:
     elif status.leader is None:
         raise NoQuorum(_no_leader(peer))
     else:
+        # Answered when this peer applies it, so that who asked then finds it here; the leader's
+        # own answer counts only if it is a refusal.
+        _wait(peer, asked)
         _forward(peer, status.leader, asked)
+
+
+def _wait(peer: Peer, asked: Asked) -> None:
+    while len(peer.waiting) >= WAITING_MAX:
+        del peer.waiting[next(iter(peer.waiting))]  # its asker has given up long ago
+    peer.waiting.setdefault(asked.id, []).append(asked)
 
 
 def _to_target(peer: Peer, asked: Asked) -> None:
@@ -86,12 +97,13 @@ def _to_target(peer: Peer, asked: Asked) -> None:
 
 
 def _forward(peer: Peer, to: str, asked: Asked) -> None:
-    if len(peer.forwarded) > 10_000:
-        peer.forwarded.clear()  # their askers have given up long ago
+    while len(peer.forwarded) >= WAITING_MAX:
+        del peer.forwarded[next(iter(peer.forwarded))]
     peer.forwarded[asked.id] = asked
     body = {"id": asked.id, "verb": asked.verb, "args": dict(asked.args)}
     if not peer.send(to, "request", body):
         peer.forwarded.pop(asked.id, None)
+        peer.waiting.pop(asked.id, None)
         raise NoQuorum("the leader cannot be reached now; try again")
 
 

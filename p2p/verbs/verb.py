@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from p2p.keys import ClusterKey
 
 
+# An election takes up to 3 s; what is not decided after two of them will not be soon.
+ANSWER_TIMEOUT_S = 6.0
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """`run` returns the exit code; a P2PError it raises is printed and becomes the exit code."""
@@ -47,7 +51,7 @@ def asks(
             from p2p.client import Client
 
             addresses, key = target(args)
-            client = Client(addresses, key, timeout_s=getattr(args, "timeout_s", 10.0))
+            client = Client(addresses, key, timeout_s=ANSWER_TIMEOUT_S)
             try:
                 return await question(client, args)
             finally:

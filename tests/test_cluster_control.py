@@ -1,0 +1,251 @@
+"""Peers without trainers (`--slots 0`): joining, agreeing, leaving and refusing, as users see it."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+import zmq
+
+from p2p.errors import P2PError
+from p2p.keys import ClusterKey
+from p2p.local_cluster import LocalCluster
+from tests.cluster_fixtures import ask, follower_of, leader_of, p2pnode, settled, wait_for
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+COORDINATION_ONLY = ("--slots", "0", "--allow-faults")
+
+
+@pytest.fixture
+def three() -> Iterator[LocalCluster]:
+    with LocalCluster(COORDINATION_ONLY) as cluster:
+        for _ in range(3):
+            cluster.start()
+        wait_for(cluster, "status", settled(3))
+        yield cluster
+
+
+def test_status_has_the_contract_s_keys(three: LocalCluster) -> None:
+    told = p2pnode(three, "status", "--json").json
+    assert set(told) == {"schema", "view_from", "age", "cluster", "peers", "jobs"}
+    assert set(told["cluster"]) == {
+        *("id", "name", "term", "leader", "quorum", "commit_index", "applied_index")
+    }
+    keys = "id name address host pid role state slots trainers replicas rss cpu_percent version"
+    assert all(set(peer) == set(keys.split()) for peer in told["peers"])
+    assert [peer["id"] for peer in told["peers"]] == sorted(peer.id for peer in three.peers)
+
+
+def test_a_killed_leader_is_replaced_and_comes_back(three: LocalCluster) -> None:
+    leader = leader_of(three)
+    leader.kill()
+    status = wait_for(
+        three, "status", lambda told: told["cluster"]["leader"] not in (None, leader.id)
+    )
+    assert status["cluster"]["quorum"]
+    wait_for(
+        three,
+        "status",
+        lambda told: any(p["id"] == leader.id and p["state"] == "dead" for p in told["peers"]),
+    )
+    back = three.restart(leader)
+    assert (back.id, back.address) == (leader.id, leader.address)
+    wait_for(three, "status", settled(3))
+
+
+def test_all_killed_at_once_come_back_with_their_log(three: LocalCluster) -> None:
+    job = ask(three, "submit", task="digits", peers_min=3)["job"]
+    for peer in three.peers:
+        peer.kill()
+    killed = list(three.peers)
+    # The first waits for a majority before it announces itself, so start all at the same time.
+    processes = [start_again(three, peer.told["data_dir"]) for peer in killed]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"{")
+        ended = p2pnode(three, "jobs", "--json")
+        assert [told["id"] for told in ended.json["jobs"]] == [job]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def start_again(cluster: LocalCluster, folder: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "p2p.cli", "--json", "--data-dir", folder, "--slots", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=cluster.environment,
+    )
+
+
+def test_without_a_majority_nothing_is_decided(three: LocalCluster) -> None:
+    leader_of(three).kill()
+    follower_of(three).kill()
+    survivor = next(peer for peer in three.peers if peer.is_running)
+    status = wait_for(three, "status", lambda told: not told["cluster"]["quorum"])
+    assert status["view_from"] == survivor.id
+    ended = p2pnode(three, "submit", "digits")
+    assert ended.code == 5
+    assert "majority" in ended.err
+    assert survivor.terminate() == 0
+
+
+def test_transfer_remove_and_faults(three: LocalCluster) -> None:
+    target = follower_of(three)
+    assert p2pnode(three, "transfer", target.address).code == 0
+    assert leader_of(three).id == target.id
+    assert p2pnode(three, "remove", target.id).code == 0
+    assert target.process.wait(30) == 0
+    wait_for(three, "status", lambda told: len(told["peers"]) == 2)
+    with pytest.raises(P2PError, match="removed"):
+        three.restart(target)
+    victim = follower_of(three)
+    assert p2pnode(three, "fault", "kill", victim.id).code == 0
+    assert victim.process.wait(10) == -signal.SIGKILL
+
+
+def test_a_paused_peer_is_noticed_and_returns(three: LocalCluster) -> None:
+    follower = follower_of(three)
+    assert p2pnode(three, "fault", "pause", follower.id, "--for", "4").code == 0
+
+    def state(told: dict) -> str:
+        return next(peer["state"] for peer in told["peers"] if peer["id"] == follower.id)
+
+    wait_for(three, "status", lambda told: state(told) == "dead")
+    wait_for(three, "status", lambda told: state(told) == "alive")
+
+
+def test_ctrl_c_drains_the_leader(three: LocalCluster) -> None:
+    leader = leader_of(three)
+    leader.process.send_signal(signal.SIGINT)
+    assert leader.process.wait(5) == 0
+    status = wait_for(three, "status", lambda told: told["cluster"]["leader"])
+    states = {peer["id"]: peer["state"] for peer in status["peers"]}
+    assert states[leader.id] == "left"
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[LocalCluster]:
+    with LocalCluster(("--slots", "0")) as cluster:
+        cluster.start()
+        yield cluster
+
+
+BAD = [
+    (["bogus"], 2, "invalid choice"),
+    (["--slots", "-1"], 2, "--slots"),
+    (["--listen", "nonsense"], 2, "HOST:PORT"),
+    (["submit", "nosuch"], 2, "no built-in task"),
+    (["submit", "digits", "--peers", "3:2"], 2, "--peers"),
+    (["submit", "digits", "--shards", "0"], 2, "shards"),
+    (["submit", "digits", "--strategy", "hope"], 2, "strategy"),
+    (["submit", "missing.py:Task"], 2, "missing.py"),
+    (["submit", "mnist", "--data", "/"], 2, "train-images-idx3-ubyte"),
+    (["submit", "digits", "--set", "novalue"], 2, "key=value"),
+    (["job", "nosuch"], 2, "no job"),
+    (["remove", "nosuch"], 2, "not a peer"),
+    (["status", "--peer", "127.0.0.1:1"], 3, "no peer answers"),
+    (["--join", "127.0.0.1:1"], 3, "no peer answers"),
+    (["fault", "kill", "{id}"], 4, "--allow-faults"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), BAD, ids=[" ".join(b[0]) for b in BAD])
+def test_bad_input(one: LocalCluster, arguments: list[str], code: int, said: str) -> None:
+    ended = p2pnode(one, *[text.format(id=one.peers[0].id) for text in arguments])
+    assert ended.code == code, ended
+    assert said in ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert one.peers[0].is_running
+
+
+def test_a_port_in_use(one: LocalCluster) -> None:
+    ended = p2pnode(one, "--listen", one.peers[0].address, "--data-dir", f"{one.folder}/other")
+    assert ended.code == 1
+    assert "is in use" in ended.err
+    assert not os.path.exists(f"{one.folder}/other")
+
+
+def test_a_data_directory_in_use(one: LocalCluster) -> None:
+    ended = p2pnode(one, "--data-dir", one.peers[0].told["data_dir"])
+    assert ended.code == 1
+    assert "another peer" in ended.err
+
+
+def test_a_foreign_token_is_refused(one: LocalCluster) -> None:
+    stranger = {"P2P_TOKEN": ClusterKey.fresh().token}
+    address = one.peers[0].address
+    for arguments in (["status", "--peer", address], ["--join", address, "--data-dir", "/tmp/no"]):
+        ended = p2pnode(one, *arguments, **stranger)
+        assert ended.code == 4, ended
+        assert "refused our key" in ended.err
+    ended = p2pnode(one, "status", "--peer", address, P2P_RUNTIME_DIR=f"{one.folder}/nobody")
+    assert ended.code == 4
+    assert "no key" in ended.err
+
+
+def test_a_data_directory_of_another_cluster(one: LocalCluster) -> None:
+    with LocalCluster(("--slots", "0")) as other:
+        peer = other.start()
+        peer.terminate()
+        ended = p2pnode(
+            one, "--join", one.peers[0].address, "--data-dir", str(peer.told["data_dir"])
+        )
+        assert ended.code == 4
+        assert "belongs to a peer of cluster" in ended.err
+
+
+def test_a_stranger_cannot_make_the_peer_grow(one: LocalCluster) -> None:
+    """Half-open connections, garbage, and good ZMTP without the key: refused, and forgotten."""
+    peer = psutil.Process(one.peers[0].process.pid)
+    host, _, port = one.peers[0].address.partition(":")
+    before, log_before = peer.memory_info().rss, one.peers[0].log.stat().st_size
+    for _ in range(200):
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(2000))
+    context = zmq.Context()
+    try:
+        for _ in range(50):
+            plain = context.socket(zmq.DEALER)
+            plain.linger = 0
+            plain.connect(f"tcp://{host}:{port}")
+            plain.send(os.urandom(1000))
+            plain.close()
+    finally:
+        context.destroy(linger=0)
+    assert p2pnode(one, "status").code == 0
+    assert peer.memory_info().rss - before < 4_000_000
+    assert one.peers[0].log.stat().st_size == log_before
+
+
+def test_a_full_disk_ends_the_peer_with_one_sentence() -> None:
+    with LocalCluster(("--slots", "0")) as cluster:
+        peer = cluster.start()
+        # A file size limit makes the next write of the log fail as a full disk does.
+        log = os.path.join(peer.told["data_dir"], "raft.log")
+        limit = os.path.getsize(log) + 50
+        resource.prlimit(peer.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        ended = p2pnode(cluster, "submit", "digits")
+        assert ended.code in (3, 5)
+        assert peer.process.wait(10) == 1
+        last = peer.log.read_text().strip().splitlines()[-1]
+        assert "raft.log" in last
+        assert "Traceback" not in peer.log.read_text()
+        assert cluster.restart(peer).id == peer.id
+        assert ask(cluster, "jobs")["jobs"] == []
+
+
+def test_an_idle_peer_is_small(one: LocalCluster) -> None:
+    """Not a bound on a figure that drifts, but on a mistake: torch or numpy in the peer."""
+    maps = open(f"/proc/{one.peers[0].process.pid}/maps").read()  # noqa: SIM115
+    assert "libtorch" not in maps
+    assert "numpy" not in maps

@@ -1,0 +1,166 @@
+"""The promise, with real processes: kill, join, leave, pause – the same bits, every sample once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2p.local_cluster import LocalCluster
+from tests.cluster_fixtures import (
+    ask,
+    follower_of,
+    is_exact,
+    leader_of,
+    p2pnode,
+    settled,
+    wait_end,
+    wait_for,
+    wait_job,
+)
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+EPOCHS = 4
+STEPS = EPOCHS * 24
+
+
+@pytest.fixture(scope="module")
+def reference() -> str:
+    """The state hash of an undisturbed run of one peer."""
+    with LocalCluster() as cluster:
+        cluster.start()
+        ended = p2pnode(cluster, "submit", "digits", "--epochs", str(EPOCHS), "--wait", "--json")
+        assert ended.code == 0, ended.err
+        last = ended.out.strip().splitlines()[-1]
+        import json
+
+        told = json.loads(last)
+        assert told["state"] == "finished"
+        assert told["schema"] == 1
+        return str(told["state_hash"])
+
+
+@pytest.fixture
+def three() -> Iterator[LocalCluster]:
+    with LocalCluster() as cluster:
+        for _ in range(3):
+            cluster.start()
+        wait_for(cluster, "status", settled(3))
+        yield cluster
+
+
+def submit(cluster: LocalCluster, *arguments: str) -> str:
+    ended = p2pnode(cluster, "submit", "digits", "--epochs", str(EPOCHS), "--json", *arguments)
+    assert ended.code == 0, ended.err
+    return str(ended.json["job"])
+
+
+def test_leader_killed_then_peer_added(three: LocalCluster, reference: str) -> None:
+    job = submit(three)
+    wait_job(three, job, lambda told: told["step"] >= STEPS // 4)
+    leader_of(three).kill()
+    newcomer = three.start()
+    told = wait_end(three, job)
+    assert told["state"] == "finished", told
+    assert told["state_hash"] == reference
+    assert is_exact(told)
+    assert told["generations"][1]["stall_seconds"] is not None
+    # The survivors and the newcomer tell the same of it.
+    views = [
+        p2pnode(three, "status", "--json", "--peer", peer.address).json["jobs"]
+        for peer in three.peers
+        if peer.is_running
+    ]
+    assert len(views) == 3
+    assert all(view == views[0] for view in views)
+    wait_for(three, "status", settled(3))
+    assert any(peer["id"] == newcomer.id for peer in ask(three, "peers")["peers"])
+
+
+def test_trainer_crash_pause_and_clean_leave(three: LocalCluster, reference: str) -> None:
+    job = submit(three)
+    wait_job(three, job, lambda told: told["step"] >= STEPS // 8)
+    follower = follower_of(three)
+    crashed = p2pnode(three, "fault", "crash-trainer", follower.id)
+    assert crashed.code == 0, crashed.err
+    wait_job(three, job, lambda told: told["generation"] >= 3 and told["state"] == "running")
+    assert p2pnode(three, "pause", job).code == 0
+    paused = wait_job(three, job, lambda told: told["state"] == "paused")
+    assert p2pnode(three, "resume", job).code == 0
+    wait_job(three, job, lambda told: told["state"] == "running" and told["step"] > paused["step"])
+    leaver = leader_of(three)
+    assert leaver.terminate() == 0
+    told = wait_end(three, job)
+    assert told["state"] == "finished", told
+    assert told["state_hash"] == reference
+    assert is_exact(told)
+    status = wait_for(three, "status", lambda told: told["cluster"]["leader"])
+    left = next(peer for peer in status["peers"] if peer["id"] == leaver.id)
+    assert left["state"] == "left"
+    back = three.restart(leaver)
+    assert (back.id, back.address) == (leaver.id, leaver.address)
+    wait_for(three, "status", settled(3))
+
+
+def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
+    job = submit(three, "--checkpoint-every", "30")
+    told = wait_end(three, job)
+    assert told["state"] == "finished", told
+    made = told["checkpoints"]
+    assert [row["step"] for row in made] == [30, 60, 90, STEPS]
+    assert made[-1]["state_hash"] == told["state_hash"]
+    import hashlib
+
+    from safetensors.numpy import load_file
+
+    tensors = load_file(made[-1]["path"])
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].tobytes())
+    assert f"sha256:{digest.hexdigest()}" == told["state_hash"]
+
+
+RAISES_AT_IMPORT = "import no_such_module_here\n"
+RAISES_IN_STEP = """
+from p2p.tasks.digits import Digits
+
+class Task(Digits):
+    def loss(self, model, batch):
+        raise ArithmeticError("the user's own mistake")
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (RAISES_AT_IMPORT, "ModuleNotFoundError: No module named 'no_such_module_here'"),
+        (RAISES_IN_STEP, "ArithmeticError: the user's own mistake"),
+    ],
+    ids=["import", "step"],
+)
+def test_a_task_that_raises_fails_the_job_only(tmp_path: Path, source: str, said: str) -> None:
+    with LocalCluster() as cluster:
+        cluster.start()
+        file = tmp_path / "own_task.py"
+        file.write_text(source)
+        ended = p2pnode(cluster, "submit", f"{file}:Task", "--wait")
+        assert ended.code == 1
+        assert said in ended.out
+        assert "own_task.py:" in ended.out
+        assert p2pnode(cluster, "status").code == 0
+
+
+def test_a_job_waits_for_its_peers(reference: str) -> None:
+    with LocalCluster() as cluster:
+        cluster.start()
+        job = submit(cluster, "--peers", "2")
+        told = wait_job(cluster, job, lambda told: told["reason"])
+        assert told["state"] == "queued"
+        assert "waits for 2 peers" in told["reason"]
+        added = p2pnode(cluster, "add", "1", "--json")
+        assert added.code == 0, added.err
+        told = wait_end(cluster, job)
+        assert told["state_hash"] == reference
+        assert len(told["generations"][0]["members"]) == 2
+        new = added.json["peers"][0]
+        assert p2pnode(cluster, "remove", new["name"]).code == 0
+        wait_for(cluster, "status", lambda told: len(told["peers"]) == 1)
