@@ -66,8 +66,8 @@ def sweep(options: argparse.Namespace) -> int:
     seconds = time.process_time() - begun
     print(
         f"{options.seeds} seeds clean in {seconds:.0f} s of processor time: "
-        f"{simulated / SECOND / 3600:.1f} simulated hours, {events} events, {total['commits']} commits, "
-        f"{total['elections']} elections; slowest heal {slowest_heal / SECOND:.1f} s"
+        f"{simulated / SECOND / 3600:.1f} simulated hours, {events} events, "
+        f"{total['commits']} commits, {total['elections']} elections; slowest heal {slowest_heal / SECOND:.1f} s"
     )
     for name, number in sorted(total.items()):
         print(f"  {name}: {number}")
