@@ -58,7 +58,7 @@ class Gradients:
         watch = BufferWatch(state.model)
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
-        self._shard_gradient(0, 0, np.arange(size, dtype=np.int64))  # warm-up; leaves no trace
+        self._shard_gradient(0, 0, np.arange(size, dtype=np.int64), 1.0)  # leaves no trace
         self.buffers = watch.undo()
         self.layout = Layout(self.parameters, self.buffers, schedule.shards)
         self._average = torch.zeros(self.layout.values)
@@ -178,7 +178,8 @@ class Gradients:
         self, step: int, shard: int, indices: Indices, batch: int, base: list[Tensor]
     ) -> float:
         layout, row = self.layout, self._rows[self._filled]
-        loss, gradients = self._shard_gradient(step, shard, indices)
+        weight = len(indices) / batch
+        loss, gradients = self._shard_gradient(step, shard, indices, weight)
         self._note_used(gradients)
         flat = [
             self._shapes[i].new_zeros(self._shapes[i].numel()) if g is None else g.reshape(-1)
@@ -187,19 +188,21 @@ class Gradients:
         torch.cat(flat, out=row[layout.gradients])
         if base:
             self._take_changes(row[layout.changes], base)
+            row[layout.changes].mul_(weight)
         self.buffers.check_quiet()
-        row.mul_(len(indices) / batch)
         self._filled += 1
         return loss
 
     def _shard_gradient(
-        self, step: int, shard: int, indices: Indices
+        self, step: int, shard: int, indices: Indices, weight: float
     ) -> tuple[float, tuple[Tensor | None, ...]]:
+        """The shard's mean loss, and its gradient times `weight` (free: it starts the backward)."""
         seed_everything(seed_of(self.schedule.seed, SHARD, step, shard))
         batch = self.task.fetch(self.train, indices)
         loss = self.task.loss(self.state.model, batch)
         with user_code(self.task.file):
-            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            start = torch.full_like(loss, weight)
+            gradients = torch.autograd.grad(loss, self.parameters, start, allow_unused=True)
         dense = tuple(g.to_dense() if g is not None and g.is_sparse else g for g in gradients)
         return loss.item(), dense
 
