@@ -312,7 +312,7 @@ def test_a_disconnect_keeps_the_data_and_comes_back_at_another_peer() -> None:
         async with screen(cluster, (80, 24)) as driver:
             cluster.down = True
             await driver.again()
-            await driver.sees("reconnecting to 10.0.0.1:7700: attempt", "showing data from")
+            await driver.sees("reconnecting to 10.0.0.1:7700: attempt", "data from")
             await driver.sees("node-3", "240/450", "◌ stale")
             await driver.press("X", "A")
             await driver.sees("not connected")

@@ -93,7 +93,10 @@ def _remove(snapshot: Snapshot, status: Status, selection: Selection) -> Proposa
         args={"peer": peer.id},
         cli=f"p2pnode remove {_handle(status, peer)}",
         done=f"{peer.name} is leaving",
-        lines=(gentle if peer.state == "alive" else gone, *_about(snapshot, status, peer)),
+        lines=(
+            gentle if peer.state == "alive" else gone,
+            *_about(snapshot, status, peer, bool(danger)),
+        ),
         danger=danger,
     )
 
@@ -116,7 +119,7 @@ def _kill(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal 
         done=f"{peer.name} was killed",
         lines=(
             f"Its process (pid {peer.pid} on {peer.host or 'its host'}) ends as by kill -9.",
-            *_about(snapshot, status, peer),
+            *_about(snapshot, status, peer, bool(danger)),
         ),
         danger=danger,
     )
@@ -253,25 +256,31 @@ def _quorum_danger(alive: int, total: int) -> tuple[str, ...]:
     )
 
 
-def _about(snapshot: Snapshot, status: Status, peer: Peer) -> tuple[str, ...]:
-    """What else hangs on this peer."""
+def _about(snapshot: Snapshot, status: Status, peer: Peer, stuck: bool) -> tuple[str, ...]:
+    """What else hangs on this peer; `stuck`: without it the cluster can decide nothing."""
     lines = []
     if peer.role == "leader":
-        lines.append("It is the leader: the others elect a new one.")
-    for job in status.jobs:
-        if not job.is_final and peer.id in job.members:
-            left = len(job.members) - 1
-            others = (
-                f"{left} trainer{'s' * (left != 1)} go on" if left > 1 else "one trainer goes on"
-            )
-            lines.append(
-                f"{job.name}: {others} from step {job.step:,}; no sample is lost or repeated."
-                if left
-                else f"{job.name} loses its only trainer and waits for another."
-            )
+        after = "and nobody can take its place" if stuck else "the others elect a new one"
+        lines.append(f"It is the leader: {after}.")
+    lines += [
+        _about_job(status, job, peer, stuck)
+        for job in status.jobs
+        if not job.is_final and peer.id in job.members
+    ]
     if peer.address == snapshot.link.address:
         lines.append("This screen is attached to it and moves to another peer.")
     return tuple(lines)
+
+
+def _about_job(status: Status, job: Job, peer: Peer, stuck: bool) -> str:
+    alive = {other.id for other in status.peers if other.state == "alive"}
+    left = len(alive & set(job.members) - {peer.id})
+    if stuck:
+        return f"{job.name} stops after step {job.step:,} until there is a quorum again."
+    if not left:
+        return f"{job.name} loses its only trainer and waits for another."
+    others = "one trainer goes on" if left == 1 else f"{left} trainers go on"
+    return f"{job.name}: {others} from step {job.step:,}; no sample is lost or repeated."
 
 
 def _progress(job: Job) -> str:

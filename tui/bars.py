@@ -63,11 +63,10 @@ def banner(scene: Scene, width: int) -> str | None:
             return f" connecting to {link.address or 'a peer'} "
         wait = max(0.0, link.retry_at_s - scene.now_s)
         verb = "reconnecting to" if link.received_at else "connecting to"
-        parts = [f"{verb} {link.address or 'a peer'}: attempt {link.attempt}"]
-        parts.append(f"next in {wait:.0f} s (r: now)")
+        parts = [f"{verb} {link.address or 'a peer'}: attempt {link.attempt}, next in {wait:.0f} s"]
         if link.received_at is not None:
-            parts.append(f"showing data from {text.clock(link.received_at)}")
-        parts.append(link.error)
+            parts.append(f"data from {text.clock(link.received_at)}")
+        parts += [link.error, "r: try now"]
         return " " + " – ".join(part for part in parts if part)
     if status is not None and not status.cluster.quorum:
         alive, total = health.voters(status)

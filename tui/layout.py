@@ -37,7 +37,7 @@ def too_small(width: int, height: int) -> bool:
 
 def plan(width: int, height: int, peers: int, jobs: int) -> Layout:
     """Panes for a body of `width` × `height` cells (header, banner and footer not counted)."""
-    ring_width = 0 if width < RING_WIDTH_MIN else min(60, width * 2 // 5 - 8)
+    ring_width = 0 if width < RING_WIDTH_MIN else max(36, min(60, width * 2 // 5 - 8))
     # One title, one column head, one line each; at least one line of data.
     peers_want, jobs_want = 2 + max(1, peers), 2 + max(1, jobs)
     spare = max(0, height - 21)  # what is left above the smallest useful screen

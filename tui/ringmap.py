@@ -14,7 +14,6 @@ from tui.snapshot import Job, Peer, Status
 from tui.text import fit, width_of
 
 Cell = tuple[str, Tone]
-TWO_LINES_MAX = 6  # more peers than this: their state word is left to the table
 ON_RING_MAX = 14
 LABEL_WIDTH = 14
 BLANK: Cell = (" ", "text")
@@ -52,9 +51,14 @@ class Grid:
         return ["".join(character for character, _ in row) for row in self.cells]
 
 
+def has_two_lines(peers: int, width: int) -> bool:
+    """Is there room for role and state below every name? Else the glyph and the table say it."""
+    return peers <= 3 or (peers <= 6 and width >= 40)
+
+
 def places(peers: tuple[Peer, ...], width: int, height: int) -> list[Place]:
     """Clockwise from the top, on the largest ellipse that leaves room for the labels."""
-    two = len(peers) <= TWO_LINES_MAX
+    two = has_two_lines(len(peers), width)
     angles = [2 * math.pi * i / len(peers) - math.pi / 2 for i in range(len(peers))]
     across = _stretched([math.cos(angle) for angle in angles])
     down = _stretched([math.sin(angle) for angle in angles])
@@ -91,11 +95,12 @@ def draw(
         _list(grid, status, peers, selected, ascii_only)
         return grid
     spots = places(peers, width, height)
+    two = has_two_lines(len(peers), width)
     members = set(job.members) if job is not None and not job.is_final else set()
     _lines(grid, spots, members, ascii_only)
     _centre(grid, status, job, round(sum(spot.y for spot in spots) / len(spots)))
     for spot in spots:
-        _label(grid, spot, status, selected, len(peers) <= TWO_LINES_MAX, ascii_only)
+        _label(grid, spot, status, selected, two, ascii_only)
     return grid
 
 

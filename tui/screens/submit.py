@@ -16,8 +16,8 @@ from tui.actions import Proposal
 
 HINT = (
     "TASK is a built-in one (digits, mnist) or FILE.py:Class.\n"
-    "--epochs N or --steps N, --peers MIN:MAX, --name N, --lr X, --seed N,\n"
-    "--global-batch N, --shards V, --data PATH, --set key=value"
+    "--epochs N or --steps N, --peers MIN:MAX, --name N, --lr X,\n"
+    "--seed N, --global-batch N, --shards V, --data PATH, --set key=value"
 )
 
 
