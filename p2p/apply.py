@@ -23,6 +23,8 @@ COMMANDS: dict[str, Handler] = {**MEMBER_COMMANDS, **JOB_COMMANDS}
 
 def apply(state: State, command: Command) -> tuple[State, Answer]:
     """The state after `command`, and what its requester is told ({"error": …} if refused)."""
+    if not isinstance(command, dict):
+        return state, {"error": "malformed command: not a map", "exit_code": 1}
     request = command.get("request")
     if isinstance(request, str) and request in state.answers:
         return state, state.answers[request]
@@ -33,7 +35,7 @@ def apply(state: State, command: Command) -> tuple[State, Answer]:
         state, answer = handler(state, command)
     except Rejected as rejected:
         answer = {"error": str(rejected), "exit_code": rejected.exit_code}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         # Every peer runs the same code on the same bytes, so all reject alike.
         answer = {"error": f"malformed command: {error!r}", "exit_code": 1}
     if isinstance(request, str):

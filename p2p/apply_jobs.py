@@ -123,10 +123,7 @@ def checkpoint(state: State, command: Command) -> Result:
 
 def pause(state: State, command: Command) -> Result:
     job = _move(_active(state, command), "paused", str(command.get("reason", "paused by a user")))
-    if job.generations:
-        closed = replace(job.generations[-1], closed=True)
-        job = replace(job, generations=(*job.generations[:-1], closed))
-    return _told(state, command, job, "job-paused", "paused")
+    return _told(state, command, _closed(job), "job-paused", "paused")
 
 
 def resume(state: State, command: Command) -> Result:
@@ -143,10 +140,10 @@ def cancel(state: State, command: Command) -> Result:
 
 
 def wait(state: State, command: Command) -> Result:
-    """A job that cannot go on now says for what it waits."""
+    """A job that cannot go on now says for what it waits; nobody steps in its old generation."""
     job = _active(state, command)
     target: JobState = "recovering" if job.state == "running" else job.state
-    return _with_job(state, _move(job, target, str(command["reason"]))), {}
+    return _with_job(state, _closed(_move(job, target, str(command["reason"])))), {}
 
 
 def finish(state: State, command: Command) -> Result:
@@ -190,6 +187,13 @@ def _move(job: Job, target: JobState, reason: str) -> Job:
     if target != job.state and target not in JOB_TRANSITIONS[job.state]:
         raise Rejected(f"{job.name} is {job.state} and cannot become {target}")
     return replace(job, state=target, reason=reason)
+
+
+def _closed(job: Job) -> Job:
+    if not job.generations:
+        return job
+    closed = replace(job.generations[-1], closed=True)
+    return replace(job, generations=(*job.generations[:-1], closed))
 
 
 def _with_job(state: State, job: Job) -> State:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from p2p.journal import Rejected, with_event
-from p2p.state import Member, State
+from p2p.state import Member, State, parse_member
 
 Command = Mapping[str, Any]
 Result = tuple[State, Mapping[str, Any]]
@@ -20,7 +20,7 @@ def found(state: State, command: Command) -> Result:
 
 def join(state: State, command: Command) -> Result:
     """A new peer, or one that comes back with another address, process or size."""
-    member = Member(**command["member"])
+    member = parse_member(command["member"])
     if member.id in state.removed:
         raise Rejected(
             "this peer was removed from the cluster: join with an empty --data-dir", exit_code=4
@@ -49,6 +49,8 @@ def dead(state: State, command: Command) -> Result:
 
 def alive(state: State, command: Command) -> Result:
     member = _member(state, command)
+    if member.state != "dead":
+        raise Rejected(f"{member.name} is {member.state}, not dead")
     state = _with_member(state, replace(member, state="alive"))
     return with_event(
         state, command, "peer-alive", f"{member.name} answers again", peer=member.id

@@ -1,10 +1,11 @@
 """Who votes: a pure planner that returns at most one configuration change, and why.
 
-Voters are the largest odd number ≤ min(peers that have not left, 5). A dead voter is replaced only
-when a live learner can take its seat, so a partition never shrinks the electorate; a peer that
-left cleanly gives its seat up. Additions come before removals, and one change is made at a time
-(Raft dissertation §4.1, with the fix of 2015: the leader first commits in its own term; the core
-refuses otherwise).
+Voters are the largest odd number ≤ min(peers, 5), where peers are those alive and the dead voters:
+a dead voter is replaced only when a live learner can take its seat, so a partition never shrinks
+the electorate; a peer that left cleanly or was removed gives its seat up, unless the voters that
+run would be no majority without it. Additions come before removals, and one change is made at a
+time (Raft dissertation §4.1, with the fix of 2015: the leader first commits in its own term; the
+core refuses otherwise).
 """
 
 from collections.abc import Mapping, Set
@@ -54,12 +55,17 @@ def plan(members: Mapping[str, Member], known: Electorate) -> Change | None:
 
 def _wanted(members: Mapping[str, Member], known: Electorate) -> list[str]:
     """Who should vote: seats stay where they are, dead voters keep theirs until replaced."""
-    present = [member for member in members.values() if member.state != "left"]
+    present = [
+        member
+        for member in members.values()
+        if _alive(members, member.id, known)
+        or (member.state == "dead" and member.id in known.voters)
+    ]
     seats = voters_wanted(len(present))
 
     def preference(member: Member) -> tuple[bool, bool, bool, bool, str]:
         return (
-            member.state != "alive",
+            not _alive(members, member.id, known),
             member.id != known.self_id,
             member.id not in known.voters,
             known.behind.get(member.id, CAUGHT_UP_ENTRIES) >= CAUGHT_UP_ENTRIES,
@@ -85,8 +91,7 @@ def _promote(members: Mapping[str, Member], known: Electorate) -> Change | None:
 
 
 def _hand_over(members: Mapping[str, Member], known: Electorate) -> Change | None:
-    leader = members.get(known.self_id)
-    if leader is not None and leader.state == "alive":
+    if _alive(members, known.self_id, known):
         return None
     heirs = [
         peer
@@ -103,8 +108,10 @@ def _demote(members: Mapping[str, Member], known: Electorate) -> Change | None:
     surplus = [peer for peer in sorted(known.voters) if peer not in wanted]
     if not surplus or not set(wanted) <= known.voters:
         return None  # nobody gives up a vote before its successor has one
-    for peer in sorted(surplus, key=lambda peer: _alive(members, peer)):
-        if peer != known.self_id:
+    for peer in sorted(surplus, key=lambda peer: (_runs(members, peer, known), peer)):
+        rest = known.voters - {peer}
+        runs = [other for other in rest if _runs(members, other, known)]
+        if peer != known.self_id and 2 * len(runs) > len(rest):
             name = members[peer].name if peer in members else peer
             return Change("add-learner", peer, f"{name} gives up its vote")
     return None
@@ -117,5 +124,15 @@ def _forget(members: Mapping[str, Member], known: Electorate) -> Change | None:
     return None
 
 
-def _alive(members: Mapping[str, Member], peer: str) -> bool:
-    return peer in members and members[peer].state == "alive"
+def _alive(members: Mapping[str, Member], peer: str, known: Electorate) -> bool:
+    """Whether it is here to stay; the leader is, whatever an earlier leader thought of it."""
+    member = members.get(peer)
+    if member is None or member.state == "left":
+        return False
+    return member.state == "alive" or peer == known.self_id
+
+
+def _runs(members: Mapping[str, Member], peer: str, known: Electorate) -> bool:
+    """Whether it still votes: one that leaves or was removed does so until it is released."""
+    dead = peer in members and members[peer].state == "dead"
+    return peer == known.self_id or (peer in known.behind and not dead)

@@ -4,7 +4,7 @@ Pure: everything it knows is in its arguments. The host runs it only when all it
 has been applied, so a rule need not remember what it already asked for.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2p.controller_jobs import plan_job
@@ -22,10 +22,11 @@ SILENT_S = 2.0
 
 def plan(state: State, observed: Observed) -> list[Command]:
     """Commands in the order they shall be proposed."""
-    commands: list[Command] = []
-    for rule in RULES:
-        commands.extend(rule(state, observed))
-    return commands
+    commands = [*_plan_members(state, observed), *_plan_jobs(state, observed)]
+    # Whose peers or end was decided just now is placed again only when that has been applied.
+    decided = {command["job"] for command in commands if command["type"] in _DECIDES_PEERS}
+    placed = plan_assignments(state, usable_peers(state, observed))
+    return commands + [command for command in placed if command["job"] not in decided]
 
 
 def reachable(member: Member, observed: Observed) -> str | None:
@@ -77,12 +78,4 @@ def _plan_jobs(state: State, observed: Observed) -> Iterator[Command]:
             yield from plan_job(job, state.members, usable, observed)
 
 
-def _plan_assignments(state: State, observed: Observed) -> Iterator[Command]:
-    return plan_assignments(state, usable_peers(state, observed))
-
-
-RULES: tuple[Callable[[State, Observed], Iterator[Command]], ...] = (
-    _plan_members,
-    _plan_jobs,
-    _plan_assignments,
-)
+_DECIDES_PEERS = frozenset({"job.assign", "job.fail", "job.finish"})

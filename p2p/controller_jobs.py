@@ -23,11 +23,11 @@ def plan_job(
         if peer in usable and peer in job.assigned and job.id in report.trainers
     }
     names = {member.id: member.name for member in members.values()}
-    failure = _failure(job, usable, names, trainers)
+    failure = _failure(job, members, usable, trainers)
     if failure is not None:
         yield failure
         return
-    yield from _facts(job, trainers)
+    yield from _facts(job, names, trainers)
     end = _end(job, trainers)
     if end is not None:
         yield end
@@ -38,7 +38,9 @@ def plan_job(
         yield from _form(job, usable, names, trainers)
 
 
-def _failure(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Command | None:
+def _failure(
+    job: Job, members: Mapping[str, Member], usable: Set[str], trainers: Trainers
+) -> Command | None:
     """The user's code raised: the same would happen everywhere, so the job ends with the reason.
 
     What failed for a reason of the machine (memory, disk, a trainer that keeps crashing) sets
@@ -50,8 +52,9 @@ def _failure(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Co
         error = str(trainer.failed.get("error", "failed"))
         if trainer.failed.get("user_error"):
             return {"type": "job.fail", "job": job.id, "reason": error}
-        return set_aside(job, peer, f"{names[peer]} is set aside: {error}")
-    if job.excluded and not job.assigned and not usable - set(job.excluded):
+        return set_aside(job, peer, f"{members[peer].name} is set aside: {error}")
+    able = {peer for peer in usable if members[peer].slots > 0}
+    if job.excluded and not job.assigned and not able - set(job.excluded):
         reasons = "; ".join(job.excluded.values())
         return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
     return None
@@ -67,7 +70,7 @@ def set_aside(job: Job, peer: str, sentence: str) -> Command:
     }
 
 
-def _facts(job: Job, trainers: Trainers) -> Iterator[Command]:
+def _facts(job: Job, names: Names, trainers: Trainers) -> Iterator[Command]:
     """What trainers of the newest generation report: its entry, marks, checkpoints."""
     newest = job.generation
     if newest is None:
@@ -84,7 +87,7 @@ def _facts(job: Job, trainers: Trainers) -> Iterator[Command]:
             "stall_s": max(stalls, default=None),
             "steps_repeated": max(facts["steps_repeated"] for facts in entered),
         }
-    yield from _mark(job, newest, seated)
+    yield from _mark(job, newest, names, seated)
     known = {(made.step, made.peer) for made in job.checkpoints}
     for seat, trainer in _pairs(newest, trainers):
         for made in trainer.checkpoints:
@@ -98,7 +101,9 @@ def _facts(job: Job, trainers: Trainers) -> Iterator[Command]:
                 }
 
 
-def _mark(job: Job, newest: Generation, seated: list[TrainerReport]) -> Iterator[Command]:
+def _mark(
+    job: Job, newest: Generation, names: Names, seated: list[TrainerReport]
+) -> Iterator[Command]:
     """A mark once every trainer of the generation says the same of the same step."""
     marks = [_of(newest, trainer.finished) or _of(newest, trainer.mark) for trainer in seated]
     if len(marks) != len(newest.seats) or not all(marks):
@@ -111,7 +116,7 @@ def _mark(job: Job, newest: Generation, seated: list[TrainerReport]) -> Iterator
     )
     if odd is not None:
         yield set_aside(
-            job, odd, f"{odd} has other weights than the rest after step {first['step']}"
+            job, odd, f"{names[odd]} has other weights than the rest after step {first['step']}"
         )
         return
     if job.mark is None or job.mark.step != first["step"]:
@@ -139,6 +144,8 @@ def _end(job: Job, trainers: Trainers) -> Command | None:
     newest = job.generation
     if newest is None or newest.start_step is None or job.mark is None:
         return None
+    if job.state not in ("running", "recovering"):
+        return None  # a paused job ends after it was resumed
     seated = _seated(newest, trainers)
     ends = [_of(newest, trainer.finished) for trainer in seated]
     if len(ends) != len(newest.seats) or not all(ends):
@@ -159,6 +166,8 @@ def _form(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Itera
         warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
         if ready and not warming and len(ready) >= least:
             yield _generation(job, 1, ready, "the job starts")
+        elif not warming and job.state == "starting":
+            yield from _waits(job, least, len(ready))
         return
     lost = [
         seat.peer
@@ -171,11 +180,15 @@ def _form(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Itera
     if newest.start_step is None and not lost and not newest.closed:
         return  # one change at a time: the newest generation first makes a step
     if len(ready) < least or not ready:
-        reason = f"waits for {least} peers, {len(ready)} ready"
-        if job.reason != reason:
-            yield {"type": "job.wait", "job": job.id, "reason": reason}
+        yield from _waits(job, least, len(ready))
         return
     yield _generation(job, newest.number + 1, ready, _why(usable, names, lost, joined))
+
+
+def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
+    reason = f"waits for {least} peers, {have} ready"
+    if job.reason != reason:
+        yield {"type": "job.wait", "job": job.id, "reason": reason}
 
 
 def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:

@@ -16,10 +16,14 @@ def plan_assignments(state: State, peers: Mapping[str, Member]) -> Iterator[Comm
         for peer in job.assigned:
             if peer in free:
                 free[peer] -= 1
-    for job in active:
-        if job.state == "paused":
-            continue
-        yield from _place(job, peers, free)
+    # Who lacks its minimum comes first, or a running job would take each peer that is added.
+    for job in sorted(active, key=lambda job: _has_least(job, peers)):
+        if job.state != "paused":
+            yield from _place(job, peers, free)
+
+
+def _has_least(job: Job, peers: Mapping[str, Member]) -> bool:
+    return len([peer for peer in job.assigned if peer in peers]) >= _bounds(job)[0]
 
 
 def _place(job: Job, peers: Mapping[str, Member], free: dict[str, int]) -> Iterator[Command]:

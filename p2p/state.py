@@ -4,6 +4,7 @@ Records are never changed in place: `p2p.apply` makes new ones. Nothing here kno
 sockets or disks; times are what the proposing leader wrote into the command.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,6 +30,8 @@ FINAL = frozenset(state for state, following in JOB_TRANSITIONS.items() if not f
 EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
 ANSWERS_MAX = 1_000
+SLOTS_MAX = 1_024
+_ADDRESS = re.compile(r"[A-Za-z0-9._%:\[\]-]{1,255}:(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,33 @@ class Member:
     version: str
     incarnation: str
     state: MemberState = "alive"
+
+
+_MEMBER_FIELDS: dict[str, type] = {
+    **dict.fromkeys(("id", "name", "address", "host", "version", "incarnation"), str),
+    **dict.fromkeys(("pid", "slots"), int),
+}
+
+
+def parse_member(fields: Mapping[str, Any]) -> Member:
+    """A member as it describes itself. Raises ValueError, naming what is missing or mis-typed."""
+    wrong = sorted(set(fields) ^ set(_MEMBER_FIELDS), key=str)
+    wrong += [name for name, kind in _MEMBER_FIELDS.items() if type(fields.get(name)) is not kind]
+    if wrong:
+        raise ValueError(f"a member's {wrong[0]} is missing or wrong")
+    if (
+        not fields["id"]
+        or not 0 <= fields["slots"] <= SLOTS_MAX
+        or not is_address(fields["address"])
+    ):
+        raise ValueError("a member's id, slots or address is out of range")
+    return Member(**fields)
+
+
+def is_address(text: object) -> bool:
+    """Whether it is HOST:PORT of a socket that can be connected to."""
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    return match is not None and 0 < int(match["port"]) <= 65_535
 
 
 @dataclass(frozen=True, slots=True)
