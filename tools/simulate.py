@@ -17,7 +17,7 @@ from consensus.config import MUTATIONS
 from tools.sim.parameters import SECOND, draw
 from tools.sim.run import Outcome, run
 
-HOST_MUTATIONS = frozenset({"host-reply-before-sync", "host-never-sync"})
+HOST_MUTATIONS = frozenset({"host-reply-before-sync", "host-never-sync", "host-trust-page-cache"})
 TRACE_TAIL = 40
 
 
@@ -67,7 +67,8 @@ def sweep(options: argparse.Namespace) -> int:
     print(
         f"{options.seeds} seeds clean in {seconds:.0f} s of processor time: "
         f"{simulated / SECOND / 3600:.1f} simulated hours, {events} events, "
-        f"{total['commits']} commits, {total['elections']} elections; slowest heal {slowest_heal / SECOND:.1f} s"
+        f"{total['commits']} commits, {total['elections']} elections; "
+        f"slowest heal {slowest_heal / SECOND:.1f} s"
     )
     for name, number in sorted(total.items()):
         print(f"  {name}: {number}")

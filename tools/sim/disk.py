@@ -23,12 +23,12 @@ class Disk:
 
     def truncate(self, length: int) -> None:
         """Recovery cuts a torn tail off, before anything else is written."""
-        assert not self.pending
+        del self.pending[max(0, length - len(self.durable)) :]
         del self.durable[length:]
 
-    def process_dies(self) -> None:
-        """kill -9: the kernel still holds the written pages, so nothing is lost."""
-        self.sync()
+    def read(self) -> bytes:
+        """What a new process sees: also what no sync has made durable yet."""
+        return bytes(self.durable + self.pending)
 
     def power_cut(self, rng: random.Random) -> str:
         """Keep none, all, or a torn part of what was not synced; a torn part may end in garbage."""
