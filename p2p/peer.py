@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from consensus.messages import Message
+from consensus.node import Role
 from consensus.wire import MalformedMessage
 from p2p import requests, view
 from p2p.apply import apply
@@ -29,7 +30,8 @@ from p2p.trainer_desk import TrainerDesk, Workplace
 REPORT_EVERY_S = 0.5
 DIGEST_EVERY_S = 0.5
 # After the leader's connection broke: wait a random part of this, then stand for election.
-CAMPAIGN_WITHIN_S = 0.03
+CAMPAIGN_WITHIN_S = 0.04
+CAMPAIGNS_MAX = 10
 TICKS_AT_ONCE_MAX = 3
 
 
@@ -110,8 +112,7 @@ class Peer:
         self.raft.node.report_unreachable(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.node.forget_leader()
-            delay_s = self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S)
-            self.parts.call_later(delay_s, self._campaign)
+            self._campaign_soon(CAMPAIGNS_MAX)
         # Plan again when the grace is over; until then it may be a hiccup.
         self.parts.call_later(GRACE_S + 0.002, self.advance)
         self.advance()
@@ -290,10 +291,19 @@ class Peer:
             if leader is not None:
                 self.report_now()
 
-    def _campaign(self) -> None:
-        if self.raft.status.leader is None:
-            self.raft.node.campaign()
-        self.advance()
+    def _campaign_soon(self, attempts: int) -> None:
+        """Stand for election without waiting for the time-out; others may notice a little later
+        than we do that the leader is gone, and ignore us until then, so ask a few times."""
+
+        def campaign() -> None:
+            status = self.raft.status
+            if status.leader is None and attempts:
+                if status.role is not Role.CANDIDATE:  # its votes are on their way
+                    self.raft.node.campaign()
+                self._campaign_soon(attempts - 1)
+            self.advance()
+
+        self.parts.call_later(self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S), campaign)
 
     def _wrap(self, kind: str, body: dict[str, Any]) -> bytes:
         me = self.identity

@@ -1,4 +1,4 @@
-"""Peers without trainers (`--slots 0`): joining, agreeing, leaving and refusing, as users see it."""
+"""Peers without trainers (`--slots 0`): joining, agreeing, leaving, refusing – as users see."""
 
 import os
 import resource
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -142,7 +143,7 @@ def one() -> Iterator[LocalCluster]:
 BAD = [
     (["bogus"], 2, "invalid choice"),
     (["--slots", "-1"], 2, "--slots"),
-    (["--listen", "nonsense"], 2, "HOST:PORT"),
+    (["--listen", "127.0.0.1:http"], 2, "HOST:PORT"),
     (["submit", "nosuch"], 2, "no built-in task"),
     (["submit", "digits", "--peers", "3:2"], 2, "--peers"),
     (["submit", "digits", "--shards", "0"], 2, "shards"),
@@ -246,6 +247,6 @@ def test_a_full_disk_ends_the_peer_with_one_sentence() -> None:
 
 def test_an_idle_peer_is_small(one: LocalCluster) -> None:
     """Not a bound on a figure that drifts, but on a mistake: torch or numpy in the peer."""
-    maps = open(f"/proc/{one.peers[0].process.pid}/maps").read()  # noqa: SIM115
+    maps = Path(f"/proc/{one.peers[0].process.pid}/maps").read_text()
     assert "libtorch" not in maps
     assert "numpy" not in maps
