@@ -45,11 +45,20 @@ class Leadership:
         self._down_s.pop(peer, None)
         self._heard_s[peer] = self._clock.monotonic_s()
 
+    def died(self, peer: str) -> None:
+        """What it said before counts no more, or its trainers would seem to have come back."""
+        self._reports.pop(peer, None)
+
     def on_link(self, peer: str, up: bool) -> None:
         if up:
             self._down_s.pop(peer, None)
         else:
             self._down_s.setdefault(peer, self._clock.monotonic_s())
+
+    def overslept(self, seconds: float) -> None:
+        """This process did not run for so long: that it heard nobody then says nothing of them."""
+        for peer in self._heard_s:
+            self._heard_s[peer] += seconds
 
     def forget_old_reports(self) -> None:
         """On losing or gaining leadership: what was planned may never be applied."""
@@ -64,6 +73,8 @@ class Leadership:
         if self._led_term != self._raft.status.term:
             self._begin_term(state)
             return
+        if self._raft.status.lead_transferee is not None:
+            return  # nothing is taken until it succeeded or timed out
         for command in controller.plan(state, self._observed(state)):
             self._planned_index = self._propose(command)
         self._steer_electorate(state)

@@ -86,7 +86,10 @@ class Peer:
     def on_tick(self) -> None:
         """Call about every TICK_S; a peer that was stopped must not rush to campaign."""
         now_s = self.parts.clock.monotonic_s()
-        ticks = min(int((now_s - self._ticked_s) / TICK_S), TICKS_AT_ONCE_MAX)
+        elapsed_s = now_s - self._ticked_s
+        if elapsed_s > TICKS_AT_ONCE_MAX * TICK_S:
+            self.leadership.overslept(elapsed_s)
+        ticks = min(int(elapsed_s / TICK_S), TICKS_AT_ONCE_MAX)
         if ticks:
             self._ticked_s = now_s
             self.raft.tick(ticks)
