@@ -185,8 +185,9 @@ def test_without_a_lease_nothing_is_completed(
     gate.touch()
     ahead.wait("mark", lambda m: m["step"] == MIDDLE + 1)
     assert not [m for m in behind.said if m["kind"] == "mark" and m["step"] > MIDDLE]
-    behind.leased = True
     play.generation(*trainers)
+    behind.leased = True
+    play.lease()
     entered = behind.wait("entered", lambda m: m["generation"] == 2)
     assert (entered["received"], entered["start_step"]) == ("result", MIDDLE + 1)
     assert_equal(finish(*trainers), undisturbed)
@@ -274,6 +275,12 @@ def test_stop_ends_a_trainer_in_the_middle(play: Stage) -> None:
     (trainer,) = play.ready("a", spec=job(steps=1000))
     play.generation(trainer)
     trainer.wait("mark")
+    trainer.tell("stop")
+    assert trainer.exited()["code"] == 0
+
+
+def test_stop_ends_a_trainer_whose_task_hangs_in_its_import(play: Stage) -> None:
+    trainer = play.start("a", job(**source("import time; time.sleep(1000)", "Digits")))
     trainer.tell("stop")
     assert trainer.exited()["code"] == 0
 

@@ -96,7 +96,7 @@ def test_an_optimizer_that_cannot_travel_is_refused() -> None:
 
     optimizer.step(closure)
     optimizer.step(closure)
-    with pytest.raises(TaskFailed, match="LBFGS keeps .* as a list"):
+    with pytest.raises(TaskFailed, match=r"LBFGS keeps .* as a list"):
         state.tensors()
     with pytest.raises(TaskFailed, match="a parameter that the model does not"):
         TrainingState(nn.Linear(2, 1), optimizer)

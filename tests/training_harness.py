@@ -218,7 +218,6 @@ class Stage:
         mark_every_s: float = 0.0,
     ) -> int:
         self.number += 1
-        self.lease()
         for trainer in members:
             trainer.tell(
                 "generation",
@@ -227,6 +226,7 @@ class Stage:
                 shards=shards or even(len(members)),
                 mark_every_s=mark_every_s,
             )
+        self.lease()  # after the order: else a step of the last generation could still complete
         return self.number
 
     def lease(self) -> None:

@@ -31,6 +31,10 @@ def main(stream: socket.socket) -> int:
     trainer = Trainer(control)
     try:
         trainer.live()
+    except OutOfStep as error:
+        # Nobody's fault, and a new process is the cure: end like a crash, which peers replace.
+        print(f"trainer: {error}", file=sys.stderr)
+        return 1
     except BaseException as error:
         trainer.report(error)
         return 1
