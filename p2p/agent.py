@@ -22,7 +22,7 @@ class LocalTrainer:
 
     child: str
     job: str
-    phase: str  # starting | ready | failed
+    phase: str  # starting | ready | failed | stopping
     told_generation: int = 0
     held: bool = False
 

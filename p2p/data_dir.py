@@ -86,7 +86,7 @@ def load_key(folder: Folder) -> ClusterKey:
     data = folder.read(TOKEN_NAME)
     if data is None:
         raise P2PError(f"{folder.path / TOKEN_NAME} is missing: start with an empty --data-dir")
-    return parse_token(data.decode())
+    return parse_token(data.decode(errors="replace"))
 
 
 def save_key(folder: Folder, key: ClusterKey) -> None:

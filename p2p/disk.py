@@ -5,6 +5,7 @@ may have dropped the dirty pages and marked them clean (Rebello et al., USENIX A
 the only safe reaction is to end the process and read the disk again after a restart.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -91,7 +92,8 @@ class Folder:
             temporary.replace(self.path / name)
             self._sync_folder()
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise self._failed("write", name, error) from error
 
     def truncate(self, name: str, size_bytes: int) -> None:

@@ -144,6 +144,7 @@ class _Host:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._on_signal, number)
             ticking = asyncio.ensure_future(self._tick_for_ever())
+            ticking.add_done_callback(self._on_ticking_ended)
             await self._enter_cluster()
             if self.options.slots:
                 children.start_spare()
@@ -253,6 +254,11 @@ class _Host:
             if self.peer.is_removed and not self.stop.is_set():
                 print("this peer was removed from the cluster and stops", file=sys.stderr)
                 self.stop.set()
+
+    def _on_ticking_ended(self, ticking: "asyncio.Task[None]") -> None:
+        """A full disk, say, is noticed within a tick: without ticks the peer must not stay."""
+        if not ticking.cancelled() and ticking.exception() is not None:
+            self._on_failure(asyncio.get_running_loop(), {"exception": ticking.exception()})
 
     async def _drain(self) -> None:
         """Hand over leadership, shards and vote, then leave; at most DRAIN_S."""

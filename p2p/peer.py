@@ -11,20 +11,21 @@ from typing import Any
 
 from consensus.messages import Message
 from consensus.node import Role
-from consensus.wire import MalformedMessage
+from consensus.wire import MalformedMessage, as_list
 from p2p import requests, view
 from p2p.apply import apply
 from p2p.clock import Clock
 from p2p.controller import GRACE_S
 from p2p.envelope import Envelope, Malformed, decode, encode
+from p2p.errors import NoQuorum, to_wire
 from p2p.leadership import Leadership
 from p2p.log_store import LogStore
 from p2p.network import Network, Route
 from p2p.processes import Children
 from p2p.raft_host import TICK_S, RaftHost
-from p2p.reports import PeerReport, parse_report
+from p2p.reports import PeerReport, check_trainer_message, parse_report
 from p2p.requests import Asked
-from p2p.state import State
+from p2p.state import State, is_address
 from p2p.trainer_desk import TrainerDesk, Workplace
 
 REPORT_EVERY_S = 0.5
@@ -89,9 +90,10 @@ class Peer:
         elapsed_s = now_s - self._ticked_s
         if elapsed_s > TICKS_AT_ONCE_MAX * TICK_S:
             self.leadership.overslept(elapsed_s)
-        ticks = min(int(elapsed_s / TICK_S), TICKS_AT_ONCE_MAX)
+        due = round(elapsed_s / TICK_S)
+        ticks = min(due, TICKS_AT_ONCE_MAX)
         if ticks:
-            self._ticked_s = now_s
+            self._ticked_s = now_s if due > ticks else self._ticked_s + ticks * TICK_S
             self.raft.tick(ticks)
         if now_s - self._reported_s >= REPORT_EVERY_S:
             self.report_now()
@@ -103,6 +105,7 @@ class Peer:
         try:
             envelope = decode(data, self.identity.cluster)
             self._dispatch(envelope, route)
+            self._unlink_removed()
         except (Malformed, MalformedMessage):
             self.dropped_messages += 1
         self.advance()
@@ -121,7 +124,10 @@ class Peer:
         self.advance()
 
     def on_trainer(self, child: str, message: dict[str, Any]) -> None:
-        self.desk.on_message(child, message)
+        try:
+            self.desk.on_message(child, message)
+        except Malformed:
+            self.dropped_messages += 1
         self.advance()
 
     def on_trainer_exit(self, child: str, how: str) -> None:
@@ -137,7 +143,8 @@ class Peer:
         now_s = self.parts.clock.monotonic_s()
         self.desk.act(self.state, now_s, self.leaving)
         if self.raft.status.has_quorum_contact:
-            self.desk.lease(now_s)
+            # From when the leader was heard: it declares nobody dead before that lease is over.
+            self.desk.lease(now_s if self.raft.is_leader else self._heard_leader_s, now_s)
 
     # -- what it says ---------------------------------------------------------------------------
 
@@ -221,18 +228,17 @@ class Peer:
 
     def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
         body = envelope.body
+        if envelope.sender == self.identity.id:
+            raise Malformed("from ourselves")
         match envelope.kind:
             case "raft":
-                self._heard(envelope.sender)
-                # A joiner has no log to know addresses from, and an address may have changed.
-                self.parts.network.connect(envelope.sender, str(body.get("address")))
-                for fields in body.get("messages", ()):
-                    message = Message.from_wire(fields)
-                    if message.sender == envelope.sender:
-                        self.raft.step(message)
+                self._on_raft(envelope.sender, body)
             case "report":
-                if envelope.sender in self.state.members or self.raft.is_leader:
-                    self.leadership.on_report(envelope.sender, parse_report(body))
+                report = parse_report(body)
+                if report.member["id"] != envelope.sender:
+                    raise Malformed("a report about somebody else")
+                if envelope.sender in self.state.members:
+                    self.leadership.on_report(envelope.sender, report)
             case "digest":
                 if envelope.sender == self.raft.status.leader:
                     self._digest = _vitals_from_wire(body)
@@ -244,7 +250,21 @@ class Peer:
                     self.waiting.pop(asked.id, None)
                     self.answer(asked, body)
                 elif asked is not None and asked.id not in self.waiting:
-                    self.answer(asked, body.get("ok", {}))
+                    told = body.get("ok")
+                    self.answer(asked, told if isinstance(told, dict) else {})
+
+    def _on_raft(self, sender: str, body: Mapping[str, Any]) -> None:
+        if not is_address(body.get("address")):
+            raise Malformed("a peer without an address")
+        if sender in self.state.removed and not self._is_configured(sender):
+            raise Malformed("from a peer that was removed")
+        messages = [Message.from_wire(fields) for fields in as_list(body.get("messages"), "raft")]
+        self._heard(sender)
+        # A joiner has no log to know addresses from, and an address may have changed.
+        self.parts.network.connect(sender, str(body["address"]))
+        for message in messages:
+            if message.sender == sender and message.to == self.identity.id:
+                self.raft.step(message)
 
     def _on_command(self, index: int, command: Mapping[str, Any]) -> None:
         before = self.state
@@ -254,6 +274,8 @@ class Peer:
         if self.state.members is not before.members:
             if command.get("type") == "member.join":
                 self.leadership.welcome(str(command["member"]["id"]))
+            elif command.get("type") == "member.dead":
+                self.leadership.died(str(command["peer"]))
             self.relink()
 
     def relink(self) -> None:
@@ -261,8 +283,15 @@ class Peer:
         for member in self.state.members.values():
             if member.id != self.identity.id:
                 self.parts.network.connect(member.id, member.address)
+
+    def _unlink_removed(self) -> None:
+        """Only once it is out of the configuration, so that it hears of its removal."""
         for removed in self.state.removed:
-            self.parts.network.disconnect(removed)
+            if not self._is_configured(removed):
+                self.parts.network.disconnect(removed)
+
+    def _is_configured(self, peer: str) -> bool:
+        return peer in self.raft.status.voters or peer in self.raft.status.learners
 
     def _send_raft(self, peer: str, messages: list[Message]) -> None:
         body = {
@@ -289,10 +318,21 @@ class Peer:
     def _note_leader(self) -> None:
         leader = self.raft.status.leader
         if leader != self._leader:
+            if self._leader is not None:
+                self._give_up_waiting()
             self._leader = leader
             self.leadership.forget_old_reports()
             if leader is not None:
                 self.report_now()
+
+    def _give_up_waiting(self) -> None:
+        """What the old leader was asked may be lost: who asked may ask again, by the same id."""
+        given_up = [asked for several in self.waiting.values() for asked in several]
+        given_up += [asked for asked in self.forwarded.values() if asked.id not in self.waiting]
+        self.waiting.clear()
+        self.forwarded.clear()
+        for asked in given_up:
+            self.answer(asked, to_wire(NoQuorum("the leader was lost meanwhile; try again")))
 
     def _campaign_soon(self, attempts: int) -> None:
         """Stand for election without waiting for the time-out; others may notice a little later
@@ -315,9 +355,14 @@ class Peer:
 
 def _vitals_from_wire(body: Mapping[str, Any]) -> dict[str, view.Vitals]:
     try:
-        return {
+        vitals = {
             str(peer): view.Vitals(int(rss), float(cpu), bool(suspect), dict(trainers))
             for peer, (rss, cpu, suspect, trainers) in body["vitals"].items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        for told in vitals.values():
+            for progress in told.trainers.values():
+                if progress != {}:
+                    check_trainer_message("progress", progress)
+        return vitals
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"digest: {error!r}") from error

@@ -1,6 +1,6 @@
 """Runs the consensus core: persists, sends and applies what it asks for, in that order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -10,12 +10,15 @@ from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped, TransferRefused
 from consensus.messages import ConfChange, ConfChangeType, Entry, EntryType, Message
 from consensus.node import RawNode, Role, Status
-from p2p.errors import NoQuorum, P2PError
+from p2p.errors import NoQuorum, P2PError, Usage
 from p2p.log_store import LogStore
 
 TICK_S = 0.05
 HEARTBEAT_TICKS = 2
 ELECTION_TICKS = 20
+# An entry must fit into an envelope, or no follower could ever get it.
+COMMAND_BYTES_MAX = 4 * 1024 * 1024
+BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 CONF_TYPES = {
     "add-voter": ConfChangeType.ADD_VOTER,
@@ -65,8 +68,11 @@ class RaftHost:
 
     def propose(self, command: Mapping[str, Any]) -> int:
         """Append to the log; returns the index. Raises NoQuorum if this peer cannot lead now."""
+        data = msgpack.packb(dict(command))
+        if len(data) > COMMAND_BYTES_MAX:
+            raise Usage(f"{len(data)} bytes are too many for the log: keep data out of the request")
         try:
-            index = self.node.propose(msgpack.packb(dict(command)))
+            index = self.node.propose(data)
         except ProposalDropped as dropped:
             raise NoQuorum(f"no leader takes proposals now ({dropped}); try again") from dropped
         return index
@@ -117,5 +123,21 @@ class RaftHost:
         by_peer: dict[str, list[Message]] = {}
         for message in messages:
             by_peer.setdefault(message.to, []).append(message)
-        for peer, batch in by_peer.items():
-            self._send(peer, batch)
+        for peer, waiting in by_peer.items():
+            for batch in _batches(waiting):
+                self._send(peer, batch)
+
+
+def _batches(messages: list[Message]) -> Iterator[list[Message]]:
+    """In order, cut so that each batch fits into one envelope."""
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        own = sum(len(entry.data) for entry in message.entries)
+        if batch and size + own > BATCH_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += own
+    if batch:
+        yield batch

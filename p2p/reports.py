@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2p.envelope import Malformed
+from p2p.state import parse_member
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Observed:
 def parse_report(body: Mapping[str, Any]) -> PeerReport:
     try:
         trainers = [_trainer_from_wire(fields) for fields in body["trainers"]]
+        parse_member(_map(body["member"]))
         return PeerReport(
             member=_map(body["member"]),
             rss=int(body["rss"]),
@@ -71,8 +73,42 @@ def parse_report(body: Mapping[str, Any]) -> PeerReport:
             leaving=bool(body["leaving"]),
             trainers={trainer.job: trainer for trainer in trainers},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Malformed(f"report: {error!r}") from error
+
+
+_NUMBER = (int, float)
+_STANDING: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("generation", "step", "epoch", "samples"), (int,)),
+    "loss": (*_NUMBER, type(None)),
+    "metrics": (dict,),
+    "state_hash": (str,),
+    "ledger": (list,),
+}
+# What the planners read of each kind of a trainer's messages.
+_TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "ready": {"endpoints": (dict,), "steps_total": (int,)},
+    "entered": {
+        **dict.fromkeys(("generation", "start_step", "steps_repeated"), (int,)),
+        "stall_s": (*_NUMBER, type(None)),
+    },
+    "progress": {"generation": (int,), "step": (int,), "samples_per_second": _NUMBER},
+    "mark": _STANDING,
+    "finished": _STANDING,
+    "failed": {"error": (str,)},
+    "checkpoint": {
+        **dict.fromkeys(("step", "bytes"), (int,)),
+        **dict.fromkeys(("path", "state_hash"), (str,)),
+        "seconds": _NUMBER,
+    },
+}
+
+
+def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
+    """Raises Malformed when a field that the planners read is missing or mis-typed."""
+    for name, kinds in _TRAINER_FIELDS.get(kind, {}).items():
+        if not isinstance(message.get(name), kinds) or (name not in message):
+            raise Malformed(f"a trainer's {kind!r} message: {name} is missing or wrong")
 
 
 _MAPS = ("ready", "entered", "progress", "mark", "finished", "failed")
@@ -89,6 +125,13 @@ def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
 
 
 def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
+    for name in _MAPS:
+        if fields[name]:
+            check_trainer_message(name, _map(fields[name]))
+    for made in fields["checkpoints"]:
+        check_trainer_message("checkpoint", _map(made))
+    if fields["phase"] == "ready" and not fields["ready"]:
+        raise Malformed("a trainer that is ready without having said so")
     return TrainerReport(
         child=str(fields["child"]),
         job=str(fields["job"]),

@@ -14,7 +14,7 @@ from p2p import job_spec, view
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
-from p2p.state import Job, Member
+from p2p.state import Job, Member, parse_member
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -55,7 +55,7 @@ def handle(peer: Peer, asked: Asked) -> None:
             raise Usage(f"this peer does not know the request {asked.verb!r}: is it older?")
     except P2PError as error:
         peer.answer(asked, to_wire(error))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         peer.answer(asked, to_wire(Usage(f"malformed request {asked.verb}: {error!r}")))
 
 
@@ -176,6 +176,7 @@ def _add(peer: Peer, args: Args) -> dict[str, Any]:
 
 
 def _join(peer: Peer, args: Args) -> dict[str, Any]:
+    parse_member(args["member"])
     return {"type": "member.join", "member": dict(args["member"])}
 
 

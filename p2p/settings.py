@@ -79,7 +79,7 @@ def _parse(setting: Setting, value: Any, source: str) -> Any:
     text = str(value).strip()
     if setting.kind is bool and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
-    if setting.kind is int and text.isdigit():
+    if setting.kind is int and text.isdecimal():
         return int(text)
     if setting.kind is str:
         return text

@@ -11,12 +11,15 @@ from typing import Any
 from p2p.agent import CRASHES_MAX, Crashes, Local, LocalTrainer, Start, Stop, Tell, plan
 from p2p.keys import ClusterKey
 from p2p.processes import Children
-from p2p.reports import TrainerReport
+from p2p.reports import TrainerReport, check_trainer_message
 from p2p.state import Job, State
 
 LEASE_S = 1.5
 # What of a trainer's messages the leader must hear of at once.
 URGENT = frozenset({"ready", "entered", "mark", "finished", "failed", "checkpoint"})
+# A trainer that was told to stop and is still there after this long is killed.
+STOP_WITHIN_S = 5.0
+CHECKPOINTS_TOLD = 20  # the newest; the log has the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class TrainerDesk:
         self._changed = changed
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes: dict[str, Crashes] = {}
-        self._stopping: set[str] = set()
+        self._stopping: dict[str, float] = {}  # by child, since when
         self._leased_s = 0.0
 
     def act(self, state: State, now_s: float, leaving: bool) -> None:
@@ -74,22 +77,25 @@ class TrainerDesk:
             trainers=self._local,
             crashes=self._crashes,
         )
+        for child, since_s in self._stopping.items():
+            if now_s - since_s >= STOP_WITHIN_S:
+                self._children.kill(child)
         for action in plan(state, local):
             match action:
                 case Start():
                     self._start(action)
                 case Stop():
-                    self._stop(action)
+                    self._stop(action, now_s)
                 case Tell():
                     self._tell(action)
 
-    def lease(self, now_s: float) -> None:
+    def lease(self, from_s: float, now_s: float) -> None:
         """Let the trainers step on; called while the peer is in touch with a quorum's leader."""
         if now_s - self._leased_s < 0.1:
             return
         self._leased_s = now_s
         for trainer in self._local.values():
-            self._children.send(trainer.child, {"kind": "lease", "until": now_s + LEASE_S})
+            self._children.send(trainer.child, {"kind": "lease", "until": from_s + LEASE_S})
 
     def crash(self) -> int:
         """Kill all trainers, as a drill; returns how many."""
@@ -102,17 +108,20 @@ class TrainerDesk:
             self._children.send(self._local[job].child, message)
 
     def on_message(self, child: str, message: Mapping[str, Any]) -> None:
+        """Raises Malformed for a message that lacks what its kind must have."""
         job = self._job_of(child)
         report = self.reports.get(job) if job else None
+        kind = str(message.get("kind"))
         if job is None or report is None:
             return
-        kind = message["kind"]
+        check_trainer_message(kind, message)
         if kind == "checkpoint":
-            report = replace(report, checkpoints=(*report.checkpoints, message))
+            told = (*report.checkpoints, message)[-CHECKPOINTS_TOLD:]
+            report = replace(report, checkpoints=told)
         elif kind in ("ready", "entered", "progress", "mark", "finished", "failed"):
             kept: dict[str, Any] = {kind: message}
             report = replace(report, **kept)
-        if kind in ("ready", "failed"):
+        if kind == "failed" or (kind == "ready" and child not in self._stopping):
             report = replace(report, phase=kind)
             self._local[job] = replace(self._local[job], phase=kind)
         if kind == "entered":
@@ -126,7 +135,7 @@ class TrainerDesk:
         if job is None:
             return
         if child in self._stopping:
-            self._stopping.discard(child)
+            del self._stopping[child]
         elif self.reports[job].phase == "failed":
             return  # kept, so that the leader hears of it
         else:
@@ -149,12 +158,16 @@ class TrainerDesk:
         self._children.start(child, self._workplace.begin(start))
         self._leased_s = 0.0
 
-    def _stop(self, stop: Stop) -> None:
+    def _stop(self, stop: Stop, now_s: float) -> None:
         job = self._job_of(stop.child)
         if job is not None and self._local[job].phase == "failed":
             del self.reports[job], self._local[job]
-        elif stop.child not in self._stopping:
-            self._stopping.add(stop.child)
+            self._stopping.pop(stop.child, None)
+        elif job is not None and stop.child not in self._stopping:
+            self._stopping[stop.child] = now_s
+            # It must not be given a seat any more.
+            self._local[job] = replace(self._local[job], phase="stopping")
+            self.reports[job] = replace(self.reports[job], phase="stopping")
             self._children.send(stop.child, {"kind": "stop"})
 
     def _tell(self, tell: Tell) -> None:
