@@ -361,6 +361,11 @@ def test_a_frozen_display_stands_still_while_the_feed_goes_on() -> None:
             cluster.jobs[0]["step"] = 333
             await driver.again()
             assert "333/450" not in driver.text()
+            cluster.down = True
+            await driver.again()
+            await driver.sees("reconnecting", "240/450")
+            cluster.down = False
+            await driver.again()
             await driver.press("space")
             await driver.sees("333/450")
 
@@ -426,3 +431,13 @@ def test_q_leaves() -> None:
             await driver.until(lambda: not driver.app.is_running, "the end")
 
     asyncio.run(steer())
+
+
+def test_no_color_starts_in_the_mono_theme(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look() -> None:
+        async with screen(FakeCluster(3), (80, 24)) as driver:
+            assert driver.app.theme == "p2p-mono"
+            await driver.sees("★ leader", "● alive")
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    asyncio.run(look())

@@ -25,6 +25,7 @@ from tui.snapshot import (
 )
 from tui.table import body, fit_columns
 from tui.text import clean, fit, memory, number, short_count, width_of, wrap
+from tui.widgets.charts import axis_end
 
 SIZES = [(80, 24), (100, 30), (120, 40), (200, 60)]
 
@@ -299,6 +300,15 @@ def test_a_curve_keeps_its_spikes_and_stays_inside() -> None:
         across = curve.span(x for x, _ in odd)
         curve.draw(odd, across, curve.span(y for _, y in odd), 10, 3)
     assert all(row.isascii() for row in curve.draw(points, across, up, 9, 3).rows(ascii_only=True))
+
+
+@pytest.mark.parametrize(
+    ("last", "total", "end"), [(0, 1000, 1.953), (240, 450, 450), (100, 1000, 125), (90, None, 90)]
+)
+def test_a_young_curve_fills_at_least_half_of_its_axis(
+    last: float, total: int | None, end: float
+) -> None:
+    assert axis_end(last, total) == pytest.approx(end, abs=0.001)
 
 
 def test_plain_text_says_all_of_it_and_nothing_escapes() -> None:

@@ -139,8 +139,10 @@ class ClusterApp(App[None]):
             self._say(f"{before.address} is gone: now attached to {snapshot.link.address}")
         elif before.state == "lost" and snapshot.link.state == "live":
             self._say(f"connected again, to {snapshot.link.address}")
-        if not self.scene.frozen:
-            self._set(snapshot=snapshot)
+        if self.scene.frozen and self.scene.status is not None:
+            # How we are connected is news even to a display that stands still.
+            snapshot = replace(self.scene.snapshot, link=snapshot.link)
+        self._set(snapshot=snapshot)
 
     def _tick(self) -> None:
         """Ages and waiting times grow by themselves, and stale data turn grey."""

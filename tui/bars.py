@@ -29,6 +29,7 @@ def header(scene: Scene, width: int) -> Line:
         ]
         if width >= 110:
             left += [("   jobs ", "dim"), (f"{running} active, {len(status.jobs)} in all", "text")]
+        if width >= 140:
             left += [("   log ", "dim"), (f"{status.cluster.applied_index:,}", "text")]
         self_mark = health.SELF_PLAIN if plain else health.SELF_GLYPH
         right += [

@@ -141,4 +141,4 @@ def detail_lines(scene: Scene, width: int) -> list[Line]:
 
 
 def _pair(label: str, value: str, note: str = "") -> Line:
-    return [(f"{label:<8} ", "faint"), (value, "text"), (f"  {note}" if note else "", "dim")]
+    return [(f"{label:<7} ", "faint"), (value, "text"), (f"  {note}" if note else "", "dim")]

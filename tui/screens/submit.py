@@ -17,7 +17,8 @@ from tui.actions import Proposal
 HINT = (
     "TASK is a built-in one (digits, mnist) or FILE.py:Class.\n"
     "--epochs N or --steps N, --peers MIN:MAX, --name N, --lr X,\n"
-    "--seed N, --global-batch N, --shards V, --data PATH, --set key=value"
+    "--seed N, --global-batch N, --shards V, --data PATH,\n"
+    "--set key=value"
 )
 
 
@@ -29,7 +30,7 @@ class SubmitScreen(ModalScreen[Proposal | None]):
         Binding("ctrl+c,ctrl+q", "app.quit", "quit", priority=True),
     ]
 
-    def __init__(self, read: Callable[[str], Proposal], line: str = "digits") -> None:
+    def __init__(self, read: Callable[[str], Proposal], line: str = "digits ") -> None:
         super().__init__()
         self._read = read
         self._first = line
@@ -39,7 +40,13 @@ class SubmitScreen(ModalScreen[Proposal | None]):
             box.border_title = Content("submit a job")
             box.border_subtitle = Content("enter submits, esc leaves")
             yield Static(Content("p2pnode submit …"), classes="cli")
-            yield Input(self._first, placeholder="TASK [--epochs N] …", compact=True)
+            # Selecting on focus would drop what was typed before a slow terminal gave the focus.
+            yield Input(
+                self._first,
+                placeholder="TASK [--epochs N] …",
+                compact=True,
+                select_on_focus=False,
+            )
             yield Static(Content(""), classes="loss", id="problem")
             yield Static(Content(HINT), classes="hint")
 

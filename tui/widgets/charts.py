@@ -54,6 +54,17 @@ CURVES = {
 }
 
 
+def axis_end(last_step: float, steps_total: int | None) -> float:
+    """Where the axis ends: the whole job, halved until the curve fills at least half of it.
+
+    So a young curve is large enough to read, and the axis moves only when the curve doubles.
+    """
+    end = max(last_step, float(steps_total or 0), 1.0)
+    while end / 2 >= max(last_step, 1.0):
+        end /= 2
+    return end
+
+
 class ChartPane(Pane):
     """Which curve it draws is `kind`, a key of CURVES."""
 
@@ -75,7 +86,7 @@ class ChartPane(Pane):
         if not points or job is None or height < 3 or width < GUTTER + 8:
             why = "waiting for the first point" if job and not job.is_final else "no points"
             return [([(" " * GUTTER + "no job" if job is None else why, "faint")], "background")]
-        across = curve.Span(0.0, max(points[-1][0], float(job.steps_total or 0), 1.0))
+        across = curve.Span(0.0, axis_end(points[-1][0], job.steps_total))
         values = [y for _, y in points] + [0.0] * shown.from_zero
         floor = shown.floor if shown.floor is not None and min(values) >= shown.floor else None
         up = curve.span(values, floor, shown.ceiling)
