@@ -1,6 +1,8 @@
 """Real spares and trainers: same bits through kills, joins, holds and expired leases."""
 
+import itertools
 import os
+import random
 import select
 import signal
 import subprocess
@@ -150,6 +152,32 @@ def test_death_between_two_shards(
     trainers = [t for t in trainers if t.pid != dead["pid"]]
     play.generation(*trainers)
     assert trainers[0].wait("entered", lambda m: m["generation"] == 2)["start_step"] == step
+    assert_equal(finish(*trainers), undisturbed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_storm_ends_with_the_same_bits(play: Stage, undisturbed: Message, seed: int) -> None:
+    chance = random.Random(seed)  # the seed in the test's name replays what is done to whom
+    spec = job(steps=STEPS)
+    trainers = play.ready("a", "b", "c", spec=spec)
+    number = play.generation(*trainers)
+    for step in sorted(chance.sample(range(1, STEPS), 5)):
+        trainers[0].wait("mark", lambda m, s=step: m["step"] >= s)
+        act = chance.choice(["kill", "join", "hold", "shuffle"])
+        if act == "kill" and len(trainers) > 1:
+            trainers.pop(chance.randrange(len(trainers))).kill()
+        elif act == "join":
+            trainers += play.ready(f"joins-at-{step}", spec=spec)
+        elif act == "hold":
+            for trainer in trainers:
+                trainer.tell("hold")
+        chance.shuffle(trainers)
+        inner = sorted(chance.randint(0, 12) for _ in trainers[1:])  # empty ranges are allowed
+        shards = list(itertools.pairwise([0, *inner, 12]))
+        number = play.generation(*trainers, shards=shards)
+        entered = [t.wait("entered", lambda m, n=number: m["generation"] == n) for t in trainers]
+        assert {m["steps_repeated"] for m in entered} == {0}
+        assert len({m["start_step"] for m in entered}) == 1
     assert_equal(finish(*trainers), undisturbed)
 
 
