@@ -1,0 +1,377 @@
+"""The replicated state: every command, right and wrong, and that nothing in the log can raise."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p import state as states
+from p2p.apply import COMMANDS, apply
+from p2p.state import JOB_TRANSITIONS, State
+from tests.peer_fakes import (
+    applied,
+    checkpoint,
+    described,
+    entered,
+    founded,
+    generation,
+    mark,
+    running,
+    spec,
+    with_job,
+)
+
+
+def error_of(state: State, command: dict[str, Any]) -> str:
+    """What a refused command is answered; it must change nothing."""
+    after, answer = apply(state, {"at_s": 1.0, **command})
+    assert after == state
+    return str(answer["error"])
+
+
+# -- members -------------------------------------------------------------------------------------
+
+
+def test_a_cluster_is_found_once() -> None:
+    state = founded("a")
+    assert (state.cluster_id, state.name, list(state.members)) == ("c0ffee", "lab", ["a"])
+    found = {"type": "cluster.found", "cluster_id": "x", "name": "y", "member": described("b")}
+    assert "exists already" in error_of(state, found)
+
+
+def test_a_peer_joins_and_comes_back_at_another_address() -> None:
+    state = founded("a", "b")
+    back = described("b", incarnation="2", port=9_000)
+    state = applied(state, {"type": "member.join", "member": back})
+    assert state.members["b"].address == "127.0.0.1:9000"
+    assert state.members["b"].incarnation == "2"
+    assert [event.text for event in state.events][-2:] == [
+        "name-b joined at 127.0.0.1:7798",
+        "name-b is back at 127.0.0.1:9000",
+    ]
+
+
+def test_a_taken_name_gets_a_suffix() -> None:
+    taken = {**described("bcdef"), "name": "name-a"}
+    state = applied(founded("a"), {"type": "member.join", "member": taken})
+    assert state.members["bcdef"].name == "name-a-bcde"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slots": "many"},
+        {"slots": -1},
+        {"slots": True},
+        {"address": "nowhere"},
+        {"address": "a b:1"},
+        {"address": "h:0"},
+        {"address": "h:65536"},
+        {"id": ""},
+        {"id": 7},
+        {"pid": None},
+        {"extra": 1},
+        {"state": "left"},
+    ],
+)
+def test_a_member_that_describes_itself_wrongly_does_not_join(wrong: dict[str, Any]) -> None:
+    command = {"type": "member.join", "member": {**described("b"), **wrong}}
+    assert "malformed" in error_of(founded("a"), command)
+
+
+def test_only_the_process_that_died_is_dead() -> None:
+    state = founded("a", "b")
+    dead = {"type": "member.dead", "peer": "b", "reason": "silence"}
+    assert "not the process" in error_of(state, {**dead, "incarnation": "0"})
+    state = applied(state, {**dead, "incarnation": "1"})
+    assert state.members["b"].state == "dead"
+    assert "not the process" in error_of(state, {**dead, "incarnation": "1"})
+    state = applied(state, {"type": "member.alive", "peer": "b"})
+    assert state.members["b"].state == "alive"
+
+
+def test_a_peer_that_left_does_not_answer_again_by_itself() -> None:
+    state = applied(founded("a", "b"), {"type": "member.leave", "peer": "b"})
+    assert state.members["b"].state == "left"
+    assert "left, not dead" in error_of(state, {"type": "member.alive", "peer": "b"})
+    again = applied(state, {"type": "member.leave", "peer": "b"})
+    assert again == state, "leaving twice is leaving once"
+    back = applied(state, {"type": "member.join", "member": described("b")})
+    assert back.members["b"].state == "alive"
+
+
+def test_a_removed_peer_never_comes_back() -> None:
+    state = applied(founded("a", "b"), {"type": "member.remove", "peer": "b"})
+    assert "b" not in state.members
+    join = {"type": "member.join", "member": described("b")}
+    assert "was removed" in error_of(state, join)
+    assert apply(state, join)[1]["exit_code"] == 4
+
+
+@pytest.mark.parametrize("verb", ["dead", "alive", "leave", "remove"])
+def test_of_an_unknown_peer_nothing_can_be_said(verb: str) -> None:
+    command = {"type": f"member.{verb}", "peer": "z", "incarnation": "1", "reason": ""}
+    assert "there is no peer z" in error_of(founded("a"), command)
+
+
+def test_an_election_is_an_event() -> None:
+    state = applied(founded("a"), {"type": "leader.elected", "peer": "a", "term": 3})
+    assert state.events[-1].text == "name-a leads in term 3"
+
+
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+def test_jobs_are_numbered() -> None:
+    state = with_job(with_job(founded("a")))
+    assert list(state.jobs) == ["job-1", "job-2"]
+    assert state.jobs["job-1"].state == "queued"
+
+
+def test_the_life_of_a_job() -> None:
+    state = running("a", "b")
+    assert state.jobs["job-1"].state == "running"
+    state = applied(state, mark(1, 40))
+    made = {**checkpoint(40), "peer": "a"}
+    del made["kind"]
+    save = {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": made}
+    state = applied(state, save, save)
+    assert len(state.jobs["job-1"].checkpoints) == 1, "told twice, kept once"
+    state = applied(state, {"type": "job.finish", "job": "job-1", "generation": 1})
+    job = state.jobs["job-1"]
+    assert (job.state, job.assigned, job.mark and job.mark.step) == ("finished", (), 40)
+
+
+FENCED: list[dict[str, Any]] = [
+    entered(1),
+    mark(1, 5),
+    {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": {}},
+    {"type": "job.finish", "job": "job-1", "generation": 1},
+]
+
+
+@pytest.mark.parametrize("command", FENCED, ids=lambda command: str(command["type"]))
+def test_what_comes_from_an_older_generation_is_refused(command: dict[str, Any]) -> None:
+    state = applied(running("a", "b"), generation(2, "a"))
+    assert error_of(state, command) == "from generation 1, the newest is 2"
+    assert error_of(state, {**command, "generation": 3}).startswith("from generation 3")
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, "2", None])
+def test_generations_follow_each_other(number: object) -> None:
+    wrong = {**generation(2, "a"), "number": number}
+    assert "does not follow 1" in error_of(running("a", "b"), wrong)
+
+
+def test_a_paused_job_gets_no_generation_and_its_old_one_is_closed() -> None:
+    state = applied(running("a", "b"), {"type": "job.pause", "job": "job-1"})
+    job = state.jobs["job-1"]
+    assert job.state == "paused"
+    assert job.generation is not None
+    assert job.generation.closed
+    assert "is paused" in error_of(state, generation(2, "a", "b"))
+    state = applied(state, {"type": "job.resume", "job": "job-1"})
+    assert state.jobs["job-1"].state == "recovering"
+    state = applied(state, generation(2, "a", "b"))
+    assert not state.jobs["job-1"].generations[-1].closed
+
+
+def test_a_job_paused_before_it_started_is_queued_again() -> None:
+    state = applied(
+        with_job(founded("a"), "a"),
+        {"type": "job.pause", "job": "job-1"},
+        {"type": "job.resume", "job": "job-1"},
+    )
+    assert state.jobs["job-1"].state == "queued"
+    assert applied(state, generation(1, "a")).jobs["job-1"].state == "starting"
+
+
+def test_waiting_closes_the_generation_and_says_for_what() -> None:
+    state = applied(running("a", "b"), {"type": "job.wait", "job": "job-1", "reason": "2 peers"})
+    job = state.jobs["job-1"]
+    assert (job.state, job.reason, job.generations[-1].closed) == ("recovering", "2 peers", True)
+
+
+def test_a_failed_job_frees_its_peers_and_is_an_error() -> None:
+    state = applied(running("a"), {"type": "job.fail", "job": "job-1", "reason": "ValueError"})
+    assert (state.jobs["job-1"].state, state.jobs["job-1"].assigned) == ("failed", ())
+    assert (state.events[-1].severity, state.events[-1].text) == ("error", "run failed: ValueError")
+
+
+def test_a_peer_is_set_aside_with_the_reason() -> None:
+    command = {"type": "job.assign", "job": "job-1", "peers": ["a"], "reason": "x"}
+    state = applied(running("a", "b"), {**command, "excluded": {"b": "b is full"}})
+    job = state.jobs["job-1"]
+    assert (job.assigned, job.excluded) == (("a",), {"b": "b is full"})
+    assert state.events[-1].severity == "error"
+
+
+def test_going_back_is_told_once() -> None:
+    state = applied(running("a"), mark(1, 30), generation(2, "a"), entered(2, 10))
+    texts = [event.text for event in state.events if event.kind == "went-back"]
+    assert texts == ["run: every trainer was lost, back from 30 to step 10"]
+
+
+def in_state(target: str) -> State:
+    pause, cancel = ({"type": f"job.{verb}", "job": "job-1"} for verb in ("pause", "cancel"))
+    return {
+        "queued": lambda: with_job(founded("a")),
+        "starting": lambda: with_job(founded("a"), "a"),
+        "running": lambda: running("a"),
+        "recovering": lambda: applied(running("a"), generation(2, "a")),
+        "paused": lambda: applied(running("a"), pause),
+        "finished": lambda: applied(
+            running("a"), {"type": "job.finish", "job": "job-1", "generation": 1}
+        ),
+        "failed": lambda: applied(running("a"), {"type": "job.fail", "job": "job-1", "reason": ""}),
+        "cancelled": lambda: applied(running("a"), cancel),
+    }[target]()
+
+
+TARGETS = {
+    "job.pause": "paused",
+    "job.cancel": "cancelled",
+    "job.fail": "failed",
+    "job.finish": "finished",
+}
+
+
+@pytest.mark.parametrize("before", JOB_TRANSITIONS)
+@pytest.mark.parametrize("verb", TARGETS)
+def test_every_transition_is_in_the_table(before: str, verb: str) -> None:
+    state = in_state(before)
+    job = state.jobs["job-1"]
+    assert job.state == before
+    number = job.generation.number if job.generation else 0
+    command = {"type": verb, "job": "job-1", "generation": number, "reason": "r", "at_s": 1.0}
+    after, answer = apply(state, command)
+    target = TARGETS[verb]
+    allowed = target in JOB_TRANSITIONS[before] or (target == before and not job.is_final)
+    assert ("error" not in answer) == allowed
+    assert after.jobs["job-1"].state == (target if allowed else before)
+
+
+@pytest.mark.parametrize("before", [name for name in JOB_TRANSITIONS if name != "paused"])
+def test_only_a_paused_job_resumes(before: str) -> None:
+    error = error_of(in_state(before), {"type": "job.resume", "job": "job-1"})
+    assert before in error
+
+
+def test_final_states_are_final() -> None:
+    assert {"finished", "failed", "cancelled"} == states.FINAL
+    for targets in JOB_TRANSITIONS.values():
+        assert targets <= JOB_TRANSITIONS.keys()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind.startswith("job.")])
+def test_of_an_unknown_job_nothing_can_be_said(kind: str) -> None:
+    if kind != "job.submit":
+        assert "there is no job" in error_of(
+            founded("a"), {"type": kind, "job": "job-9", "reason": ""}
+        )
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+def test_a_repeated_request_is_applied_once_and_answered_alike() -> None:
+    submit = {"type": "job.submit", "name": "run", "spec": spec(), "request": "r1"}
+    state, first = apply(founded("a"), submit)
+    again, second = apply(state, submit)
+    assert again is state
+    assert first == second == {"job": "job-1"}
+
+
+def test_a_refusal_is_remembered_too() -> None:
+    command = {"type": "member.remove", "peer": "z", "request": "r1"}
+    state, first = apply(founded("a"), command)
+    state = applied(state, {"type": "member.join", "member": described("z")})
+    assert apply(state, command) == (state, first)
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.apply.ANSWERS_MAX", 5)
+    monkeypatch.setattr("p2p.journal.EVENTS_MAX", 5)
+    monkeypatch.setattr("p2p.apply_jobs.HISTORY_POINTS_MAX", 10)
+    state = running("a")
+    for step in range(1, 41):
+        state = applied(
+            state,
+            {**mark(1, step), "request": f"r{step}"},
+            {"type": "leader.elected", "peer": "a", "term": step},
+        )
+    assert list(state.answers) == [f"r{step}" for step in range(36, 41)]
+    assert len(state.events) == 5
+    assert len({event.index for event in state.events}) == 5
+    steps = [made.step for made in state.jobs["job-1"].marks]
+    assert len(steps) <= 10
+    assert steps == sorted(steps)
+    assert steps[-1] == 40
+
+
+# -- anything at all -----------------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.sampled_from(["a", "b", "job-1", "job-2", "1"]),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+FIELDS = [
+    *("peer", "member", "incarnation", "reason", "job", "generation", "number", "seats", "peers"),
+    *("excluded", "mark", "ledger", "checkpoint", "start_step", "stall_s", "steps_repeated"),
+    *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
+]
+VALID: list[dict[str, Any]] = [
+    {"type": "member.join", "member": described("c")},
+    {"type": "member.dead", "peer": "b", "incarnation": "1", "reason": "x"},
+    {"type": "member.alive", "peer": "b"},
+    {"type": "member.leave", "peer": "b"},
+    {"type": "member.remove", "peer": "b"},
+    {"type": "job.submit", "name": "n", "spec": spec()},
+    {"type": "job.assign", "job": "job-1", "peers": ["a"], "reason": "x", "excluded": {"b": "y"}},
+    generation(2, "a", "b"),
+    entered(1, 3),
+    mark(1, 7),
+    *({"type": f"job.{verb}", "job": "job-1"} for verb in ("pause", "resume", "cancel")),
+    {"type": "job.wait", "job": "job-1", "reason": "x"},
+    {"type": "job.finish", "job": "job-1", "generation": 1},
+    {"type": "job.fail", "job": "job-1", "reason": "x"},
+]
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> Any:
+    """A valid command, most often with some fields replaced or missing; or anything."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(ANYTHING)
+    command = dict(draw(st.sampled_from(VALID)))
+    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=3)):
+        if draw(st.booleans()):
+            command.pop(name, None)
+        else:
+            command[name] = draw(ANYTHING)
+    return command
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(commands(), max_size=12))
+def test_nothing_in_the_log_raises_and_all_peers_agree(log: list[Any]) -> None:
+    one = two = running("a", "b")
+    for command in log:
+        one, first = apply(one, command)
+        two, second = apply(two, command)
+        assert repr(first) == repr(second)
+    assert repr(asdict(one)) == repr(asdict(two))
