@@ -38,6 +38,7 @@ class Links:
         self._members = tuple(members)
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}
+        self._handshakes: dict[int, tuple[zmq.Socket[bytes], int]] = {}  # monitor, how many so far
         self._early: defaultdict[tuple[Stream, int], deque[Arrival]] = defaultdict(deque)
         self._early_bytes = 0
         self._trackers: list[zmq.MessageTracker] = []
@@ -53,7 +54,7 @@ class Links:
         self.check()
         push = self._push.get(to)
         if push is None:
-            push = self._push[to] = self._plane.connect(self._members[to])
+            push = self._connect(to)
         try:
             push.send(header.pack(), zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.Again:
@@ -73,7 +74,7 @@ class Links:
         """The same, but waits for room; what arrives meanwhile is kept for its operation."""
         while not self.send_nowait(to, header, payload):
             if not self._plane.pump():
-                self._plane.wait(self._push[to])
+                self._wait(self._push[to])
 
     def take(
         self, stream: Stream, sender: int, sequence: int, fingerprint: int, full: int | None = None
@@ -89,7 +90,7 @@ class Links:
             self.check()
             if self._plane.pump():
                 continue
-            self._plane.wait(blocked)
+            self._wait(blocked)
             if blocked is not None and blocked.poll(0, zmq.POLLOUT):
                 return None
         self.check()
@@ -115,24 +116,59 @@ class Links:
         return True
 
     def settle(self) -> None:
-        """Wait until nobody reads the memory that was sent. Raises Aborted."""
+        """Wait until nobody reads the memory that was sent. Raises Aborted.
+
+        Keeps taking what arrives: the others may be waiting here too, with full links between us.
+        """
         # A link sends in order, so the last is nearly always the only one to wait for.
         for tracker in reversed(self._trackers):
-            while not _released(tracker, 0.002):
+            while not _released(tracker, 0.0 if self._plane.pump() else 0.002):
                 self.check()
         self._trackers.clear()
+        self._check_unbroken()
 
     def end(self, reason: str) -> None:
         """Close the connections, drop what has not gone out, let go of all memory. Idempotent."""
         self._over = self._over or reason
         for push in self._push.values():
+            push.disable_monitor()
             push.close(linger=0)
         self._push.clear()
+        for monitor, _ in self._handshakes.values():
+            monitor.close(linger=0)
+        self._handshakes.clear()
         self._early.clear()
         for tracker in reversed(self._trackers):
             if not _released(tracker, LET_GO_SECONDS_MAX):
                 raise RuntimeError("a closed connection still holds the memory it was sending")
         self._trackers.clear()
+
+    def _connect(self, to: int) -> "zmq.Socket[bytes]":
+        push, monitor = self._plane.connect(self._members[to])
+        self._push[to] = push
+        if monitor is not None:
+            self._handshakes[to] = (monitor, 0)
+        return push
+
+    def _wait(self, blocked: "zmq.Socket[bytes] | None") -> None:
+        """Sleep until something happens. Raises OutOfStep when a link came back after a break."""
+        self._plane.wait(blocked, [monitor for monitor, _ in self._handshakes.values()])
+        self._check_unbroken()
+
+    def _check_unbroken(self) -> None:
+        """Raises OutOfStep when a connection is not the first one to its member.
+
+        libzmq connects again by itself, but what was on the way is lost, and nobody would know:
+        the receiver would wait for ever. A member that is gone for good is not our business here:
+        whoever watches the members aborts the generation.
+        """
+        for to, (monitor, count) in self._handshakes.items():
+            while monitor.poll(0):
+                monitor.recv_multipart()
+                count += 1
+            self._handshakes[to] = (monitor, count)
+            if count > 1:
+                raise OutOfStep(f"the connection to rank {to} broke: what was on the way is lost")
 
 
 def _released(tracker: zmq.MessageTracker, seconds: float) -> bool:

@@ -181,20 +181,24 @@ class DataPlane:
         if generation < self._floor or self._closed:
             raise Aborted(f"generation {generation} is over")
 
-    def connect(self, target: Endpoints) -> "zmq.Socket[bytes]":
-        """A new PUSH socket to this member: ipc where its path can be seen, else TCP."""
+    def connect(self, target: Endpoints) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes] | None]":
+        """A new PUSH socket to this member: ipc where its path can be seen, else TCP.
+
+        With TCP also a monitor, which gets one message for every time that a connection is made.
+        """
         push = self._context.socket(zmq.PUSH)
         push.linger = 0
         push.sndhwm = MESSAGES_QUEUED_MAX
         if target.host == self.endpoints.host and Path(target.ipc.removeprefix("ipc://")).exists():
             push.connect(target.ipc)
-            return push
+            return push, None
         push.curve_serverkey = self._keys.server_public
         push.curve_publickey = self._keys.client_public
         push.curve_secretkey = self._keys.client_secret
         push.ipv6 = "[" in target.tcp
+        monitor = push.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         push.connect(target.tcp)
-        return push
+        return push, monitor
 
     def pump(self) -> bool:
         """Sort one message that has already arrived; False when there is none.
@@ -218,9 +222,14 @@ class DataPlane:
                 raise Aborted(f"generation {header.generation} is already far ahead of this one")
         return True
 
-    def wait(self, blocked: "zmq.Socket[bytes] | None") -> None:
-        """Sleep until data arrives, `blocked` takes a message, or somebody aborts."""
+    def wait(
+        self,
+        blocked: "zmq.Socket[bytes] | None",
+        monitors: "Sequence[zmq.Socket[bytes]]" = (),
+    ) -> None:
+        """Sleep until data arrives, `blocked` takes a message, a monitor tells, or an abort."""
         awaited: list[tuple[Any, int]] = [(self._pull, zmq.POLLIN), (self._wake, zmq.POLLIN)]
+        awaited += [(monitor, zmq.POLLIN) for monitor in monitors]
         if blocked is not None:
             awaited.append((blocked, zmq.POLLOUT))
         for ready, _ in zmq.zmq_poll(awaited, -1):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -294,6 +295,78 @@ def test_a_closed_plane_aborts_and_stays_closed(planes: Planes) -> None:
     first.abort(9)
     with pytest.raises(Aborted):
         ring.all_gather(b"")
+
+
+class Cable:
+    """A TCP forwarder that can be cut: both ends live on, what is on the way is lost."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.removeprefix("tcp://").rsplit(":", 1)
+        self.target = (host, int(port))
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+        self.ends: list[socket.socket] = []
+        self.flowing = threading.Event()
+        self.accept = threading.Thread(target=self.connect)
+        self.accept.start()
+
+    def connect(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                near, _ = self.server.accept()
+                far = socket.create_connection(self.target)
+                self.ends += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self.carry, args=(source, sink)).start()
+
+    def carry(self, source: socket.socket, sink: socket.socket) -> None:
+        carried = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+                carried += len(data)
+                if carried > 500_000:
+                    self.flowing.set()
+        source.close()
+        sink.close()
+
+    def cut(self) -> None:
+        for end in self.ends[:2]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.accept.join()
+
+
+def test_a_connection_that_breaks_and_comes_back_is_not_waited_on_for_ever(planes: Planes) -> None:
+    """Rank 0 sends over a cable that is cut: it notices, though rank 1 can only wait."""
+    of = planes(2)
+    cable = Cable(of[1].endpoints.tcp)
+
+    def send_some(ring: Ring) -> int:
+        ring.send(1, bytes(4_000_000))
+        return 1
+
+    through = Endpoints("another host", cable.address, "ipc://none")
+    with ThreadPoolExecutor(2) as pool:
+        rings = [of[0].enter("job", 1, 0, [of[0].endpoints, through])]
+        rings.append(of[1].enter("job", 1, 1, [of[0].endpoints, of[1].endpoints]))
+        sender = pool.submit(lambda: [send_some(rings[0]) for _ in range(1000)])
+        receiver = pool.submit(lambda: [len(rings[1].receive(0)) for _ in range(1000)])
+        assert cable.flowing.wait(10)
+        cable.cut()
+        assert isinstance(sender.exception(10), OutOfStep)
+        of[1].abort(2)
+        assert isinstance(receiver.exception(10), Aborted)
+    for one in of:
+        one.close()
+    cable.close()
 
 
 def other_process(ipc_dir: str, keys: CurveKeys, parent: Connection) -> None:
