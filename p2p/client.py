@@ -64,6 +64,7 @@ class Client:
         self._known = list(dict.fromkeys(addresses))
         self._context = zmq.asyncio.Context()
         self._connection: _Connection | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -71,7 +72,14 @@ class Client:
         return self._connection.address if self._connection else self._known[0]
 
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
-        """The peer's answer. Raises Unreachable, Refused, NoQuorum, Usage or P2PError."""
+        """The peer's answer. Raises Unreachable, Refused, NoQuorum, Usage or P2PError.
+
+        Concurrent requests of one client are sent one after the other.
+        """
+        async with self._turn:
+            return await self._request(verb, args)
+
+    async def _request(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         body = {"id": uuid.uuid4().hex, "verb": verb, "args": args}
         deadline_s = asyncio.get_running_loop().time() + self.timeout_s
         problem: P2PError = Unreachable(f"no peer answers at {', '.join(self._known)}")
@@ -106,6 +114,8 @@ class Client:
             self._drop()
             self._connection = await _Connection.open(self._context, self.key, address)
         left_s = deadline_s - asyncio.get_running_loop().time()
+        if len(self._known) > 1:  # one that hangs must not use up the time of the others
+            left_s = min(left_s, max(self.timeout_s / 3, 1.0))
         reply = await self._connection.ask(self.id, body, max(left_s, 0.05))
         if "error" in reply:
             raise from_wire(reply)

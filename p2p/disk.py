@@ -26,8 +26,8 @@ class Disk(Protocol):
     def read(self, name: str) -> bytes | None:
         """The whole file, or None if there is none."""
 
-    def append(self, name: str, data: bytes, sync: bool = True) -> None:
-        """Append; with `sync`, this and all before is durable on return."""
+    def append(self, name: str, data: bytes) -> None:
+        """Append and make durable before returning."""
 
     def replace(self, name: str, data: bytes) -> None:
         """Put `data` in place of the file, durably: readers see the old or the new, never a mix."""
@@ -71,12 +71,11 @@ class Folder:
         except OSError as error:
             raise self._failed("read", name, error) from error
 
-    def append(self, name: str, data: bytes, sync: bool = True) -> None:
+    def append(self, name: str, data: bytes) -> None:
         try:
             file = self._open(name)
             _write_all(file, data)
-            if sync:
-                os.fdatasync(file)
+            os.fdatasync(file)
         except OSError as error:
             raise self._failed("write", name, error) from error
 

@@ -11,7 +11,7 @@ class MemoryDisk:
     def read(self, name: str) -> bytes | None:
         return self.files.get(name)
 
-    def append(self, name: str, data: bytes, sync: bool = True) -> None:
+    def append(self, name: str, data: bytes) -> None:
         self._put(name, self.files.get(name, b"") + data)
 
     def replace(self, name: str, data: bytes) -> None:

@@ -108,7 +108,7 @@ class _Host:
         data_dir.remember(folder, self.who)
         self.store = LogStore(folder)
         if self.founds and self.store.is_new:
-            self.store.save(*bootstrap(self.who.id), sync=True)
+            self.store.save(*bootstrap(self.who.id), must_sync=True)
         self.runtime = runtime_dir.announce(
             self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
         )

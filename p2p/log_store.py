@@ -23,9 +23,11 @@ class LogStore:
                 f"the log {LOG_NAME} is damaged at byte {found.valid_length}, so this peer cannot "
                 "tell what it promised: start it with an empty --data-dir, the others have it all"
             )
-        if found.valid_length < len(data):
-            disk.truncate(LOG_NAME, found.valid_length)  # a torn tail was never acknowledged
-        self._hard_state = found.hard_state
+        if data:
+            # Cuts off a torn tail, which was never acknowledged. And it syncs: after a kill -9 what
+            # was read may be in the page cache only, and we are about to build promises on it.
+            disk.truncate(LOG_NAME, found.valid_length)
+        self._unsaved: HardState | None = None
         self._length = found.valid_length
         self.storage = MemoryStorage(found.hard_state, found.entries)
 
@@ -33,12 +35,20 @@ class LogStore:
     def is_new(self) -> bool:
         return self._length == 0
 
-    def save(self, hard_state: HardState | None, entries: Sequence[Entry], sync: bool) -> None:
-        """Make both durable as one step (`sync`), before anything that depends on them is said."""
-        header = wal.HEADER if self.is_new else b""
-        frame = header + wal.encode(hard_state, entries, self._length + len(header))
-        self._disk.append(LOG_NAME, frame, sync)
-        self._length += len(frame)
-        self.storage.append(entries)
+    def save(self, hard_state: HardState | None, entries: Sequence[Entry], must_sync: bool) -> None:
+        """Make both durable as one step, before anything that depends on them is said.
+
+        A commit index alone promises nothing (not `must_sync`): it waits for the next frame, so
+        that all frames are synced ones, and a damaged one before the end is damage indeed.
+        """
         if hard_state is not None:
             self.storage.set_hard_state(hard_state)
+            self._unsaved = hard_state
+        if not must_sync:
+            return
+        header = wal.HEADER if self.is_new else b""
+        frame = header + wal.encode(self._unsaved, entries, self._length + len(header))
+        self._disk.append(LOG_NAME, frame)
+        self._unsaved = None
+        self._length += len(frame)
+        self.storage.append(entries)

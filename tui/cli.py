@@ -121,3 +121,7 @@ def run(args: argparse.Namespace) -> int:
 def is_unicode() -> bool:
     """Can the terminal's encoding show braille and box lines?"""
     return "utf" in (getattr(sys.stderr, "encoding", "") or "").lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
