@@ -108,7 +108,11 @@ def _demote(members: Mapping[str, Member], known: Electorate) -> Change | None:
     surplus = [peer for peer in sorted(known.voters) if peer not in wanted]
     if not surplus or not set(wanted) <= known.voters:
         return None  # nobody gives up a vote before its successor has one
-    for peer in sorted(surplus, key=lambda peer: (_runs(members, peer, known), peer)):
+    # The dead first, then those that leave, then the living.
+    for peer in sorted(
+        surplus,
+        key=lambda peer: (_runs(members, peer, known), _alive(members, peer, known), peer),
+    ):
         rest = known.voters - {peer}
         runs = [other for other in rest if _runs(members, other, known)]
         if peer != known.self_id and 2 * len(runs) > len(rest):

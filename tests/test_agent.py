@@ -1,0 +1,302 @@
+"""The agent: what one peer does to its own trainers; and the desk that carries it out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from p2p.agent import (
+    BACKOFF_MAX_S,
+    CRASHES_MAX,
+    Crashes,
+    Local,
+    LocalTrainer,
+    Start,
+    Stop,
+    Tell,
+    backoff_s,
+    generation_message,
+    plan,
+)
+from p2p.envelope import Malformed
+from p2p.state import State
+from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
+from tests.peer_fakes import (
+    Trainers,
+    applied,
+    checkpoint,
+    founded,
+    generation,
+    running,
+    standing,
+    with_job,
+)
+
+
+def local(*trainers: LocalTrainer, **fields: Any) -> Local:
+    by_job = {told.job: told for told in trainers}
+    base: dict[str, Any] = {"self_id": "a", "now_s": 100.0, "leaving": False, "warm": True}
+    return Local(**{**base, "trainers": by_job, "crashes": {}, **fields})
+
+
+def mine(phase: str = "ready", **fields: Any) -> LocalTrainer:
+    return LocalTrainer("child-a", "job-1", phase, **fields)
+
+
+PAUSE = {"type": "job.pause", "job": "job-1"}
+CANCEL = {"type": "job.cancel", "job": "job-1"}
+
+
+def unassigned(state: State) -> State:
+    assign = {"type": "job.assign", "job": "job-1", "peers": ["b"], "reason": ""}
+    return applied(state, assign)
+
+
+# -- starting and stopping -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "starts"),
+    [
+        ({}, True),
+        ({"warm": False}, False),
+        ({"leaving": True}, False),
+        ({"self_id": "b"}, False),
+        ({"crashes": {"job-1": Crashes(1, 100.0)}}, True),
+        ({"crashes": {"job-1": Crashes(2, 99.8)}}, False),
+        ({"crashes": {"job-1": Crashes(2, 99.4)}}, True),
+        ({"crashes": {"job-1": Crashes(CRASHES_MAX, 0.0)}}, False),
+    ],
+)
+def test_an_assigned_job_gets_a_trainer(fields: Mapping[str, Any], starts: bool) -> None:
+    actions = plan(with_job(founded("a", "b"), "a"), local(**fields))
+    assert [type(action) for action in actions] == ([Start] if starts else [])
+
+
+def test_one_trainer_per_job() -> None:
+    assert plan(with_job(founded("a"), "a"), local(mine("starting"))) == []
+
+
+def test_backoff_doubles_and_ends() -> None:
+    waits = [backoff_s(count) for count in range(12)]
+    assert waits[:6] == [0.0, 0.0, 0.5, 1.0, 2.0, 4.0]
+    assert waits == sorted(waits)
+    assert waits[-1] == BACKOFF_MAX_S
+
+
+def test_it_begins_from_its_own_newest_checkpoint() -> None:
+    state = running("a", "b")
+    for step, peer in ((5, "a"), (9, "a"), (20, "b")):
+        made = {**checkpoint(step), "peer": peer}
+        del made["kind"]
+        save = {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": made}
+        state = applied(state, save)
+    (start,) = plan(state, local())
+    assert isinstance(start, Start)
+    assert start.resume == "/data/9"
+
+
+def test_a_trainer_stops_when_its_job_ends_or_runs_elsewhere() -> None:
+    ended = applied(running("a", "b"), CANCEL)
+    assert plan(ended, local(mine())) == [Stop("child-a", "its job has ended")]
+    seated = unassigned(running("a", "b"))
+    assert not any(isinstance(action, Stop) for action in plan(seated, local(mine())))
+    without = applied(seated, generation(2, "b"))
+    assert Stop("child-a", "its job runs elsewhere") in plan(without, local(mine()))
+
+
+# -- telling -------------------------------------------------------------------------------------
+
+
+def test_a_ready_trainer_is_told_the_newest_generation_once() -> None:
+    state = running("a", "b")
+    message = generation_message(state.jobs["job-1"])
+    assert plan(state, local(mine())) == [Tell("child-a", message)]
+    assert message["number"] == 1
+    assert message["shards"] == [[0, 6], [6, 12]]
+    assert [told["peer"] for told in message["members"]] == ["a", "b"]
+    assert plan(state, local(mine(told_generation=1))) == []
+    assert plan(state, local(mine("starting"))) == []
+    assert plan(state, local(mine("stopping"))) == []
+
+
+def test_another_child_s_seat_is_not_mine() -> None:
+    other = replace(mine(), child="child-new")
+    assert plan(running("a", "b"), local(other)) == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_pause_holds_and_a_new_generation_releases(held: bool) -> None:
+    state = applied(running("a", "b"), PAUSE)
+    trainer = mine(told_generation=1, held=held)
+    hold = [] if held else [Tell("child-a", {"kind": "hold"})]
+    assert plan(state, local(trainer)) == hold
+    state = applied(state, {"type": "job.resume", "job": "job-1"})
+    assert plan(state, local(trainer)) == hold, "until the new generation stands"
+    state = applied(state, generation(2, "a", "b"))
+    (tell,) = plan(state, local(mine(told_generation=1, held=True)))
+    assert isinstance(tell, Tell)
+    assert tell.message["number"] == 2
+
+
+def test_a_trainer_without_a_seat_is_held() -> None:
+    state = applied(running("a", "b"), generation(2, "b"))
+    trainer = mine(told_generation=1)
+    assert plan(state, local(trainer)) == [Tell("child-a", {"kind": "hold"})]
+    assert plan(state, local(replace(trainer, held=True))) == []
+
+
+# -- the desk ------------------------------------------------------------------------------------
+
+
+class Desk:
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.trainers = Trainers()
+        self.changes = 0
+        place = Workplace("a", "127.0.0.1", "/ipc", {"server_public": b"k"}, "/data", "/src")
+        self.desk = TrainerDesk(place, self.trainers, self._new_id, self._changed)
+        self.now_s = 100.0
+        self.made = 0
+
+    def _new_id(self) -> str:
+        self.made += 1
+        return f"c{self.made}"
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def act(self, seconds: float = 0.0) -> None:
+        self.now_s += seconds
+        self.desk.act(self.state, self.now_s, leaving=False)
+
+    def ready(self, child: str) -> None:
+        ready = {"endpoints": {"tcp": child}, "steps_total": 40}
+        self.desk.on_message(child, {"kind": "ready", **ready})
+
+
+def test_the_first_message_carries_what_a_trainer_needs() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    begin = desk.trainers.begun["c1"]
+    assert begin["checkpoint_dir"] == "/data/job-1"
+    assert begin["job"]["id"] == "job-1"
+    assert begin["job"]["name"] == "run"
+    assert not {"peers_min", "peers_max"} & set(begin["job"])
+    assert begin["keys"] == {"server_public": b"k"}
+
+
+def test_a_trainer_that_keeps_dying_is_given_up_and_told_of() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    for count in range(1, CRASHES_MAX + 1):
+        desk.act(60.0)
+        desk.desk.on_exit(f"c{count}", "signal 9", desk.now_s)
+    report = desk.desk.reports["job-1"]
+    assert report.phase == "failed"
+    assert report.failed["error"] == "its trainer died 6 times in a row: signal 9"
+    desk.act(600.0)
+    assert desk.made == CRASHES_MAX
+
+
+def test_a_step_in_between_forgives_a_crash() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    for count in range(1, 3 * CRASHES_MAX):
+        desk.act(60.0)
+        desk.ready(f"c{count}")
+        entered = {"generation": 1, "start_step": 1, "stall_s": None, "steps_repeated": 0}
+        desk.desk.on_message(f"c{count}", {"kind": "entered", **entered})
+        desk.desk.on_exit(f"c{count}", "signal 9", desk.now_s)
+    assert "job-1" not in desk.desk.reports
+
+
+def test_a_failed_trainer_stays_reported_until_its_job_lets_go() -> None:
+    desk = Desk(with_job(founded("a", "b"), "a"))
+    desk.act()
+    desk.desk.on_message("c1", {"kind": "failed", "error": "ValueError", "user_error": True})
+    desk.desk.on_exit("c1", "code 1", desk.now_s)
+    assert desk.desk.reports["job-1"].failed["error"] == "ValueError"
+    desk.state = unassigned(desk.state)
+    desk.act()
+    assert desk.desk.reports == {}
+
+
+def test_a_trainer_that_stops_has_no_seat_and_is_killed_when_it_stays() -> None:
+    desk = Desk(with_job(founded("a", "b"), "a"))
+    desk.act()
+    desk.ready("c1")
+    desk.state = unassigned(desk.state)
+    desk.act()
+    assert desk.trainers.told["c1"] == [{"kind": "stop"}]
+    assert not desk.desk.reports["job-1"].is_ready
+    desk.act(STOP_WITHIN_S - 0.1)
+    assert desk.trainers.killed == set()
+    desk.act(0.2)
+    assert desk.trainers.killed == {"c1"}
+    desk.desk.on_exit("c1", "signal 9", desk.now_s)
+    assert desk.desk.reports == {}
+
+
+def test_a_late_ready_does_not_revive_what_was_told_to_stop() -> None:
+    desk = Desk(with_job(founded("a", "b"), "a"))
+    desk.act()
+    desk.state = applied(desk.state, CANCEL)
+    desk.act()
+    desk.ready("c1")
+    assert not desk.desk.reports["job-1"].is_ready
+
+
+def test_leases_are_renewed_often_and_counted_from_what_was_heard() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    leases: list[tuple[str, Mapping[str, Any]]] = []
+    desk.trainers.send = lambda child, message: leases.append((child, message))  # type: ignore[method-assign]
+    desk.act()
+    for _ in range(10):
+        desk.now_s += 0.05
+        desk.desk.lease(90.0, desk.now_s)
+    assert 4 <= len(leases) <= 6
+    assert {message["until"] for _, message in leases} == {90.0 + LEASE_S}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"kind": "ready"},
+        {"kind": "ready", "endpoints": [], "steps_total": 1},
+        {"kind": "entered", "generation": "1", "start_step": 1, "stall_s": None},
+        {"kind": "mark", **standing(1, 1), "state_hash": None},
+        {"kind": "checkpoint", "step": 1},
+        {"kind": "failed"},
+    ],
+)
+def test_what_a_trainer_says_wrongly_is_not_kept(message: Mapping[str, Any]) -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    before = dict(desk.desk.reports)
+    if message:
+        with pytest.raises(Malformed):
+            desk.desk.on_message("c1", message)
+    else:
+        desk.desk.on_message("c1", message)
+    assert desk.desk.reports == before
+
+
+def test_only_the_newest_checkpoints_are_reported_again() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    for step in range(3 * CHECKPOINTS_TOLD):
+        desk.desk.on_message("c1", checkpoint(step))
+    told = desk.desk.reports["job-1"].checkpoints
+    assert [made["step"] for made in told][-1] == 3 * CHECKPOINTS_TOLD - 1
+    assert len(told) == CHECKPOINTS_TOLD
+
+
+def test_the_leader_hears_at_once_of_what_it_waits_for() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    progress = {"generation": 1, "step": 1, "samples_per_second": 1.0}
+    desk.desk.on_message("c1", {"kind": "progress", **progress})
+    assert desk.changes == 0
+    desk.ready("c1")
+    assert desk.changes == 1
