@@ -121,6 +121,19 @@ def checkpoint(state: State, command: Command) -> Result:
     ), {}
 
 
+def checkpoint_failed(state: State, command: Command) -> Result:
+    """A periodic checkpoint could not be written; the job goes on."""
+    job = _fenced(state, command)
+    if job.failed_checkpoint == command["step"]:
+        raise Rejected(f"{job.name}: that was said already")
+    state = _with_job(state, replace(job, failed_checkpoint=int(command["step"])))
+    text = f"{job.name}: {command['error']}"
+    peer = str(command["peer"])
+    return with_event(
+        state, command, "checkpoint-failed", text, severity="error", peer=peer, job=job.id
+    ), {}
+
+
 def pause(state: State, command: Command) -> Result:
     job = _move(_active(state, command), "paused", str(command.get("reason", "paused by a user")))
     return _told(state, command, _closed(job), "job-paused", "paused")
@@ -220,6 +233,7 @@ JOB_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.entered": entered,
     "job.mark": mark,
     "job.checkpoint": checkpoint,
+    "job.checkpoint_failed": checkpoint_failed,
     "job.pause": pause,
     "job.resume": resume,
     "job.cancel": cancel,

@@ -88,17 +88,26 @@ def _facts(job: Job, names: Names, trainers: Trainers) -> Iterator[Command]:
             "steps_repeated": max(facts["steps_repeated"] for facts in entered),
         }
     yield from _mark(job, newest, names, seated)
+    yield from _checkpoints(job, newest, trainers)
+
+
+def _checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[Command]:
+    fence = {"job": job.id, "generation": newest.number}
     known = {(made.step, made.peer) for made in job.checkpoints}
+    fields = ("step", "path", "bytes", "seconds", "state_hash")
     for seat, trainer in _pairs(newest, trainers):
         for made in trainer.checkpoints:
             if (made["step"], seat.peer) not in known:
-                fields = ("step", "path", "bytes", "seconds", "state_hash")
                 facts = {name: made[name] for name in fields}
                 yield {
                     "type": "job.checkpoint",
                     **fence,
                     "checkpoint": {**facts, "peer": seat.peer},
                 }
+        failed = trainer.checkpoint_failed
+        if failed and failed["step"] != job.failed_checkpoint:
+            told = {"step": failed["step"], "error": failed["error"], "peer": seat.peer}
+            yield {"type": "job.checkpoint_failed", **fence, **told}
 
 
 def _mark(

@@ -80,19 +80,9 @@ class Folder:
             raise self._failed("write", name, error) from error
 
     def replace(self, name: str, data: bytes) -> None:
-        temporary = self.path / f".{name}.new"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                _write_all(file, data)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            temporary.replace(self.path / name)
-            self._sync_folder()
+            replace_file(self.path / name, self.path / f".{name}.new", data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise self._failed("write", name, error) from error
 
     def truncate(self, name: str, size_bytes: int) -> None:
@@ -118,21 +108,42 @@ class Folder:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._files[name] = os.open(self.path / name, flags, 0o600)
             if not existed:
-                self._sync_folder()
+                _sync_folder(self.path)
         return self._files[name]
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _failed(self, what: str, name: str, error: OSError) -> DiskFailed:
         return DiskFailed(
             f"cannot {what} {self.path / name}: {error.strerror}; "
             "the peer stops, nothing acknowledged is lost: make room or mend the disk, start again"
         )
+
+
+def replace_file(path: Path, temporary: Path, data: bytes) -> None:
+    """Put `data` at `path`, durably and in one step, by way of `temporary` in the same folder.
+
+    Raises OSError; then `path` is as it was and `temporary` is gone.
+    """
+    try:
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write_all(file: int, data: bytes) -> None:

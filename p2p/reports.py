@@ -25,6 +25,7 @@ class TrainerReport:
     mark: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_failed: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -96,6 +97,7 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "mark": _STANDING,
     "finished": _STANDING,
     "failed": {"error": (str,)},
+    "checkpoint_failed": {"step": (int,), "error": (str,)},
     "checkpoint": {
         **dict.fromkeys(("step", "bytes"), (int,)),
         **dict.fromkeys(("path", "state_hash"), (str,)),
@@ -111,7 +113,10 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
             raise Malformed(f"a trainer's {kind!r} message: {name} is missing or wrong")
 
 
-_MAPS = ("ready", "entered", "progress", "mark", "finished", "failed")
+# The kinds of a trainer's messages of which the last one is kept, each a field of its report.
+KEPT_MESSAGES = (
+    *("ready", "entered", "progress", "mark", "finished", "failed", "checkpoint_failed"),
+)
 
 
 def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
@@ -120,12 +125,12 @@ def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
         "job": trainer.job,
         "phase": trainer.phase,
         "checkpoints": [dict(made) for made in trainer.checkpoints],
-        **{name: dict(getattr(trainer, name)) for name in _MAPS},
+        **{name: dict(getattr(trainer, name)) for name in KEPT_MESSAGES},
     }
 
 
 def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
-    for name in _MAPS:
+    for name in KEPT_MESSAGES:
         if fields[name]:
             check_trainer_message(name, _map(fields[name]))
     for made in fields["checkpoints"]:
@@ -137,7 +142,7 @@ def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
         job=str(fields["job"]),
         phase=str(fields["phase"]),
         checkpoints=tuple(_map(made) for made in fields["checkpoints"]),
-        **{name: _map(fields[name]) for name in _MAPS},
+        **{name: _map(fields[name]) for name in KEPT_MESSAGES},
     )
 
 

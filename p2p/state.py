@@ -142,6 +142,7 @@ class Job:
     marks: tuple[Mark, ...] = ()
     ledger: tuple[Mapping[str, int], ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
+    failed_checkpoint: int | None = None  # the last step whose checkpoint could not be written
 
     @property
     def generation(self) -> Generation | None:

@@ -11,12 +11,12 @@ from typing import Any
 from p2p.agent import CRASHES_MAX, Crashes, Local, LocalTrainer, Start, Stop, Tell, plan
 from p2p.keys import ClusterKey
 from p2p.processes import Children
-from p2p.reports import TrainerReport, check_trainer_message
+from p2p.reports import KEPT_MESSAGES, TrainerReport, check_trainer_message
 from p2p.state import Job, State
 
 LEASE_S = 1.5
 # What of a trainer's messages the leader must hear of at once.
-URGENT = frozenset({"ready", "entered", "mark", "finished", "failed", "checkpoint"})
+URGENT = frozenset({"ready", "entered", "mark", "finished", "failed", "checkpoint", "checkpoint_failed"})
 # A trainer that was told to stop and is still there after this long is killed.
 STOP_WITHIN_S = 5.0
 CHECKPOINTS_TOLD = 20  # the newest; the log has the others
@@ -118,7 +118,7 @@ class TrainerDesk:
         if kind == "checkpoint":
             told = (*report.checkpoints, message)[-CHECKPOINTS_TOLD:]
             report = replace(report, checkpoints=told)
-        elif kind in ("ready", "entered", "progress", "mark", "finished", "failed"):
+        elif kind in KEPT_MESSAGES:
             kept: dict[str, Any] = {kind: message}
             report = replace(report, **kept)
         if kind == "failed" or (kind == "ready" and child not in self._stopping):

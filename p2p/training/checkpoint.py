@@ -4,7 +4,6 @@ Tensors under their own names, everything else in the file's metadata; so it loa
 `model.load_state_dict(load_file(path), strict=False)`.
 """
 
-import contextlib
 import json
 import os
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from p2p.disk import replace_file
 from p2p.errors import P2PError
 
 HEADER_BYTES_MAX = 100_000_000  # the format's own limit
@@ -55,11 +55,8 @@ def write(folder: Path, step: int, data: bytes) -> Path:
     temporary = folder / f"{PREFIX}{path.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_durably(temporary, data)
-        temporary.replace(path)
+        replace_file(path, temporary, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise CheckpointFailed(
             f"cannot write checkpoint {path}: {error.strerror}; make room there, older checkpoints "
             "are untouched"
@@ -73,15 +70,3 @@ def sweep(folder: Path) -> None:
         owner = path.name.rpartition(".")[2]
         if not owner.isdigit() or not Path("/proc", owner).exists():
             path.unlink(missing_ok=True)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    # O_DSYNC: a write returns when its data is on the disk, so the rename never precedes it.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_DSYNC
-    file = os.open(path, flags, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-    finally:
-        os.close(file)
