@@ -16,7 +16,7 @@ from p2p.state import Job, State
 
 LEASE_S = 1.5
 # What of a trainer's messages the leader must hear of at once.
-URGENT = frozenset({"ready", "entered", "mark", "finished", "failed", "checkpoint", "checkpoint_failed"})
+URGENT = frozenset({*KEPT_MESSAGES, "checkpoint"} - {"progress"})
 # A trainer that was told to stop and is still there after this long is killed.
 STOP_WITHIN_S = 5.0
 CHECKPOINTS_TOLD = 20  # the newest; the log has the others
