@@ -1,6 +1,8 @@
 """Time: the one place that reads it. Everything else is handed a Clock."""
 
+import heapq
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -21,13 +23,24 @@ class SystemClock:
 
 
 class ManualClock:
-    """The twin: moves only when told."""
+    """The twin: moves only when told, and runs what was put off until then, in order."""
 
     def __init__(self, now_s: float = 1_000.0) -> None:
         self.now_s = now_s
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
 
     def advance(self, seconds: float) -> None:
-        self.now_s += seconds
+        end_s = self.now_s + seconds
+        while self._later and self._later[0][0] <= end_s:
+            at_s, _, callback = heapq.heappop(self._later)
+            self.now_s = max(self.now_s, at_s)
+            callback()
+        self.now_s = end_s
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._later, (self.now_s + delay_s, self._count, callback))
 
     def monotonic_s(self) -> float:
         return self.now_s

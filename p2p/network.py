@@ -37,18 +37,44 @@ class Listener:
 
 @dataclass
 class MemoryHub:
-    """Joins MemoryNetworks by address; the test decides when messages are delivered."""
+    """Joins MemoryNetworks by address; the test decides when messages are delivered.
+
+    Between two addresses that are `cut` (a frozenset of both) everything is lost, silently.
+    """
 
     queue: list[tuple[str, bytes, Route | None]] = field(default_factory=list)
     networks: dict[str, "MemoryNetwork"] = field(default_factory=dict)
+    cut: set[frozenset[str]] = field(default_factory=set)
+    _links: list[tuple["MemoryNetwork", str, str, bool]] = field(default_factory=list)
 
     def deliver(self) -> int:
-        """Hand over what is queued now; returns how many messages there were."""
+        """Hand over what is queued now; returns how many messages and link changes there were."""
+        links, self._links = self._links, []
         batch, self.queue = self.queue, []
+        for network, peer, address, up in links:
+            if network.links.get(peer) == address and not network.closed:
+                network.listener.on_link(peer, up)
         for address, data, route in batch:
             if address in self.networks:
                 self.networks[address].listener.on_message(data, route)
-        return len(batch)
+        return len(links) + len(batch)
+
+    def post(self, sender: str, to: str, data: bytes, route: Route | None) -> bool:
+        if to not in self.networks:
+            return False
+        if frozenset({sender, to}) not in self.cut:
+            self.queue.append((to, data, route))
+        return True
+
+    def tell_link(self, network: "MemoryNetwork", peer: str, address: str, up: bool) -> None:
+        self._links.append((network, peer, address, up))
+
+    def tell_all(self, address: str, up: bool) -> None:
+        """Every link to `address` comes up or breaks."""
+        for network in self.networks.values():
+            for peer, linked in network.links.items():
+                if linked == address:
+                    self.tell_link(network, peer, address, up)
 
 
 class MemoryNetwork:
@@ -57,28 +83,30 @@ class MemoryNetwork:
         self.address = address
         self.listener = listener
         self.links: dict[str, str] = {}
+        self.closed = False
         hub.networks[address] = self
+        hub.tell_all(address, True)
 
     def connect(self, peer: str, address: str) -> None:
+        if self.links.get(peer) == address:
+            return
         self.links[peer] = address
-        self.listener.on_link(peer, address in self.hub.networks)
+        if address in self.hub.networks:
+            self.hub.tell_link(self, peer, address, True)
 
     def disconnect(self, peer: str) -> None:
         self.links.pop(peer, None)
 
     def send(self, peer: str, data: bytes) -> bool:
         address = self.links.get(peer)
-        if address is None or address not in self.hub.networks:
+        if address is None or self.closed:
             return False
-        self.hub.queue.append((address, data, self.address.encode()))
-        return True
+        return self.hub.post(self.address, address, data, self.address.encode())
 
     def reply(self, route: Route, data: bytes) -> None:
-        self.hub.queue.append((route.decode(), data, None))
+        self.hub.post(self.address, route.decode(), data, None)
 
     def close(self) -> None:
+        self.closed = True
         self.hub.networks.pop(self.address, None)
-        for network in list(self.hub.networks.values()):
-            for peer, address in network.links.items():
-                if address == self.address:
-                    network.listener.on_link(peer, False)
+        self.hub.tell_all(self.address, False)

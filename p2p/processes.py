@@ -54,24 +54,38 @@ class ChildListener:
 
 
 class MemoryChildren:
-    """The twin: records what it is told; the test plays the trainers."""
+    """The twin: records what it is told; the test plays the trainers and reports their ends."""
 
     def __init__(self) -> None:
         self.warm = True
         self.started: dict[str, Mapping[str, Any]] = {}
-        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.told: dict[str, list[Mapping[str, Any]]] = {}  # by child, without leases
+        self.leased_s: dict[str, float] = {}  # by child, until when
+        self.killed: set[str] = set()
 
     def start(self, child: str, begin: Mapping[str, Any]) -> None:
         self.started[child] = begin
+        self.told[child] = []
 
     def send(self, child: str, message: Mapping[str, Any]) -> None:
-        self.told.append((child, message))
+        if child not in self.started:
+            return
+        if message["kind"] == "lease":
+            self.leased_s[child] = float(message["until"])
+        else:
+            self.told[child].append(message)
 
     def kill(self, child: str) -> None:
+        self.killed.add(child)
+
+    def end(self, child: str) -> None:
+        """The trainer is gone; whoever plays it tells the peer."""
         self.started.pop(child, None)
+        self.told.pop(child, None)
 
     def close(self) -> None:
         self.started.clear()
+        self.told.clear()
 
 
 @dataclass
