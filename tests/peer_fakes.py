@@ -4,12 +4,13 @@
 applied at once, so what it shows is the planners' logic alone. The test plays time and chance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from p2p.apply import apply
 from p2p.controller import plan
+from p2p.processes import MemoryChildren
 from p2p.reports import Observed, PeerReport, TrainerReport
 from p2p.state import Job, Member, State
 from p2p.trainer_desk import TrainerDesk, Workplace
@@ -154,32 +155,62 @@ def observed(*reports: PeerReport, now_s: float = 100.0, **fields: Any) -> Obser
     return Observed(**{"now_s": now_s, "reports": by_peer, "heard_s": heard, **fields})
 
 
-class Trainers:
-    """Stands for p2p.processes.Children: keeps what each trainer was told, until it is played."""
+class Players:
+    """Plays the trainers of one peer as its MemoryChildren were told."""
 
-    def __init__(self) -> None:
-        self.warm = True
-        self.begun: dict[str, Mapping[str, Any]] = {}
-        self.told: dict[str, list[Mapping[str, Any]]] = {}
-        self.killed: set[str] = set()
+    def __init__(self, children: MemoryChildren) -> None:
+        self.children = children
+        self._ready: set[str] = set()
+        self._entered: dict[str, int] = {}
+        self._finished: dict[str, int] = {}
 
-    def start(self, child: str, begin: Mapping[str, Any]) -> None:
-        self.begun[child] = begin
-        self.told[child] = []
+    def play(
+        self,
+        say: Callable[[str, dict[str, Any]], None],
+        end: Callable[[str, str], None],
+        stuck: Set[str] = frozenset(),
+        may_finish: bool = False,
+    ) -> int:
+        """Every trainer does one thing it was told; returns how many had something to do.
 
-    def send(self, child: str, message: Mapping[str, Any]) -> None:
-        if child in self.told and message["kind"] != "lease":
-            self.told[child].append(message)
+        The `stuck` do nothing, and who shares a generation with one gets nowhere either.
+        """
+        busy = 0
+        for child in list(self.children.told):
+            orders = self.children.told[child]
+            stopped = any(order["kind"] == "stop" for order in orders) and child not in stuck
+            if child in self.children.killed or stopped:
+                self.children.end(child)
+                end(child, "its process ended")
+                busy += 1
+            elif child not in stuck:
+                said = self._next(child, orders, stuck, may_finish)
+                for message in said:
+                    say(child, message)
+                busy += bool(said)
+        return busy
 
-    def kill(self, child: str) -> None:
-        self.killed.add(child)
-
-    def close(self) -> None:
-        self.begun.clear()
-
-    def gone(self, child: str) -> None:
-        self.begun.pop(child, None)
-        self.told.pop(child, None)
+    def _next(
+        self, child: str, orders: list[Mapping[str, Any]], stuck: Set[str], may_finish: bool
+    ) -> list[dict[str, Any]]:
+        if child not in self._ready:
+            self._ready.add(child)
+            return [{"kind": "ready", "endpoints": {"tcp": child}, "steps_total": STEPS}]
+        if not orders or orders[-1]["kind"] != "generation":
+            return []
+        number = orders[-1]["number"]
+        ranks = [told["endpoints"]["tcp"] for told in orders[-1]["members"]]
+        if stuck & set(ranks):
+            return []
+        if self._entered.get(child) != number:
+            self._entered[child] = number
+            facts = {"start_step": 1, "stall_s": 0.1, "steps_repeated": 0}
+            return [{"kind": "entered", "generation": number, **facts}]
+        if not may_finish or self._finished.get(child) == number:
+            return []
+        self._finished[child] = number
+        saved = [checkpoint(STEPS)] if ranks[0] == child else []
+        return [*saved, {"kind": "finished", **standing(number, STEPS)}]
 
 
 @dataclass
@@ -187,7 +218,7 @@ class FakePeer:
     """One live peer process of a PlannedCluster."""
 
     described: dict[str, Any]
-    trainers: Trainers = field(default_factory=Trainers)
+    trainers: MemoryChildren = field(default_factory=MemoryChildren)
     leaving: bool = False
 
     def __post_init__(self) -> None:
@@ -195,6 +226,7 @@ class FakePeer:
         self._count = 0
         workplace = Workplace(peer, "127.0.0.1", "/ipc", {}, "/checkpoints", "/sources")
         self.desk = TrainerDesk(workplace, self.trainers, self._new_id, lambda: None)
+        self.players = Players(self.trainers)
 
     def _new_id(self) -> str:
         self._count += 1
@@ -208,7 +240,6 @@ class PlannedCluster:
     def __init__(self, state: State) -> None:
         self.state = state
         self.now_s = 100.0
-        self.steps: dict[str, int] = {}  # by job
         self.stuck: set[str] = set()  # children that say nothing
         self.may_finish = False
         self.peers = {
@@ -261,48 +292,17 @@ class PlannedCluster:
 
     def play(self) -> int:
         """Every trainer does what it was told; returns how many had something to do."""
-        busy = 0
-        for peer in list(self.peers.values()):
-            for child, orders in list(peer.trainers.told.items()):
-                if child in peer.trainers.killed:
-                    self.end(peer, child)
-                elif child not in self.stuck:
-                    busy += self._play_one(peer, child, orders)
-        return busy
+        return sum(
+            peer.players.play(
+                peer.desk.on_message,
+                lambda child, how, peer=peer: peer.desk.on_exit(child, how, self.now_s),
+                self.stuck,
+                self.may_finish,
+            )
+            for peer in list(self.peers.values())
+        )
 
     def end(self, peer: FakePeer, child: str) -> None:
-        peer.trainers.gone(child)
+        """The trainer dies by itself."""
+        peer.trainers.end(child)
         peer.desk.on_exit(child, "its process ended", self.now_s)
-
-    def _play_one(self, peer: FakePeer, child: str, orders: list[Mapping[str, Any]]) -> int:
-        told, job = peer.desk, peer.trainers.begun[child]["job"]["id"]
-        if any(order["kind"] == "stop" for order in orders):
-            self.end(peer, child)
-            return 1
-        report = told.reports.get(job)
-        if report is None or report.child != child:
-            return 0
-        if not report.ready:
-            ready = {"endpoints": {"tcp": child}, "steps_total": STEPS}
-            told.on_message(child, {"kind": "ready", **ready})
-            return 1
-        generations = [order for order in orders if order["kind"] == "generation"]
-        if not generations or orders[-1]["kind"] == "hold":
-            return 0
-        return self._take_part(peer, child, job, generations[-1])
-
-    def _take_part(self, peer: FakePeer, child: str, job: str, order: Mapping[str, Any]) -> int:
-        number, report = order["number"], peer.desk.reports[job]
-        if any(told["endpoints"]["tcp"] in self.stuck for told in order["members"]):
-            return 0
-        if report.entered.get("generation") != number:
-            step = self.steps.setdefault(job, 1)
-            facts = {"start_step": step, "stall_s": 0.1, "steps_repeated": 0}
-            peer.desk.on_message(child, {"kind": "entered", "generation": number, **facts})
-            return 1
-        if not self.may_finish or report.finished.get("generation") == number:
-            return 0
-        if order["members"][0]["endpoints"]["tcp"] == child:
-            peer.desk.on_message(child, checkpoint(STEPS))
-        peer.desk.on_message(child, {"kind": "finished", **standing(number, STEPS)})
-        return 1

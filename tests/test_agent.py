@@ -20,10 +20,10 @@ from p2p.agent import (
     plan,
 )
 from p2p.envelope import Malformed
+from p2p.processes import MemoryChildren
 from p2p.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
 from tests.peer_fakes import (
-    Trainers,
     applied,
     checkpoint,
     founded,
@@ -153,7 +153,7 @@ def test_a_trainer_without_a_seat_is_held() -> None:
 class Desk:
     def __init__(self, state: State) -> None:
         self.state = state
-        self.trainers = Trainers()
+        self.trainers = MemoryChildren()
         self.changes = 0
         place = Workplace("a", "127.0.0.1", "/ipc", {"server_public": b"k"}, "/data", "/src")
         self.desk = TrainerDesk(place, self.trainers, self._new_id, self._changed)
@@ -179,7 +179,7 @@ class Desk:
 def test_the_first_message_carries_what_a_trainer_needs() -> None:
     desk = Desk(with_job(founded("a"), "a"))
     desk.act()
-    begin = desk.trainers.begun["c1"]
+    begin = desk.trainers.started["c1"]
     assert begin["checkpoint_dir"] == "/data/job-1"
     assert begin["job"]["id"] == "job-1"
     assert begin["job"]["name"] == "run"
@@ -248,14 +248,12 @@ def test_a_late_ready_does_not_revive_what_was_told_to_stop() -> None:
 
 def test_leases_are_renewed_often_and_counted_from_what_was_heard() -> None:
     desk = Desk(with_job(founded("a"), "a"))
-    leases: list[tuple[str, Mapping[str, Any]]] = []
-    desk.trainers.send = lambda child, message: leases.append((child, message))  # type: ignore[method-assign]
     desk.act()
-    for _ in range(10):
-        desk.now_s += 0.05
-        desk.desk.lease(90.0, desk.now_s)
-    assert 4 <= len(leases) <= 6
-    assert {message["until"] for _, message in leases} == {90.0 + LEASE_S}
+    desk.desk.lease(90.0, desk.now_s)
+    desk.desk.lease(90.02, desk.now_s + 0.02)
+    assert desk.trainers.leased_s == {"c1": 90.0 + LEASE_S}
+    desk.desk.lease(90.2, desk.now_s + 0.2)
+    assert desk.trainers.leased_s == {"c1": 90.2 + LEASE_S}
 
 
 @pytest.mark.parametrize(

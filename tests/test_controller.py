@@ -339,7 +339,7 @@ def test_a_submitted_job_runs_and_ends() -> None:
     cluster.may_finish = True
     cluster.settle()
     assert cluster.job().state == "finished"
-    assert not any(peer.trainers.begun for peer in cluster.peers.values()), "all were stopped"
+    assert not any(peer.trainers.started for peer in cluster.peers.values()), "all were stopped"
 
 
 def test_a_killed_peer_comes_back_into_the_job() -> None:
@@ -386,10 +386,10 @@ def test_a_peer_back_before_its_absence_mattered_leaves_the_job_running() -> Non
 
 def test_a_trainer_that_will_not_stop_is_killed() -> None:
     cluster = started("a", "b")
-    cluster.stuck = set(cluster.peers["a"].trainers.begun)
+    cluster.stuck = set(cluster.peers["a"].trainers.started)
     cluster.command({"type": "job.cancel", "job": "job-1"})
     cluster.settle()
-    assert not cluster.peers["a"].trainers.begun
+    assert not cluster.peers["a"].trainers.started
 
 
 EVENTS = ("kill", "back", "add", "leave", "remove", "crash", "fail", "submit", "pause", "resume")
@@ -449,7 +449,7 @@ def happen(cluster: PlannedCluster, kind: str, which: int) -> None:
 
 
 def hurt(cluster: PlannedCluster, peer: FakePeer, kind: str) -> None:
-    for child in list(peer.trainers.begun):
+    for child in list(peer.trainers.started):
         if kind == "fail":
             peer.desk.on_message(child, {"kind": "failed", "error": "OSError", "user_error": False})
         cluster.end(peer, child)
@@ -462,6 +462,6 @@ def check_settled(cluster: PlannedCluster) -> None:
         assert job.state == "running", job
         assert job.generation is not None
         for seat in job.generation.seats:
-            assert seat.child in cluster.peers[seat.peer].trainers.begun
+            assert seat.child in cluster.peers[seat.peer].trainers.started
             told = cluster.peers[seat.peer].trainers.told[seat.child][-1]
             assert (told["kind"], told.get("number")) == ("generation", job.generation.number)
