@@ -105,7 +105,9 @@ def _checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[C
                     "checkpoint": {**facts, "peer": seat.peer},
                 }
         failed = trainer.checkpoint_failed
-        if failed and failed["step"] != job.failed_checkpoint:
+        # Several may keep the report of a failure; an older one must not replace a newer for ever.
+        newest_failed = -1 if job.failed_checkpoint is None else job.failed_checkpoint
+        if failed and failed["step"] > newest_failed:
             told = {"step": failed["step"], "error": failed["error"], "peer": seat.peer}
             yield {"type": "job.checkpoint_failed", **fence, **told}
 

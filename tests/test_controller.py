@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from p2p.apply import apply
 from p2p.controller import GRACE_S, SILENT_S, plan
 from p2p.controller_jobs import odd_one_out
 from p2p.reports import Observed, TrainerReport
@@ -282,6 +283,20 @@ def test_a_job_paused_at_its_end_is_not_finished_again_and_again() -> None:
     state = applied(state, {"type": "job.resume", "job": "job-1"})
     state = applied(state, *plan(state, seen))
     assert state.jobs["job-1"].state == "finished"
+
+
+def test_a_checkpoint_that_failed_is_told_once_per_step() -> None:
+    told = [{"step": step, "error": "disk full"} for step in (20, 10)]
+    seen = observed(
+        report("a", trainer("a", checkpoint_failed=told[0])),
+        report("b", trainer("b", checkpoint_failed=told[1])),
+    )
+    state = running("a", "b")
+    for _ in range(4):
+        for command in plan(state, seen):
+            state, _answer = apply(state, {"at_s": 1.0, **command})
+    assert plan(state, seen) == []
+    assert [event.kind for event in state.events].count("checkpoint-failed") >= 1
 
 
 # -- failures ------------------------------------------------------------------------------------
