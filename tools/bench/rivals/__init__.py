@@ -1,0 +1,1 @@
+"""What we compare with: the same work by other means."""
