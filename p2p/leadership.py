@@ -45,6 +45,10 @@ class Leadership:
         self._down_s.pop(peer, None)
         self._heard_s[peer] = self._clock.monotonic_s()
 
+    def down_since_s(self, peer: str) -> float | None:
+        """Since when the link to that peer is broken."""
+        return self._down_s.get(peer)
+
     def died(self, peer: str) -> None:
         """What it said before counts no more, or its trainers would seem to have come back."""
         self._reports.pop(peer, None)

@@ -33,6 +33,8 @@ DIGEST_EVERY_S = 0.5
 # After the leader's connection broke: wait a random part of this, then stand for election.
 CAMPAIGN_WITHIN_S = 0.04
 CAMPAIGNS_MAX = 10
+# What a leader sent before its end may arrive this much after its connection broke.
+LAST_WORDS_S = 0.03
 TICKS_AT_ONCE_MAX = 3
 
 
@@ -117,8 +119,8 @@ class Peer:
             return
         self.raft.node.report_unreachable(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
-            self.raft.node.forget_leader()
-            self._campaign_soon(CAMPAIGNS_MAX)
+            self.raft.forget_leader(peer)
+            self._campaign_soon(peer, CAMPAIGNS_MAX)
         # Plan again when the grace is over; until then it may be a hiccup.
         self.parts.call_later(GRACE_S + 0.002, self.advance)
         self.advance()
@@ -334,16 +336,19 @@ class Peer:
         for asked in given_up:
             self.answer(asked, to_wire(NoQuorum("the leader was lost meanwhile; try again")))
 
-    def _campaign_soon(self, attempts: int) -> None:
+    def _campaign_soon(self, lost: str, attempts: int) -> None:
         """Stand for election without waiting for the time-out; others may notice a little later
         than we do that the leader is gone, and ignore us until then, so ask a few times."""
 
         def campaign() -> None:
+            down_s = self.leadership.down_since_s(lost)
+            if down_s is not None and self._heard_leader_s < down_s + LAST_WORDS_S:
+                self.raft.forget_leader(lost)  # what it sent before may have come in since
             status = self.raft.status
             if status.leader is None and attempts:
                 if status.role is not Role.CANDIDATE:  # its votes are on their way
                     self.raft.node.campaign()
-                self._campaign_soon(attempts - 1)
+                self._campaign_soon(lost, attempts - 1)
             self.advance()
 
         self.parts.call_later(self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S), campaign)

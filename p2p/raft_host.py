@@ -92,6 +92,12 @@ class RaftHost:
             raise P2PError(str(refused)) from refused
         self.pump()
 
+    def forget_leader(self, peer: str) -> None:
+        """Its connection broke: if it leads, others may be voted for at once."""
+        if self.node.status().leader == peer:
+            self.node.forget_leader()
+            self._status = self.node.status()
+
     def pump(self) -> None:
         """Do everything the core asks for now."""
         if self._pumping:

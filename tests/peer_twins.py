@@ -1,0 +1,204 @@
+"""Whole peers on in-memory twins: one clock, one hub, memory disks, trainers played by the test.
+
+Nothing sleeps: time passes in ticks of 10 ms, and all that is random comes from one seed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from consensus.node import bootstrap
+from p2p.clock import ManualClock
+from p2p.disk_memory import MemoryDisk
+from p2p.envelope import Envelope, decode, encode
+from p2p.log_store import LogStore
+from p2p.network import Listener, MemoryHub, MemoryNetwork
+from p2p.peer import Identity, Parts, Peer
+from p2p.processes import MemoryChildren
+from p2p.raft_host import TICK_S
+from p2p.trainer_desk import Workplace
+from tests.peer_fakes import CLUSTER, Players, described
+
+STEP_S = 0.01
+CLIENT = "127.0.0.1:1"
+
+
+@dataclass
+class Twin:
+    """One process of a peer; its disk outlives it."""
+
+    name: str
+    peer: Peer
+    network: MemoryNetwork
+    children: MemoryChildren
+    disk: MemoryDisk
+    alive: bool = True
+    faults: list[tuple[str, float | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.players = Players(self.children)
+        self.ticked_s = 0.0
+
+
+class TwinCluster:
+    def __init__(self, seed: int = 1) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.clock = ManualClock()
+        self.hub = MemoryHub()
+        self.twins: dict[str, Twin] = {}
+        self.replies: dict[str, dict[str, Any]] = {}
+        self.may_finish = False
+        self.requests = 0
+        self.incarnations = 0
+        MemoryNetwork(self.hub, CLIENT, Listener(self._on_reply, lambda peer, up: None))
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def found(self, name: str = "a", **fields: Any) -> Twin:
+        disk = MemoryDisk()
+        LogStore(disk).save(*bootstrap(name), must_sync=True)
+        twin = self.start(name, disk, **fields)
+        twin.peer.raft.node.campaign()
+        twin.peer.advance()
+        found = {"type": "cluster.found", "cluster_id": CLUSTER, "name": "lab"}
+        twin.peer.propose({**found, "member": dict(twin.peer.identity.member)})
+        twin.peer.advance()
+        return twin
+
+    def join(self, name: str, disk: MemoryDisk | None = None, **fields: Any) -> Twin:
+        """A new peer, or one that comes back with its disk; returns when the log knows it."""
+        twin = self.start(name, disk or MemoryDisk(), **fields)
+        via = self.leader.name if any(t.peer.raft.is_leader for t in self.live()) else name
+        answer = self.ask(via, "join", member=dict(twin.peer.identity.member))
+        assert "ok" in answer, answer
+        self.until(lambda: twin.peer.is_known, f"{name} is known")
+        return twin
+
+    def start(
+        self, name: str, disk: MemoryDisk, slots: int = 1, allow_faults: bool = False
+    ) -> Twin:
+        self.incarnations += 1
+        port = 7_000 + sum(name.encode())
+        me = described(name, slots=slots, incarnation=f"i{self.incarnations}", port=port)
+        children = MemoryChildren()
+        network = MemoryNetwork.__new__(MemoryNetwork)
+        twin: Twin
+
+        def later(delay_s: float, callback: Callable[[], None]) -> None:
+            self.clock.call_later(delay_s, lambda: callback() if twin.alive else None)
+
+        parts = Parts(
+            store=LogStore(disk),
+            network=network,
+            children=children,
+            clock=self.clock,
+            rng=Random(self.rng.random()),
+            workplace=Workplace(name, "127.0.0.1", "/ipc", {}, "/checkpoints", "/sources"),
+            call_later=later,
+            measure=lambda: (1_000, 0.5),
+            start_peers=lambda count: list(range(count)),
+            fault=lambda kind, for_s: twin.faults.append((kind, for_s)),
+            new_id=lambda: f"{name}-{self.rng.getrandbits(32):08x}",
+        )
+        peer = Peer(Identity(name, CLUSTER, me["incarnation"], me, allow_faults), parts)
+        twin = self.twins[name] = Twin(name, peer, network, children, disk)
+        network.__init__(self.hub, me["address"], Listener(peer.on_message, peer.on_link))  # type: ignore[misc]
+        peer.advance()
+        return twin
+
+    def kill(self, name: str) -> MemoryDisk:
+        """kill -9: its connections break, its disk stays."""
+        twin = self.twins.pop(name)
+        twin.alive = False
+        twin.network.close()
+        return twin.disk
+
+    def isolate(self, name: str) -> None:
+        """Cut it off from everybody but the client; no connection breaks."""
+        mine = self.twins[name].network.address
+        for other in self.twins.values():
+            if other.name != name:
+                self.hub.cut.add(frozenset({mine, other.network.address}))
+
+    def heal(self) -> None:
+        self.hub.cut.clear()
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        self.clock.advance(STEP_S)
+        for twin in self.live():
+            if self.clock.now_s - twin.ticked_s >= TICK_S:
+                twin.ticked_s = self.clock.now_s
+                twin.peer.on_tick()
+            twin.players.play(
+                twin.peer.on_trainer, twin.peer.on_trainer_exit, may_finish=self.may_finish
+            )
+        for _ in range(3):
+            self.hub.deliver()
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP_S)):
+            self.step()
+
+    def until(self, is_so: Callable[[], object], what: str, within_s: float = 15.0) -> float:
+        """Seconds it took. Fails with what was awaited and how to replay."""
+        for count in range(round(within_s / STEP_S)):
+            if is_so():
+                return count * STEP_S
+            self.step()
+        raise AssertionError(f"not within {within_s} s (seed {self.seed}): {what}")
+
+    # -- questions -------------------------------------------------------------------------------
+
+    def live(self) -> list[Twin]:
+        return list(self.twins.values())
+
+    @property
+    def leader(self) -> Twin:
+        leading = [twin for twin in self.live() if twin.peer.raft.is_leader]
+        return max(leading, key=lambda twin: twin.peer.raft.status.term)
+
+    def has_leader(self) -> bool:
+        return any(twin.peer.raft.is_leader for twin in self.live())
+
+    def agreed(self) -> bool:
+        """All have applied the same, and it is all there is."""
+        indexes = {twin.peer.raft.applied for twin in self.live()}
+        return len(indexes) == 1 and self.leader.peer.raft.status.last_index in indexes
+
+    def voters(self) -> set[str]:
+        return set(self.leader.peer.raft.status.voters)
+
+    def send(self, name: str, verb: str, /, id: str | None = None, **args: Any) -> str:
+        """Ask as a client; the answer will be in `replies`."""
+        self.requests += 1
+        request = id or f"r{self.requests}"
+        body = {"id": request, "verb": verb, "args": args}
+        data = encode(Envelope(CLUSTER, "client", "", "request", body))
+        self.hub.post(CLIENT, self.twins[name].network.address, data, CLIENT.encode())
+        return request
+
+    def ask(self, name: str, verb: str, /, **args: Any) -> dict[str, Any]:
+        """{"ok": answer} or {"error": sentence, "exit_code": number}."""
+        request = self.send(name, verb, **args)
+        self.until(lambda: request in self.replies, f"an answer to {verb}")
+        return self.replies[request]
+
+    def _on_reply(self, data: bytes, route: bytes | None) -> None:
+        body = decode(data, CLUSTER).body
+        self.replies.setdefault(body["id"], body)
+
+
+def grown(count: int, seed: int = 1, **fields: Any) -> TwinCluster:
+    """A settled cluster of `count` peers "a", "b", …"""
+    cluster = TwinCluster(seed)
+    cluster.found("a", **fields)
+    for number in range(1, count):
+        cluster.join(chr(ord("a") + number), **fields)
+    wanted = {1: 1, 2: 1, 3: 3, 4: 3}.get(count, 5)
+    cluster.until(lambda: len(cluster.voters()) == wanted, f"{wanted} voters")
+    cluster.until(cluster.agreed, "agreement")
+    return cluster
