@@ -32,6 +32,7 @@ REPORT_EVERY_S = 0.5
 DIGEST_EVERY_S = 0.5
 # After the leader's connection broke: wait a random part of this, then stand for election.
 CAMPAIGN_WITHIN_S = 0.04
+CAMPAIGN_TURN_S = 0.02
 CAMPAIGNS_MAX = 10
 # What a leader sent before its end may arrive this much after its connection broke.
 LAST_WORDS_S = 0.03
@@ -346,12 +347,18 @@ class Peer:
                 self.raft.forget_leader(lost)  # what it sent before may have come in since
             status = self.raft.status
             if status.leader is None and attempts:
-                if status.role is not Role.CANDIDATE:  # its votes are on their way
+                # A candidate's votes are on their way; later they were split, so ask anew.
+                if status.role is not Role.CANDIDATE or attempts % 3 == 1:
                     self.raft.node.campaign()
                 self._campaign_soon(lost, attempts - 1)
             self.advance()
 
-        self.parts.call_later(self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S), campaign)
+        delay_s = self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S)
+        if attempts == CAMPAIGNS_MAX:  # at first one after the other, so that no votes are split
+            heirs = [peer for peer in self.raft.status.voters if peer != lost]
+            rank = heirs.index(self.identity.id) if self.identity.id in heirs else 0
+            delay_s = rank * CAMPAIGN_TURN_S + delay_s / 10
+        self.parts.call_later(delay_s, campaign)
 
     def _wrap(self, kind: str, body: dict[str, Any]) -> bytes:
         me = self.identity

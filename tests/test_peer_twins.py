@@ -147,13 +147,15 @@ def test_a_job_runs_on_all_and_ends() -> None:
     assert (detail["state"], detail["step"], detail["steps_total"]) == ("finished", 40, 40)
 
 
+@pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("count", [3, 5])
-def test_a_killed_leader_is_replaced_and_the_job_goes_on(count: int) -> None:
-    cluster = submitted(count)
+def test_a_killed_leader_is_replaced_and_the_job_goes_on(count: int, seed: int) -> None:
+    cluster = submitted(count, seed=seed)
+    cluster.run(0.013 * seed)
     old = cluster.leader.name
     cluster.kill(old)
     took = cluster.until(cluster.has_leader, "a new leader")
-    assert took < 0.3, "a broken connection is noticed at once"
+    assert took < 0.3, "a broken connection is noticed at once, and votes are not split"
     runs_on(cluster, *sorted(cluster.twins), within_s=3.0)
     reasons = [made.reason for made in job(cluster).generations]
     assert f"name-{old} was lost" in reasons[-1]
