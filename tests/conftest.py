@@ -1,0 +1,13 @@
+"""Random tests try the same examples everywhere; EXPLORE=1 makes them look for new ones.
+
+A failure prints the smallest example found; an example worth keeping goes into the test as
+`@example`.
+"""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
