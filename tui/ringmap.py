@@ -47,6 +47,14 @@ class Grid:
                     self.cells[y][x + 1] = ("", tone)
             x += size
 
+    def has_words(self, x: int, y: int, width: int) -> bool:
+        """Whether there is more than the ring's own lines in these cells."""
+        row = self.cells[y] if 0 <= y < self.height else []
+        return any(
+            character.strip() and tone not in ("faint", "ok")
+            for character, tone in row[x : x + width]
+        )
+
     def text(self) -> list[str]:
         return ["".join(character for character, _ in row) for row in self.cells]
 
@@ -98,9 +106,9 @@ def draw(
     two = has_two_lines(len(peers), width)
     members = set(job.members) if job is not None and not job.is_final else set()
     _lines(grid, spots, members, ascii_only)
-    _centre(grid, status, job, round(sum(spot.y for spot in spots) / len(spots)))
     for spot in spots:
         _label(grid, spot, status, selected, two, ascii_only)
+    _centre(grid, status, job, round(sum(spot.y for spot in spots) / len(spots)))
     return grid
 
 
@@ -145,7 +153,9 @@ def _centre(grid: Grid, status: Status, job: Job | None, middle: int) -> None:
     top = middle - len(lines) // 2
     for i, (line, tone) in enumerate(lines):
         text = f" {line} "
-        grid.put((grid.width - len(text)) // 2, top + i, text, tone)
+        x = (grid.width - len(text)) // 2
+        if not grid.has_words(x, top + i, len(text)):
+            grid.put(x, top + i, text, tone)
 
 
 def _label(
