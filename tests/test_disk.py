@@ -1,0 +1,206 @@
+"""The disk and its twin: what was acknowledged is there, and a failed write ends it."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consensus.messages import Entry, EntryType, HardState
+from consensus.node import bootstrap
+from p2p.disk import Disk, DiskFailed, Folder, Locked
+from p2p.disk_memory import MemoryDisk
+from p2p.errors import P2PError
+from p2p.log_store import LOG_NAME, LogStore
+
+
+@pytest.fixture(params=["folder", "memory"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    made: Disk = MemoryDisk() if request.param == "memory" else Folder(tmp_path / "peer")
+    yield made
+    made.close()
+
+
+# -- what both can -------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_there_reads_as_none(disk: Disk) -> None:
+    assert disk.read("log") is None
+
+
+def test_append_replace_truncate(disk: Disk) -> None:
+    disk.append("log", b"one")
+    disk.append("log", b"two")
+    assert disk.read("log") == b"onetwo"
+    disk.truncate("log", 4)
+    disk.append("log", b"!")
+    assert disk.read("log") == b"onet!"
+    disk.replace("peer.json", b"{}")
+    disk.replace("peer.json", b"{1}")
+    assert disk.read("peer.json") == b"{1}"
+    assert {"log", "peer.json"} <= set(disk.names())
+    assert not [name for name in disk.names() if name.endswith(".new")]
+
+
+def test_names_are_sorted(disk: Disk) -> None:
+    for name in ("b", "c", "a"):
+        disk.append(name, b"x")
+    assert [name for name in disk.names() if name != "lock"] == ["a", "b", "c"]
+
+
+# -- the real one --------------------------------------------------------------------------------
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
+    first = Folder(tmp_path)
+    with pytest.raises(Locked, match="in use by another peer"):
+        Folder(tmp_path)
+    first.close()
+    Folder(tmp_path).close()
+
+
+def test_a_new_folder_is_private(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "new")
+    folder.replace("token", b"secret")
+    folder.append("log", b"x")
+    folder.close()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+    assert modes == {"lock": 0o600, "token": 0o600, "log": 0o600}
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskFailed, match="cannot use"):
+        Folder(tmp_path / "file")
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from p2p.disk import DiskFailed, Folder
+
+folder = Folder(Path(sys.argv[1]))
+folder.append("log", b"x" * 100)
+folder.replace("peer.json", b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150))
+for act, name in ((folder.append, "log"), (folder.replace, "peer.json")):
+    try:
+        act(name, b"y" * 200)
+    except DiskFailed as error:
+        print(error)
+"""
+
+
+def test_a_write_that_does_not_fit_is_one_sentence_and_keeps_the_old(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("cannot write ") and "make room" in line for line in said)
+    assert (tmp_path / "log").read_bytes().startswith(b"x" * 100)
+    assert (tmp_path / "peer.json").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "log", "peer.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_no_space_left_is_said(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "log").symlink_to("/dev/full")
+    with pytest.raises(DiskFailed, match="No space left on device"):
+        folder.append("log", b"x")
+    folder.close()
+
+
+def test_file_descriptors_are_given_back(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    folder = Folder(tmp_path)
+    for name in "abc":
+        folder.append(name, b"x")
+    folder.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > len(before)
+
+
+# -- the twin ------------------------------------------------------------------------------------
+
+
+def test_the_twin_runs_full_and_keeps_what_it_has() -> None:
+    disk = MemoryDisk(capacity_bytes=10)
+    disk.append("log", b"12345")
+    disk.replace("peer.json", b"123")
+    for act in (disk.append, disk.replace):
+        with pytest.raises(DiskFailed, match="no space left"):
+            act("log", b"123456789")
+    assert disk.files == {"log": b"12345", "peer.json": b"123"}
+    disk.truncate("log", 0)
+    disk.append("log", b"1234567")
+
+
+# -- the log on it -------------------------------------------------------------------------------
+
+
+def entry(index: int, data: bytes = b"x") -> Entry:
+    return Entry(index, 1, EntryType.NORMAL, data)
+
+
+def test_a_log_is_found_again(disk: Disk) -> None:
+    store = LogStore(disk)
+    assert store.is_new
+    store.save(*bootstrap("a"), must_sync=True)
+    store.save(HardState(1, None, 1), [entry(2), entry(3)], must_sync=True)
+    store.save(None, [entry(3, b"other")], must_sync=True)
+    again = LogStore(disk)
+    assert not again.is_new
+    assert again.storage.last_index() == 3
+    assert again.storage.entries(3, 4, 100)[0].data == b"other"
+    assert again.storage.initial_state()[0].term == 1
+
+
+def test_a_write_that_failed_is_not_in_the_log() -> None:
+    disk = MemoryDisk()
+    store = LogStore(disk)
+    store.save(*bootstrap("a"), must_sync=True)
+    disk.capacity_bytes = len(disk.files[LOG_NAME])
+    with pytest.raises(DiskFailed, match="no space left"):
+        store.save(HardState(1, None, 1), [entry(2)], must_sync=True)
+    assert store.storage.last_index() == 1, "or it would be acknowledged"
+
+
+def test_every_cut_of_the_file_is_a_torn_tail_or_an_older_log() -> None:
+    disk = MemoryDisk()
+    store = LogStore(disk)
+    store.save(*bootstrap("a"), must_sync=True)
+    for index in (2, 3):
+        store.save(HardState(1, None, index - 1), [entry(index)], must_sync=True)
+    whole = disk.files[LOG_NAME]
+    lengths = []
+    for size in range(len(whole) + 1):
+        cut = MemoryDisk()
+        cut.files[LOG_NAME] = whole[:size]
+        lengths.append(LogStore(cut).storage.last_index())
+        if not LogStore(cut).is_new:
+            assert LogStore(cut).storage.last_index() == lengths[-1], "the tail was cut off"
+    assert lengths == sorted(lengths)
+    assert set(lengths) == {0, 1, 2, 3}
+
+
+def test_damage_in_the_middle_stops_the_peer() -> None:
+    disk = MemoryDisk()
+    store = LogStore(disk)
+    store.save(*bootstrap("a"), must_sync=True)
+    flaw = len(disk.files[LOG_NAME]) - 2
+    store.save(None, [entry(2)], must_sync=True)
+    data = bytearray(disk.files[LOG_NAME])
+    data[flaw] ^= 0xFF
+    disk.files[LOG_NAME] = bytes(data)
+    with pytest.raises(P2PError, match=r"damaged at byte .* empty --data-dir"):
+        LogStore(disk)
