@@ -23,7 +23,7 @@ from p2p import data_dir, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.disk import Folder
-from p2p.errors import NoQuorum, P2PError, Unreachable
+from p2p.errors import NoQuorum, P2PError, Refused, Unreachable
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
 from p2p.network import Listener
@@ -42,6 +42,7 @@ from p2p.version import VERSION
 
 DRAIN_S = 4.0
 JOIN_TIMEOUT_S = 15.0
+LOST_S = 5.0
 OPEN_FILES = 8_192
 MEASURE_EVERY_S = 1.0
 
@@ -144,12 +145,15 @@ class _Host:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._on_signal, number)
             ticking = asyncio.ensure_future(self._tick_for_ever())
-            ticking.add_done_callback(self._on_ticking_ended)
+            ticking.add_done_callback(self._on_task_ended)
             await self._enter_cluster()
             if self.options.slots:
                 children.start_spare()
             announce(self._announcement())
+            asking = asyncio.ensure_future(self._ask_while_lost())
+            asking.add_done_callback(self._on_task_ended)
             await self.stop.wait()
+            asking.cancel()
             await self._drain()
             ticking.cancel()
         finally:
@@ -220,9 +224,12 @@ class _Host:
         while not self.stop.is_set():
             try:
                 await self._ask_to_join()
-                while not (self.peer.is_known or self.stop.is_set()):
-                    await asyncio.sleep(TICK_S)
-                return
+                if await self._hears_of_itself() or self.stop.is_set():
+                    return
+                raise Unreachable(
+                    f"the cluster took this peer in but does not reach it at {self.who.address}: "
+                    "give --advertise HOST:PORT where the others reach it"
+                )
             except (NoQuorum, Unreachable) as error:
                 if not self.peer.state.members:  # a new peer; one that comes back keeps trying
                     if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
@@ -230,6 +237,28 @@ class _Host:
                 elif time.monotonic() >= deadline_s:
                     return
             await asyncio.sleep(0.2)
+
+    async def _hears_of_itself(self) -> bool:
+        deadline_s = time.monotonic() + JOIN_TIMEOUT_S
+        while not (self.peer.is_known or self.stop.is_set() or time.monotonic() >= deadline_s):
+            if self.peer.raft.status.leader is not None:  # it only has much to catch up with
+                deadline_s = time.monotonic() + JOIN_TIMEOUT_S
+            await asyncio.sleep(TICK_S)
+        return self.peer.is_known
+
+    async def _ask_while_lost(self) -> None:
+        """No leader may know where we are (we came back elsewhere while it was down), or that we
+        still run (we were removed while we hung): then nobody tells us, so ask.
+        """
+        while True:
+            await asyncio.sleep(LOST_S)
+            if self.peer.raft.status.leader is None and not self.peer.is_sole_voter:
+                try:
+                    await self._ask_to_join()
+                except Refused:
+                    raise
+                except P2PError:
+                    continue  # as lost as before
 
     async def _ask_to_join(self) -> None:
         others = [
@@ -255,10 +284,10 @@ class _Host:
                 print("this peer was removed from the cluster and stops", file=sys.stderr)
                 self.stop.set()
 
-    def _on_ticking_ended(self, ticking: "asyncio.Task[None]") -> None:
+    def _on_task_ended(self, task: "asyncio.Task[None]") -> None:
         """A full disk, say, is noticed within a tick: without ticks the peer must not stay."""
-        if not ticking.cancelled() and ticking.exception() is not None:
-            self._on_failure(asyncio.get_running_loop(), {"exception": ticking.exception()})
+        if not task.cancelled() and task.exception() is not None:
+            self._on_failure(asyncio.get_running_loop(), {"exception": task.exception()})
 
     async def _drain(self) -> None:
         """Hand over leadership, shards and vote, then leave; at most DRAIN_S."""

@@ -37,6 +37,7 @@ CAMPAIGNS_MAX = 10
 # What a leader sent before its end may arrive this much after its connection broke.
 LAST_WORDS_S = 0.03
 TICKS_AT_ONCE_MAX = 3
+STRANGERS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Peer:
         self.raft = RaftHost(identity.id, parts.store, parts.rng, self._send_raft, self._on_command)
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
         self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
+        self._strangers: dict[str, None] = {}  # linked but in no log of ours; the newest last
         self._leader: str | None = None
         self._digest: dict[str, view.Vitals] = {}
         self._heard_leader_s = parts.clock.monotonic_s()
@@ -265,6 +267,8 @@ class Peer:
         self._heard(sender)
         # A joiner has no log to know addresses from, and an address may have changed.
         self.parts.network.connect(sender, str(body["address"]))
+        if sender not in self.state.members and not self._is_configured(sender):
+            self._bound_strangers(sender)
         for message in messages:
             if message.sender == sender and message.to == self.identity.id:
                 self.raft.step(message)
@@ -292,6 +296,16 @@ class Peer:
         for removed in self.state.removed:
             if not self._is_configured(removed):
                 self.parts.network.disconnect(removed)
+
+    def _bound_strangers(self, newest: str) -> None:
+        """Links to senders that our log does not name (yet) must not use up all descriptors."""
+        self._strangers.pop(newest, None)
+        self._strangers[newest] = None
+        if len(self._strangers) > STRANGERS_MAX:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            if oldest not in self.state.members and not self._is_configured(oldest):
+                self.parts.network.disconnect(oldest)
 
     def _is_configured(self, peer: str) -> bool:
         return peer in self.raft.status.voters or peer in self.raft.status.learners

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Args = Mapping[str, Any]
 FAULT_KINDS = ("kill", "pause", "crash-trainer")
 ADD_MAX = 16
+PAUSE_MAX_S = 3_600.0
 WAITING_MAX = 1_000
 
 
@@ -57,6 +58,8 @@ def handle(peer: Peer, asked: Asked) -> None:
         peer.answer(asked, to_wire(error))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         peer.answer(asked, to_wire(Usage(f"malformed request {asked.verb}: {error!r}")))
+    except RecursionError:  # maps in maps in maps
+        peer.answer(asked, to_wire(Usage(f"malformed request {asked.verb}: nested too deeply")))
 
 
 def _to_leader(peer: Peer, asked: Asked) -> None:
@@ -68,7 +71,7 @@ def _to_leader(peer: Peer, asked: Asked) -> None:
         _wait(peer, asked)  # first: a sole voter applies within propose()
         try:
             peer.propose({**command, "request": asked.id})
-        except P2PError:
+        except Exception:
             peer.waiting.pop(asked.id, None)
             raise
     elif status.leader is None:
@@ -169,7 +172,10 @@ def _add(peer: Peer, args: Args) -> dict[str, Any]:
     count = int(args.get("count", 1))
     if not 1 <= count <= ADD_MAX:
         raise Usage(f"add takes 1 to {ADD_MAX} peers at a time")
-    return {"schema": view.SCHEMA, "pids": peer.parts.start_peers(count)}
+    try:
+        return {"schema": view.SCHEMA, "pids": peer.parts.start_peers(count)}
+    except OSError as error:
+        raise P2PError(f"cannot start another peer here: {error}") from error
 
 
 # -- decided by the leader ---------------------------------------------------------------------
@@ -214,7 +220,9 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
     me = peer.identity.member["name"]
     if not peer.identity.allow_faults:
         raise Refused(f"{me} does not allow faults: start it with --allow-faults")
-    for_s = args.get("for_s")
+    for_s = float(args.get("for_s") or 5.0)
+    if not 0.0 < for_s <= PAUSE_MAX_S:
+        raise Usage(f"a fault lasts more than 0 and at most {PAUSE_MAX_S:g} seconds")
     if kind == "crash-trainer":
         return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
     # Later, so that the answer leaves first.

@@ -62,7 +62,10 @@ class ZmqNetwork:
             return
         self.disconnect(peer)
         assert self._loop is not None, "start() first"
-        link = _Link(self._context, self._key, peer, address)
+        try:
+            link = _Link(self._context, self._key, peer, address)
+        except zmq.ZMQError:
+            return  # an address came from outside and may be none: that peer cannot be reached
         self._links[peer] = link
         self._watch(link.dealer, lambda: self._read_link(link))
         self._watch(link.monitor, lambda: self._read_monitor(link))
@@ -108,7 +111,9 @@ class ZmqNetwork:
 
     def _recheck(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
         """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival."""
-        if self._loop is not None and int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._loop is None or sock.closed:  # what was read may have ended this very link
+            return
+        if int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(read)
 
     def _read_router(self) -> None:
@@ -156,7 +161,11 @@ class _Link:
         self.up = False
         self.dealer = dealer(context, key)
         self.monitor = self.dealer.get_monitor_socket()
-        self.dealer.connect(f"tcp://{address}")
+        try:
+            self.dealer.connect(f"tcp://{address}")
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.dealer.disable_monitor()

@@ -31,7 +31,7 @@ EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
 ANSWERS_MAX = 1_000
 SLOTS_MAX = 1_024
-_ADDRESS = re.compile(r"[A-Za-z0-9._%:\[\]-]{1,255}:(?P<port>[0-9]{1,5})")
+_ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)

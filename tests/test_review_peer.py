@@ -1,0 +1,87 @@
+"""What a reviewer's strangers, clients and members say: answered or dropped, and the peer lives."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from consensus.messages import Message, MessageType
+from p2p.envelope import Envelope, encode
+from p2p.keys import ClusterKey
+from p2p.network import Listener
+from p2p.peer import STRANGERS_MAX
+from p2p.sockets import ZmqNetwork
+from p2p.state import is_address
+from tests.peer_fakes import CLUSTER, described
+from tests.peer_twins import grown
+
+
+def nested(depth: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize("address", ["_a:1", "-a:1", ".:1", "%:1", "]:1"])
+def test_a_member_at_no_address_does_not_end_the_cluster(address: str) -> None:
+    """Once in the log it would end every peer, at every start."""
+    cluster = grown(1)
+    member = {**described("z"), "address": address}
+    assert cluster.ask("a", "join", member=member)["exit_code"] == 2
+    assert list(cluster.leader.peer.state.members) == ["a"]
+
+
+def test_a_link_to_no_address_is_no_link() -> None:
+    async def main() -> None:
+        network = ZmqNetwork(ClusterKey.fresh(), "127.0.0.1:0", None)
+        try:
+            network.start(Listener(lambda data, route: None, lambda peer, up: None))
+            network.connect("z", "_a:1")
+            assert not network.send("z", b"")
+        finally:
+            network.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("depth", [200, 450, 900])
+def test_a_request_nested_too_deeply_is_answered(depth: int) -> None:
+    cluster = grown(1)
+    for args in ({"task": "digits", "options": {"a": nested(depth)}}, {"task": nested(depth)}):
+        cluster.ask("a", "submit", **args)
+    assert not cluster.leader.peer.waiting
+    assert "ok" in cluster.ask("a", "status")
+
+
+@pytest.mark.parametrize("for_s", ["long", float("nan"), float("inf"), -1.0, 1e300, [1]])
+def test_a_pause_of_no_length_is_refused(for_s: Any) -> None:
+    cluster = grown(1, allow_faults=True)
+    assert cluster.ask("a", "fault", peer="a", kind="pause", for_s=for_s)["exit_code"] == 2
+    cluster.run(0.2)
+    assert cluster.twins["a"].faults == []
+
+
+def test_a_peer_that_cannot_be_started_is_said() -> None:
+    cluster = grown(1)
+    peer = cluster.leader.peer
+
+    def full(count: int) -> list[int]:
+        raise OSError(28, "No space left on device")
+
+    object.__setattr__(peer.parts, "start_peers", full)
+    assert "No space left" in cluster.ask("a", "add", count=1)["error"]
+
+
+def test_strangers_do_not_use_up_the_links() -> None:
+    cluster = grown(3)
+    peer = cluster.twins["a"].peer
+    for number in range(5 * STRANGERS_MAX):
+        stranger = f"s{number}"
+        told = Message(MessageType.HEARTBEAT, stranger, "a", 0)
+        assert is_address(f"127.0.0.1:{20_000 + number}")
+        body = {"address": f"127.0.0.1:{20_000 + number}", "messages": [told.to_wire()]}
+        peer.on_message(encode(Envelope(CLUSTER, stranger, "i", "raft", body)), None)
+    links = cluster.twins["a"].network.links
+    assert len(links) <= 2 + STRANGERS_MAX
+    assert {"b", "c"} <= set(links)
