@@ -2,7 +2,8 @@
 
 One agent per "node", elastic (`--nnodes=2:N`, c10d rendezvous). Its time-outs are set far below
 their defaults (CONF), in its favour. A kill takes the agent and its worker. "follower" is any agent
-but the first, "leader" is the first, whose process hosts the rendezvous store.
+but the first, "leader" is the first, whose process hosts the rendezvous store: without it the
+others cannot go on. A run counts the steps since the last checkpoint, one per epoch, as repeated.
 """
 
 import contextlib
@@ -98,7 +99,10 @@ def _start(folder: Path, nodes: int) -> "list[subprocess.Popen[bytes]]":
     command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes=2:{nodes}"]
     command += ["--nproc-per-node=1", "--max-restarts=10", "--rdzv-backend=c10d"]
     command += ["--rdzv-id=bench", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    settings = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    # By default restarted workers share the first agent's store, find the addresses of the dead
+    # ones in it, and never connect again (torch 2.13; "Connection refused" until restarts run out).
+    settings["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agents = []
     for number in range(nodes):
         conf = f"--rdzv-conf={CONF},is_host={int(number == 0)}"
@@ -109,7 +113,7 @@ def _start(folder: Path, nodes: int) -> "list[subprocess.Popen[bytes]]":
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=quiet,
+                    env={**os.environ, **settings},
                     start_new_session=True,
                     preexec_fn=partial(die_with, os.getpid()),
                 )
