@@ -366,7 +366,7 @@ def commands(draw: st.DrawFn) -> Any:
     return command
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(commands(), max_size=12))
 def test_nothing_in_the_log_raises_and_all_peers_agree(log: list[Any]) -> None:
     one = two = running("a", "b")
