@@ -4,7 +4,7 @@ The agent makes what runs here match what the log says, and fences it: a trainer
 newest generation, and only while this peer holds a live lease from the leader.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Local:
     warm: bool  # the spare can fork
     trainers: Mapping[str, LocalTrainer]  # by job
     crashes: Mapping[str, Crashes]  # by job
+    unusable: Set[str] = frozenset()  # checkpoints that a trainer could not begin from
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,16 @@ def _starts(state: State, local: Local) -> Iterator[Start]:
                 continue  # the host reports it as failed; the controller sets this peer aside
             if local.now_s < crashes.last_s + backoff_s(crashes.count):
                 continue
-        yield Start(job, _own_checkpoint(job, local.self_id))
+        yield Start(job, _own_checkpoint(job, local))
 
 
-def _own_checkpoint(job: Job, self_id: str) -> str | None:
+def _own_checkpoint(job: Job, local: Local) -> str | None:
     """The newest checkpoint on this peer's disk; only of use when every trainer was lost."""
-    own = [made for made in job.checkpoints if made.peer == self_id]
+    own = [
+        made
+        for made in job.checkpoints
+        if made.peer == local.self_id and made.path not in local.unusable
+    ]
     return max(own, key=lambda made: made.step).path if own else None
 
 

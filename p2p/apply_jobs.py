@@ -4,7 +4,7 @@ Whatever comes from outside the log (a mark, a checkpoint, an end) carries its g
 refused when a newer one is known: that is the fence (DESIGN: fencing).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -101,7 +101,9 @@ def mark(state: State, command: Command) -> Result:
     made = Mark(**command["mark"], at_s=float(command["at_s"]))
     marks = job.marks if job.mark is None or made.step != job.mark.step else job.marks[:-1]
     job = replace(
-        job, marks=_thinned((*marks, made)), ledger=tuple(command.get("ledger", job.ledger))
+        job,
+        marks=_thinned((*marks, made)),
+        ledger=_continued(job.ledger, command.get("ledger", ())),
     )
     return _with_job(state, job), {}
 
@@ -219,6 +221,15 @@ def _thinned(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
         return marks
     half = len(marks) // 2
     return marks[:half:2] + marks[half:]
+
+
+def _continued(
+    ledger: tuple[Mapping[str, int], ...], rows: Sequence[Mapping[str, int]]
+) -> tuple[Mapping[str, int], ...]:
+    """The ledger with the rows from some epoch on replaced by these, which say that epoch anew."""
+    if not rows:
+        return ledger
+    return (*(row for row in ledger if row["epoch"] < rows[0]["epoch"]), *rows)
 
 
 def _name(state: State, peer: str) -> str:

@@ -50,6 +50,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files: dict[str, int] = {}
+        self._broken: DiskFailed | None = None
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -72,6 +73,8 @@ class Folder:
             raise self._failed("read", name, error) from error
 
     def append(self, name: str, data: bytes) -> None:
+        if self._broken is not None:  # half a frame may be there: nothing may follow it
+            raise self._broken
         try:
             file = self._open(name)
             _write_all(file, data)
@@ -112,10 +115,11 @@ class Folder:
         return self._files[name]
 
     def _failed(self, what: str, name: str, error: OSError) -> DiskFailed:
-        return DiskFailed(
+        self._broken = DiskFailed(
             f"cannot {what} {self.path / name}: {error.strerror}; "
             "the peer stops, nothing acknowledged is lost: make room or mend the disk, start again"
         )
+        return self._broken
 
 
 def replace_file(path: Path, temporary: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from p2p import autopilot, controller
 from p2p.clock import Clock
+from p2p.errors import Usage
 from p2p.raft_host import RaftHost
 from p2p.reports import Observed, PeerReport
 from p2p.state import State
@@ -80,8 +81,16 @@ class Leadership:
         if self._raft.status.lead_transferee is not None:
             return  # nothing is taken until it succeeded or timed out
         for command in controller.plan(state, self._observed(state)):
-            self._planned_index = self._propose(command)
+            self._planned_index = self._take(command)
         self._steer_electorate(state)
+
+    def _take(self, command: Mapping[str, Any]) -> int:
+        """Propose; what cannot enter the log must not end one leader after the other."""
+        try:
+            return self._propose(command)
+        except Usage as error:
+            failed = {"type": "job.fail", "job": command.get("job"), "reason": str(error)}
+            return self._propose(failed)
 
     def vitals(self) -> dict[str, Vitals]:
         now_s = self._clock.monotonic_s()

@@ -210,7 +210,7 @@ class Peer:
         seated = any(
             self.identity.id in job.members
             for job in self.state.jobs.values()
-            if not job.is_final and job.state != "paused"
+            if not job.is_final and not (job.generation and job.generation.closed)
         )
         gone = me is None or me.state == "left"
         return gone and not seated and self.identity.id not in status.voters

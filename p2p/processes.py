@@ -22,7 +22,7 @@ import msgpack
 
 from p2p.training.death import die_with
 
-FRAME_BYTES_MAX = 64 * 1024 * 1024
+FRAME_BYTES_MAX = 1024 * 1024  # what a trainer says ends up in a report, several in one envelope
 LENGTH_BYTES = 4
 SPARE_PACKET_BYTES_MAX = 64 * 1024
 SPARE_RESTART_S = 2.0
@@ -139,6 +139,7 @@ class TrainerProcesses:
         trainer = _Trainer(None, pending=_frame(begin))
         self._trainers[child] = trainer
         trainer.task = asyncio.ensure_future(self._serve(child, trainer, ours))
+        trainer.task.add_done_callback(_raise_in_loop)
 
     def send(self, child: str, message: Mapping[str, Any]) -> None:
         trainer = self._trainers.get(child)
@@ -180,12 +181,14 @@ class TrainerProcesses:
                 size = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
                 if size > FRAME_BYTES_MAX:
                     break
-                message = msgpack.unpackb(await reader.readexactly(size))
+                message = _parsed(await reader.readexactly(size))
+                if message is None:
+                    break
                 self._listener.on_message(child, message)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # its end
         finally:
-            writer.close()
+            writer.close()  # if it still runs, that ends it
         self._trainers.pop(child, None)
         if not self._closing:
             self._listener.on_exit(child, "its process ended")
@@ -280,6 +283,22 @@ def open_peer(
 def _frame(message: Mapping[str, Any]) -> bytes:
     packed: bytes = msgpack.packb(dict(message))
     return len(packed).to_bytes(LENGTH_BYTES, "big") + packed
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """None for what no trainer of ours would say."""
+    try:
+        message = msgpack.unpackb(data)
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _raise_in_loop(task: "asyncio.Task[None]") -> None:
+    """An error of the peer itself (its disk, say) must not be lost with a trainer's task."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        task.get_loop().call_exception_handler({"message": str(error), "exception": error})
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

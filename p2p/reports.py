@@ -111,6 +111,9 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
     for name, kinds in _TRAINER_FIELDS.get(kind, {}).items():
         if not isinstance(message.get(name), kinds) or (name not in message):
             raise Malformed(f"a trainer's {kind!r} message: {name} is missing or wrong")
+    ledger = message["ledger"] if kind in ("mark", "finished") else ()
+    if not all(isinstance(row, dict) and type(row.get("epoch")) is int for row in ledger):
+        raise Malformed(f"a trainer's {kind!r} message: a row of its ledger is wrong")
 
 
 # The kinds of a trainer's messages of which the last one is kept, each a field of its report.

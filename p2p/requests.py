@@ -192,8 +192,13 @@ def _leave(peer: Peer, args: Args) -> dict[str, Any]:
 
 def _remove(peer: Peer, args: Args) -> dict[str, Any]:
     target = find_member(peer, str(args["peer"]))
-    if len(peer.state.members) == 1:
+    others = [told for told in peer.state.members.values() if told.id != target.id]
+    if not others:
         raise P2PError(f"{target.name} is the only peer: stop it instead")
+    if not any(told.state == "alive" for told in others):
+        raise P2PError(
+            f"{target.name} is the only peer that runs: start or remove the others first"
+        )
     return {"type": "member.remove", "peer": target.id}
 
 

@@ -65,6 +65,8 @@ class TrainerDesk:
         self._changed = changed
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes: dict[str, Crashes] = {}
+        self._resumed: dict[str, str] = {}  # by child, the checkpoint it was to begin from
+        self._unusable: set[str] = set()
         self._stopping: dict[str, float] = {}  # by child, since when
         self._leased_s = 0.0
 
@@ -76,6 +78,7 @@ class TrainerDesk:
             warm=self._children.warm,
             trainers=self._local,
             crashes=self._crashes,
+            unusable=self._unusable,
         )
         for child, since_s in self._stopping.items():
             if now_s - since_s >= STOP_WITHIN_S:
@@ -115,6 +118,11 @@ class TrainerDesk:
         if job is None or report is None:
             return
         check_trainer_message(kind, message)
+        if kind == "failed" and message.get("during") == "resume" and child in self._resumed:
+            # The file is gone or damaged: the next trainer begins from an older one, or at step 0
+            # and gets the state from the others.
+            self._unusable.add(self._resumed[child])
+            return
         if kind == "checkpoint":
             told = (*report.checkpoints, message)[-CHECKPOINTS_TOLD:]
             report = replace(report, checkpoints=told)
@@ -132,6 +140,7 @@ class TrainerDesk:
 
     def on_exit(self, child: str, how: str, now_s: float) -> None:
         job = self._job_of(child)
+        self._resumed.pop(child, None)
         if job is None:
             return
         if child in self._stopping:
@@ -155,6 +164,8 @@ class TrainerDesk:
         job = start.job.id
         self._local[job] = LocalTrainer(child, job, "starting")
         self.reports[job] = TrainerReport(child, job, "starting")
+        if start.resume is not None:
+            self._resumed[child] = start.resume
         self._children.start(child, self._workplace.begin(start))
         self._leased_s = 0.0
 

@@ -295,7 +295,7 @@ def test_a_damaged_checkpoint_is_refused(play: Stage, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     failed = play.start("a", job(steps=3), resume=str(path)).wait("failed")
-    assert failed["during"] == "setup"
+    assert failed["during"] == "resume"
     assert failed["error"].startswith(f"cannot resume from {path}: it is")
 
 

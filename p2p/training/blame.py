@@ -8,6 +8,8 @@ from pathlib import Path
 from collectives.plane import Aborted
 from p2p.errors import P2PError
 
+SENTENCE_MAX = 500  # characters; some errors print all their data
+
 
 class TaskFailed(Exception):
     """The user's task raised or gave back something unusable; the message says what and where."""
@@ -18,6 +20,7 @@ def sentence(error: BaseException, task_file: str | None = None) -> str:
     if isinstance(error, P2PError | TaskFailed):
         return str(error)
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    last = last if len(last) <= SENTENCE_MAX else f"{last[:SENTENCE_MAX]}…"
     where = _place(error, task_file)
     return f"{last} ({where})" if where else last
 

@@ -16,6 +16,7 @@ from p2p.training.run import Run
 from p2p.training.stream import Message
 
 PROGRESS_EVERY_S = 0.2
+LEDGER_LINES_TOLD = 1_000  # the log has the older ones from earlier marks
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Generation:
             "loss": position.loss,
             "metrics": position.metrics,
             "state_hash": self.run.hash(),
-            "ledger": position.ledger.lines(),
+            "ledger": position.ledger.lines()[-LEDGER_LINES_TOLD:],
         }
 
     def _progress(self) -> None:

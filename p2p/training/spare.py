@@ -61,7 +61,12 @@ class Spare:
 
     def _fork(self, child: Any, stream: socket.socket) -> None:
         me = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, no memory: the peer sees a trainer that died
+            print(f"spare: cannot fork: {error}", file=sys.stderr, flush=True)
+            stream.close()
+            return
         if pid == 0:
             become_trainer(self, me, stream)
         stream.close()

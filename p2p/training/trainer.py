@@ -61,8 +61,10 @@ class Trainer:
         self.run.warm_up()
         self.during = "setup"
         if begin.get("resume"):
+            self.during = "resume"
             self.run.resume(str(begin["resume"]))
             self.clock.highest = self.run.position.step
+            self.during = "setup"
         keys = CurveKeys(**{name: _bytes(key) for name, key in begin["keys"].items()})
         self.plane = DataPlane(str(begin["bind_host"]), str(begin["ipc_dir"]), keys)
         self.control.attach(self.plane)
