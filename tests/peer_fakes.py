@@ -6,6 +6,7 @@ applied at once, so what it shows is the planners' logic alone. The test plays t
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from p2p.apply import apply
@@ -294,13 +295,13 @@ class PlannedCluster:
         """Every trainer does what it was told; returns how many had something to do."""
         return sum(
             peer.players.play(
-                peer.desk.on_message,
-                lambda child, how, peer=peer: peer.desk.on_exit(child, how, self.now_s),
-                self.stuck,
-                self.may_finish,
+                peer.desk.on_message, partial(self._ended, peer), self.stuck, self.may_finish
             )
             for peer in list(self.peers.values())
         )
+
+    def _ended(self, peer: FakePeer, child: str, how: str) -> None:
+        peer.desk.on_exit(child, how, self.now_s)
 
     def end(self, peer: FakePeer, child: str) -> None:
         """The trainer dies by itself."""

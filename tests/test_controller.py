@@ -210,7 +210,8 @@ def test_a_generation_is_entered_when_all_have() -> None:
 def said(
     peer: str, kind: str, number: int, step: int, digest: str = "sha256:same"
 ) -> TrainerReport:
-    return trainer(peer, entered=facts(1, 0), **{kind: standing(number, step, digest)})
+    kept: dict[str, Any] = {kind: standing(number, step, digest)}
+    return trainer(peer, entered=facts(1, 0), **kept)
 
 
 def test_a_mark_needs_the_same_step_of_all() -> None:
@@ -425,8 +426,8 @@ def test_whatever_happened_it_settles(events: list[Any], least: int, slots: int)
     note(f"before calm: {[(j.id, j.state, j.reason) for j in cluster.state.jobs.values()]}")
     cluster.settle()
     check_settled(cluster)
-    for job in list(cluster.state.jobs):
-        cluster.command({"type": "job.resume", "job": job})
+    for name in list(cluster.state.jobs):
+        cluster.command({"type": "job.resume", "job": name})
     cluster.may_finish = True
     cluster.settle(200)
     for job in cluster.state.jobs.values():

@@ -158,7 +158,7 @@ class Chaos:
         assert len(cluster.leader.peer.state.jobs) <= len(self.asked) + 1, "none twice"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_after_any_trouble_all_is_well(seed: int) -> None:
     chaos = Chaos(seed)
     try:
