@@ -4,7 +4,7 @@ A new task = one file with its class, one line in TASKS.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -26,7 +26,6 @@ class Builtin:
     class_name: str
     summary: str
     check: Callable[[str | None], None]
-    defaults: dict[str, float] = field(default_factory=dict)
 
 
 def check_digits(data: str | None) -> None:
@@ -63,7 +62,6 @@ TASKS: dict[str, Builtin] = {
             "Digits",
             "small CNN on 1,797 real handwritten digits, data included",
             check_digits,
-            {"global_batch": 60, "epochs": 20, "lr": 4e-3},
         ),
         Builtin(
             "mnist",
@@ -71,7 +69,6 @@ TASKS: dict[str, Builtin] = {
             "Mnist",
             "the classic CNN on MNIST, --data DIR with the four IDX files",
             check_mnist,
-            {"global_batch": 120, "epochs": 3, "lr": 1e-3},
         ),
     )
 }
