@@ -7,7 +7,6 @@ import random
 import resource
 import signal
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from p2p.processes import (
 )
 from p2p.raft_host import TICK_S
 from p2p.sockets import ZmqNetwork, address_towards, parse_address
+from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
 
@@ -115,6 +115,7 @@ class _Host:
         )
         self.failure: BaseException | None = None
         self.stop = asyncio.Event()
+        self.terminal = Terminal()
         self.events_shown = 0
         self._process = psutil.Process()
         self._measured = (0.0, (self._process.memory_info().rss, 0.0))
@@ -160,13 +161,14 @@ class _Host:
             children.close()
             self.network.close()
             runtime_dir.withdraw(self.runtime)
+            self.terminal.close()
         if self.failure is not None:
             raise self.failure
         return 0
 
     def _make_peer(self, children: TrainerProcesses) -> Peer:
         _allow_open_files()
-        host, _ = parse_address(self.network.address)
+        reached_at, _ = parse_address(self.network.address)
         member = {
             "id": self.who.id,
             "name": self.who.name,
@@ -179,11 +181,12 @@ class _Host:
         }
         workplace = Workplace(
             self_id=self.who.id,
-            bind_host=host,
+            bind_host=self.network.bind_host,
             ipc_dir=str(self.runtime),
             keys=keys_for_trainers(self.key),
             checkpoint_dir=str(self.folder.path / "checkpoints"),
             source_dir=str(self.folder.path / "sources"),
+            advertise_host=reached_at,
         )
         identity = Identity(
             self.who.id,
@@ -209,17 +212,16 @@ class _Host:
 
     async def _enter_cluster(self) -> None:
         """Found, join, or come back; returns when the others know this very process."""
-        if self.founds:
+        if self.peer.is_sole_voter:
             self.peer.raft.node.campaign()
             self.peer.advance()
+        if self.peer.is_sole_voter and not self.peer.state.cluster_id:
+            # New, or killed at its very first start before it had said so.
             name = self.options.cluster_name or f"cluster-{self.key.cluster_id[:4]}"
             found = {"type": "cluster.found", "cluster_id": self.key.cluster_id, "name": name}
             self.peer.propose({**found, "member": dict(self.peer.identity.member)})
             self.peer.advance()
             return
-        if self.peer.is_sole_voter:
-            self.peer.raft.node.campaign()
-            self.peer.advance()
         deadline_s = time.monotonic() + JOIN_TIMEOUT_S
         while not self.stop.is_set():
             try:
@@ -281,7 +283,7 @@ class _Host:
             self.peer.on_tick()
             self._tell_events()
             if self.peer.is_removed and not self.stop.is_set():
-                print("this peer was removed from the cluster and stops", file=sys.stderr)
+                self.terminal.say("this peer was removed from the cluster and stops")
                 self.stop.set()
 
     def _on_task_ended(self, task: "asyncio.Task[None]") -> None:
@@ -371,7 +373,7 @@ class _Host:
         for event in self.peer.state.events:
             if event.index > self.events_shown:
                 at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
-                print(f"{at} {event.severity:<7} {event.text}", file=sys.stderr, flush=True)
+                self.terminal.say(f"{at} {event.severity:<7} {event.text}")
         self.events_shown = self._last_event()
 
 

@@ -14,7 +14,7 @@ from p2p import job_spec, view
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
-from p2p.state import Job, Member, parse_member
+from p2p.state import TEXT_MAX, Job, Member, parse_member
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -205,6 +205,8 @@ def _remove(peer: Peer, args: Args) -> dict[str, Any]:
 def _submit(peer: Peer, args: Args) -> dict[str, Any]:
     spec = job_spec.checked(args)
     name = str(args.get("name") or job_spec.default_name(spec))
+    if max(len(name), len(spec["task"])) > TEXT_MAX:
+        raise Usage(f"a job's name and task have at most {TEXT_MAX} characters")
     return {"type": "job.submit", "name": name, "spec": spec}
 
 

@@ -19,6 +19,9 @@ import psutil
 from p2p.errors import P2PError, Usage
 from p2p.keys import ClusterKey, parse_token
 
+# A Unix socket's path has 107 bytes; a trainer's socket takes 14 of them below the folder.
+FOLDER_BYTES_MAX = 107 - 14
+
 
 @dataclass(frozen=True, slots=True)
 class RunningPeer:
@@ -36,7 +39,10 @@ class RunningPeer:
     @property
     def is_running(self) -> bool:
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0)
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:  # `add` made it: its parent still runs
+                return False
+            return bool(abs(process.create_time() - self.started_s) < 1.0)
         except psutil.Error:
             return False
 
@@ -60,6 +66,10 @@ def base_dir() -> Path:
 def announce(peer_id: str, address: str, cluster: str, token_file: Path) -> Path:
     """Make this process findable; returns the peer's folder."""
     folder = base_dir() / peer_id
+    if len(os.fsencode(folder.absolute())) > FOLDER_BYTES_MAX:
+        raise P2PError(
+            f"{folder} is too long a path for sockets: set P2P_RUNTIME_DIR to a shorter one"
+        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     started_s = psutil.Process().create_time()

@@ -17,6 +17,7 @@ from p2p.envelope import ENVELOPE_BYTES_MAX
 from p2p.errors import P2PError, Usage
 from p2p.keys import ClusterKey
 from p2p.network import Listener, Route
+from p2p.state import is_address
 
 DEFAULT_PORT = 7700
 PORTS_TRIED = 200
@@ -41,11 +42,12 @@ class ZmqNetwork:
         self._router.curve_secretkey = key.server.secret
         try:
             bound = _bind(self._router, listen)
+            self.address = _reachable(bound, advertise)
         except P2PError:
             self._router.close(0)
             self._context.term()
             raise
-        self.address = advertise or bound
+        self.bind_host = _resolve(parse_address(bound)[0])
         self._links: dict[str, _Link] = {}
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -228,6 +230,21 @@ def _bind(router: "zmq.Socket[bytes]", listen: str | None) -> str:
         bound = endpoint.decode().rpartition(":")[2].rstrip("\0")
         return f"{host}:{bound}"
     raise P2PError(f"no free port from {port} to {port + PORTS_TRIED - 1} on {host}")
+
+
+def _reachable(bound: str, advertise: str | None) -> str:
+    """HOST:PORT for the others. Raises Usage when they could not know where that is."""
+    host, port = bound.rpartition(":")[::2]
+    if advertise is None:
+        if host in ("0.0.0.0", "::"):
+            raise Usage(f"--listen {bound} listens everywhere: give --advertise HOST:PORT as well")
+        return bound
+    told = (
+        f"{parse_address(advertise)[0]}:{parse_address(advertise)[1] if ':' in advertise else port}"
+    )
+    if not is_address(told):
+        raise Usage(f"--advertise {advertise!r} is not HOST:PORT")
+    return told
 
 
 def _resolve(host: str) -> str:

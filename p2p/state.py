@@ -31,6 +31,7 @@ EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
 ANSWERS_MAX = 1_000
 SLOTS_MAX = 1_024
+TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
 _ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
 
 
@@ -61,12 +62,14 @@ def parse_member(fields: Mapping[str, Any]) -> Member:
     wrong += [name for name, kind in _MEMBER_FIELDS.items() if type(fields.get(name)) is not kind]
     if wrong:
         raise ValueError(f"a member's {wrong[0]} is missing or wrong")
+    texts = [value for value in fields.values() if isinstance(value, str)]
     if (
         not fields["id"]
+        or max(map(len, texts)) > TEXT_MAX
         or not 0 <= fields["slots"] <= SLOTS_MAX
         or not is_address(fields["address"])
     ):
-        raise ValueError("a member's id, slots or address is out of range")
+        raise ValueError("a member's id, slots or address is out of range, or a text is too long")
     return Member(**fields)
 
 

@@ -32,6 +32,7 @@ class Workplace:
     keys: Mapping[str, bytes]
     checkpoint_dir: str
     source_dir: str
+    advertise_host: str | None = None  # where others reach this host; None = where it binds
 
     def begin(self, start: Start) -> dict[str, Any]:
         job = start.job
@@ -40,6 +41,7 @@ class Workplace:
             "job": trainer_spec(job),
             "peer": self.self_id,
             "bind_host": self.bind_host,
+            "advertise_host": self.advertise_host,
             "ipc_dir": self.ipc_dir,
             "keys": dict(self.keys),
             "checkpoint_dir": f"{self.checkpoint_dir}/{job.id}",

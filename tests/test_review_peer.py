@@ -85,3 +85,26 @@ def test_strangers_do_not_use_up_the_links() -> None:
     links = cluster.twins["a"].network.links
     assert len(links) <= 2 + STRANGERS_MAX
     assert {"b", "c"} <= set(links)
+
+
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [
+        ("submit", {"task": "digits", "name": "n" * 100_000}),
+        ("submit", {"task": "digits", "seed": "x"}),
+        ("submit", {"task": "digits", "shards": 2**60}),
+        ("submit", {"task": "digits", "options": {"a": 1}}),
+        ("submit", {"task": "digits", "options": [1]}),
+        ("submit", {"task": "digits", "data": 7}),
+        ("submit", {"task": "digits", "lr": [1]}),
+        ("join", {"member": {**described("z"), "name": "n" * 100_000}}),
+        ("join", {"member": {**described("z"), "host": "n" * 100_000}}),
+    ],
+)
+def test_absurd_arguments_are_refused(verb: str, args: dict[str, Any]) -> None:
+    cluster = grown(1)
+    answer = cluster.ask("a", verb, **args)
+    assert answer["exit_code"] == 2
+    assert len(answer["error"]) < 1_000
+    assert not cluster.leader.peer.state.jobs
+    assert list(cluster.leader.peer.state.members) == ["a"]

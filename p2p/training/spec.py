@@ -7,6 +7,7 @@ from typing import Any
 from p2p.errors import Usage
 
 SHARDS_DEFAULT = 12
+SHARDS_MAX = 4_096  # every trainer's messages and every generation grow with them
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,19 @@ def parse(wire: Mapping[str, Any]) -> JobSpec:
         value = getattr(spec, field)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise Usage(f"{field} is {value!r}: it must be a whole number from 1 up")
+    if type(spec.seed) is not int:
+        raise Usage(f"seed is {spec.seed!r}: it must be a whole number")
+    if spec.shards > SHARDS_MAX:
+        raise Usage(f"shards is {spec.shards}: there may be at most {SHARDS_MAX}")
+    if spec.data is not None and not isinstance(spec.data, str):
+        raise Usage(f"data is {spec.data!r}: it must be a path")
+    options = spec.options or {}
+    if not isinstance(options, Mapping) or not all(
+        isinstance(text, str) for pair in options.items() for text in pair
+    ):
+        raise Usage("options must map names to texts")
+    if spec.lr is not None and not isinstance(spec.lr, int | float):
+        raise Usage(f"lr is {spec.lr!r}: it must be a number")
     if spec.lr is not None and not spec.lr > 0:
         raise Usage(f"lr is {spec.lr!r}: it must be greater than 0")
     if spec.strategy != "ring":

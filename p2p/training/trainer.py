@@ -66,7 +66,9 @@ class Trainer:
             self.clock.highest = self.run.position.step
             self.during = "setup"
         keys = CurveKeys(**{name: _bytes(key) for name, key in begin["keys"].items()})
-        self.plane = DataPlane(str(begin["bind_host"]), str(begin["ipc_dir"]), keys)
+        self.plane = DataPlane(
+            str(begin["bind_host"]), str(begin["ipc_dir"]), keys, begin.get("advertise_host")
+        )
         self.control.attach(self.plane)
         self.checkpoints = Checkpoints(
             Path(str(begin["checkpoint_dir"])), self.run, self.control.send

@@ -1,0 +1,123 @@
+"""A peer's surroundings: terminals that do not read, long paths, addresses, first starts."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from consensus.node import bootstrap
+from p2p import data_dir, runtime_dir
+from p2p.data_dir import Remembered
+from p2p.disk import Folder
+from p2p.errors import P2PError, Usage
+from p2p.keys import ClusterKey
+from p2p.local_cluster import LocalCluster
+from p2p.log_store import LogStore
+from p2p.runtime_dir import RunningPeer
+from p2p.sockets import ZmqNetwork
+from p2p.terminal import LINES_WAITING_MAX, Terminal
+from tests.cluster_fixtures import ask, wait_for
+
+
+def test_a_terminal_that_does_not_read_is_not_waited_for() -> None:
+    reader, writer = os.pipe()
+    terminal = Terminal(writer)
+    for _ in range(2 * LINES_WAITING_MAX):
+        terminal.say("x" * 1_000)
+    terminal.close()
+    os.close(reader)  # its thread's write fails now, and it ends
+    terminal._thread.join(5.0)
+    assert not terminal._thread.is_alive()
+    os.close(writer)
+
+
+def test_lines_come_in_order() -> None:
+    reader, writer = os.pipe()
+    terminal = Terminal(writer)
+    terminal.say("one")
+    terminal.say("two \udcff")
+    terminal.close()
+    assert os.read(reader, 100) == b"one\ntwo ?\n"
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise", "address"),
+    [
+        ("127.0.0.1:0", None, None),
+        ("0.0.0.0:0", "127.0.0.1:9", "127.0.0.1:9"),
+        ("0.0.0.0:0", "localhost:9", "localhost:9"),
+    ],
+)
+def test_trainers_bind_where_the_peer_does(
+    listen: str, advertise: str | None, address: str | None
+) -> None:
+    network = ZmqNetwork(ClusterKey.fresh(), listen, advertise)
+    assert network.bind_host == listen.partition(":")[0]
+    assert address is None or network.address == address
+    network.close()
+
+
+@pytest.mark.parametrize("advertise", [None, "-x:1", "a b:1"])
+def test_an_address_that_nobody_can_reach_is_refused(advertise: str | None) -> None:
+    with pytest.raises(Usage, match="advertise"):
+        ZmqNetwork(ClusterKey.fresh(), "0.0.0.0:0", advertise)
+
+
+def test_a_runtime_folder_too_long_for_sockets_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2P_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
+    with pytest.raises(P2PError, match="P2P_RUNTIME_DIR"):
+        runtime_dir.announce("0123456789ab", "127.0.0.1:1", "c", tmp_path / "token")
+
+
+def test_a_zombie_is_no_running_peer() -> None:
+    process = subprocess.Popen(["true"])
+    made_s = psutil.Process(process.pid).create_time()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not RunningPeer("a", "127.0.0.1:1", "c", process.pid, made_s, "").is_running
+    process.wait()
+
+
+def test_a_founder_killed_at_its_first_start_founds_at_its_second() -> None:
+    with LocalCluster() as cluster:
+        folder = Folder(cluster.folder / "first")
+        key = ClusterKey.fresh()
+        data_dir.save_key(folder, key)
+        data_dir.remember(folder, Remembered("abc", "first", "127.0.0.1:0", key.cluster_id))
+        LogStore(folder).save(*bootstrap("abc"), must_sync=True)
+        folder.close()
+        peer = cluster.start("--slots", "0", data_dir=cluster.folder / "first")
+        assert peer.told["cluster"]["id"] == key.cluster_id
+        assert peer.told["cluster"]["name"]
+
+
+def test_a_peer_that_hung_while_it_was_removed_learns_of_it_and_ends() -> None:
+    """Nobody talks to it any more, so it has to ask."""
+    with LocalCluster(("--allow-faults", "--slots", "0")) as cluster:
+        peers = [cluster.start() for _ in range(3)]
+        wait_for(cluster, "status", lambda told: len(told["peers"]) == 3)
+        leader = wait_for(cluster, "status", lambda told: told["cluster"]["leader"])
+        hung = next(peer for peer in peers if peer.id != leader["cluster"]["leader"])
+        hung.process.send_signal(signal.SIGSTOP)
+        wait_for(cluster, "status", lambda told: _state(told, hung.id) == "dead")
+        ask(cluster, "remove", peer=hung.id)
+        wait_for(
+            cluster,
+            "events",
+            lambda told: any(event["kind"] == "peer-removed" for event in told["events"]),
+        )
+        time.sleep(1.0)  # it leaves the configuration, and the others let go of its connections
+        hung.process.send_signal(signal.SIGCONT)
+        assert hung.process.wait(25.0) in (0, 4)
+
+
+def _state(told: dict[str, Any], peer: str) -> str:
+    return next(str(row["state"]) for row in told["peers"] if row["id"] == peer)
