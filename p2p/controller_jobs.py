@@ -12,6 +12,9 @@ Command = dict[str, Any]
 Trainers = Mapping[str, TrainerReport]
 Names = Mapping[str, str]
 
+# How long ready trainers wait for the others' to warm up before a job starts without them.
+WARM_UP_S = 20.0
+
 
 def plan_job(
     job: Job, members: Mapping[str, Member], usable: Set[str], observed: Observed
@@ -35,7 +38,9 @@ def plan_job(
     concerned = {*job.members, *job.assigned} & usable
     if job.state != "paused" and concerned <= set(observed.reports):
         # A new leader judges no trainer before its peer has reported, or counts as dead.
-        yield from _form(job, usable, names, trainers)
+        since_s = [observed.ready_s[child] for child in _ready_children(trainers, observed)]
+        impatient = observed.now_s - min(since_s, default=observed.now_s) >= WARM_UP_S
+        yield from _form(job, usable, names, trainers, impatient)
 
 
 def _failure(
@@ -177,14 +182,27 @@ def _end(job: Job, trainers: Trainers) -> Command | None:
     return {"type": "job.finish", "job": job.id, "generation": newest.number}
 
 
-def _form(job: Job, usable: Set[str], names: Names, trainers: Trainers) -> Iterator[Command]:
-    """A new generation when a seat was lost, or when a trainer waits for one."""
+def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:
+    return [
+        trainer.child
+        for trainer in trainers.values()
+        if trainer.is_ready and trainer.child in observed.ready_s
+    ]
+
+
+def _form(
+    job: Job, usable: Set[str], names: Names, trainers: Trainers, impatient: bool
+) -> Iterator[Command]:
+    """A new generation when a seat was lost, or when a trainer waits for one.
+
+    The first one waits for all assigned peers, unless `impatient`: who warms up late joins later.
+    """
     ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
     least = int(job.spec.get("peers_min") or 1)
     if newest is None:
         warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
-        if ready and not warming and len(ready) >= least:
+        if ready and (not warming or impatient) and len(ready) >= least:
             yield _generation(job, 1, ready, "the job starts")
         elif not warming and job.state == "starting":
             yield from _waits(job, least, len(ready))

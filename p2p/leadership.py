@@ -33,6 +33,7 @@ class Leadership:
         self._reports: dict[str, PeerReport] = {}
         self._heard_s: dict[str, float] = {}
         self._down_s: dict[str, float] = {}
+        self._ready_s: dict[str, float] = {}
         self._planned_index = 0
         self._led_term = 0
 
@@ -117,11 +118,19 @@ class Leadership:
         now_s = self._clock.monotonic_s()
         for peer in state.members:  # whom we never heard, we hear from now on
             self._heard_s.setdefault(peer, now_s)
+        reports = {**self._reports, self._self_id: self._own_report()}
+        self._ready_s = {
+            trainer.child: self._ready_s.get(trainer.child, now_s)
+            for report in reports.values()
+            for trainer in report.trainers.values()
+            if trainer.is_ready
+        }
         return Observed(
             now_s=now_s,
-            reports={**self._reports, self._self_id: self._own_report()},
+            reports=reports,
             heard_s={**self._heard_s, self._self_id: now_s},
             down_since_s=self._down_s,
+            ready_s=self._ready_s,
         )
 
     def _steer_electorate(self, state: State) -> None:

@@ -61,6 +61,7 @@ class Observed:
     reports: Mapping[str, PeerReport] = field(default_factory=dict)
     heard_s: Mapping[str, float] = field(default_factory=dict)
     down_since_s: Mapping[str, float] = field(default_factory=dict)
+    ready_s: Mapping[str, float] = field(default_factory=dict)  # by child: first seen ready
 
 
 def parse_report(body: Mapping[str, Any]) -> PeerReport:

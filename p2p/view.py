@@ -4,6 +4,7 @@ Pure, so that every peer shows the same at the same log index. Lists are sorted 
 seconds, sizes bytes, rates per second.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -109,7 +110,7 @@ def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "steps_total": job.steps_total,
         "epoch": progress.get("epoch", mark.epoch if mark else 0),
         "samples": progress.get("samples", mark.samples if mark else 0),
-        "loss": progress.get("loss", mark.loss if mark else None),
+        "loss": _finite(progress.get("loss", mark.loss if mark else None)),
         "metrics": dict(metrics[-1]) if metrics else {},
         "samples_per_second": (
             progress.get("samples_per_second", mark.samples_per_second if mark else 0.0)
@@ -122,6 +123,11 @@ def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "codec": job.spec["codec"],
         "state_hash": mark.state_hash if mark else None,
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _progress(job: Job, vitals: Mapping[str, Vitals]) -> Mapping[str, Any]:
@@ -171,7 +177,7 @@ def history(job: Job) -> dict[str, Any]:
             {
                 "step": mark.step,
                 "epoch": mark.epoch,
-                "loss": mark.loss,
+                "loss": _finite(mark.loss),
                 "accuracy": mark.metrics.get("accuracy"),
                 "samples": mark.samples,
                 "samples_per_second": mark.samples_per_second,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2p.apply import apply
 from p2p.controller import GRACE_S, SILENT_S, plan
-from p2p.controller_jobs import odd_one_out
+from p2p.controller_jobs import WARM_UP_S, odd_one_out
 from p2p.reports import Observed, TrainerReport
 from p2p.state import State
 from tests.peer_fakes import (
@@ -99,6 +99,10 @@ def test_the_first_generation_waits_for_all_that_warm_up() -> None:
     state = with_job(founded("a", "b"), "a", "b")
     warming = trainer("b", phase="starting", ready={})
     assert planned(state, observed(report("a", trainer("a")), report("b", warming))) == []
+    seen = observed(report("a", trainer("a")), report("b", warming))
+    (child,) = (told.child for told in seen.reports["a"].trainers.values())
+    late = replace(seen, ready_s={child: seen.now_s - WARM_UP_S})
+    assert peers_of(only(state, late, "job.generation")) == ["a"]
     seen = observed(report("a", trainer("a")), report("b", trainer("b")))
     command = only(state, seen, "job.generation")
     assert (command["number"], command["reason"]) == (1, "the job starts")
