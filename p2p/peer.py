@@ -80,6 +80,7 @@ class Peer:
         self.raft = RaftHost(identity.id, parts.store, parts.rng, self._send_raft, self._on_command)
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
         self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
+        self._heard_s: dict[str, float] = {}  # Raft's messages, by peer
         self._strangers: dict[str, None] = {}  # linked but in no log of ours; the newest last
         self._leader: str | None = None
         self._digest: dict[str, view.Vitals] = {}
@@ -149,7 +150,7 @@ class Peer:
         self.desk.act(self.state, now_s, self.leaving)
         if self.raft.status.has_quorum_contact:
             # From when the leader was heard: it declares nobody dead before that lease is over.
-            self.desk.lease(now_s if self.raft.is_leader else self._heard_leader_s, now_s)
+            self.desk.lease(self._led_from_s(now_s), now_s)
 
     # -- what it says ---------------------------------------------------------------------------
 
@@ -328,7 +329,19 @@ class Peer:
             if member.id != self.identity.id and member.state == "alive":
                 self.send(member.id, "digest", {"vitals": body})
 
+    def _led_from_s(self, now_s: float) -> float:
+        """When this peer last knew that there was no newer leader. A leader that is cut off may
+        lead for two election time-outs more: for it, it is when a majority was heard last.
+        """
+        if not self.raft.is_leader:
+            return self._heard_leader_s
+        voters = self.raft.status.voters
+        heard_s = [now_s if v == self.identity.id else self._heard_s.get(v, 0.0) for v in voters]
+        return sorted(heard_s, reverse=True)[len(voters) // 2]
+
     def _heard(self, sender: str) -> None:
+        if self._is_configured(sender):
+            self._heard_s[sender] = self.parts.clock.monotonic_s()
         if sender == self.raft.status.leader:
             self._heard_leader_s = self.parts.clock.monotonic_s()
 

@@ -12,6 +12,7 @@ from p2p.network import Listener
 from p2p.peer import STRANGERS_MAX
 from p2p.sockets import ZmqNetwork
 from p2p.state import is_address
+from p2p.trainer_desk import LEASE_S
 from tests.peer_fakes import CLUSTER, described
 from tests.peer_twins import grown
 
@@ -108,3 +109,24 @@ def test_absurd_arguments_are_refused(verb: str, args: dict[str, Any]) -> None:
     assert len(answer["error"]) < 1_000
     assert not cluster.leader.peer.state.jobs
     assert list(cluster.leader.peer.state.members) == ["a"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_leader_alone_leases_nothing(seed: int) -> None:
+    """Its trainers must have stopped before a new leader calls it dead and starts without them."""
+    cluster = grown(3, seed=seed)
+    assert "ok" in cluster.ask("a", "submit", task="digits")
+    cluster.until(lambda: cluster.leader.peer.state.jobs["job-1"].state == "running", "running")
+    cluster.run(1.3)
+    old = cluster.leader
+    cluster.isolate(old.name)
+    alone_s = cluster.clock.now_s
+    leased_s = [0.0]
+
+    def is_called_dead() -> bool:
+        leased_s.extend(old.children.leased_s.values())
+        others = [twin for twin in cluster.live() if twin is not old]
+        return any(twin.peer.state.members[old.name].state == "dead" for twin in others)
+
+    cluster.until(is_called_dead, "a leader that calls it dead")
+    assert alone_s < max(leased_s) <= min(alone_s + LEASE_S + 0.1, cluster.clock.now_s)
