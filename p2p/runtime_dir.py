@@ -57,7 +57,12 @@ def base_dir() -> Path:
         base = Path(xdg) / "p2pnode"
     else:
         base = Path(tempfile.gettempdir()) / f"p2pnode-{os.getuid()}"
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise P2PError(
+            f"cannot use {base}: {error.strerror}; set P2P_RUNTIME_DIR to a folder of yours"
+        ) from error
     if base.stat().st_uid != os.getuid():
         raise P2PError(f"{base} belongs to another user: set P2P_RUNTIME_DIR to a folder of yours")
     return base
@@ -121,5 +126,8 @@ def read_token(path: Path) -> ClusterKey | None:
         return parse_token(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read the token file {path}: {error}") from error
+    except (UnicodeDecodeError, Usage) as error:
+        why = error if isinstance(error, Usage) else "it is not text"
+        raise Usage(f"the token file {path} is damaged: {why}") from error
+    except OSError as error:
+        raise Usage(f"cannot read the token file {path}: {error.strerror}") from error

@@ -7,7 +7,7 @@ from p2p.verbs.verb import Verb, print_json, table
 
 
 def show(args: argparse.Namespace) -> int:
-    resolved = resolve({})
+    resolved = resolve(vars(args))
     if args.json:
         rows = {
             name: {"value": found.value, "source": found.source} for name, found in resolved.items()

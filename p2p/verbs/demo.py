@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCENARIO_NAMES = ("kill-and-add",)
 LOOK_AROUND_S = 5.0
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
     if not 3 <= args.peers <= 9:
         raise Usage("--peers: a majority must survive the kill, and this is one machine: 3 to 9")
     names = list(SCENARIOS) if args.scenario == "all" else [args.scenario]
-    # Ended by a signal, the demo still takes its peers with it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with_screen = sys.stdout.isatty() and sys.stdin.isatty() and not args.headless
+    # Ended by a signal or a closed terminal, the demo still takes its peers and folder with it.
+    for number in ENDING:
+        signal.signal(number, _end)
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # the screen is drawn on stderr
+    with_screen = all(stream.isatty() for stream in streams) and not args.headless
     reports = [asyncio.run(_play(name, args.peers, with_screen)) for name in names]
     report = reports[0] if len(reports) == 1 else _all_of(reports)
     if args.report:
@@ -39,6 +42,12 @@ def run(args: argparse.Namespace) -> int:
         for one in reports:
             print(summary(one), flush=True)
     return 0 if report["ok"] else 1
+
+
+def _end(number: int, frame: object) -> None:
+    for other in ENDING:  # a shell passes its own SIGHUP on: the second must not end the clean-up
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 async def _play(name: str, peers: int, with_screen: bool) -> dict[str, Any]:

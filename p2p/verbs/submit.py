@@ -28,7 +28,11 @@ async def submit(client: "Client", args: argparse.Namespace) -> int:
             print(job)
             say(f"submitted: `p2pnode job {job}` shows it")
         return 0
-    return await wait_for(client, job, args.json)
+    try:
+        return await wait_for(client, job, args.json)
+    except asyncio.CancelledError:  # Ctrl-C
+        say(f"the job goes on: `p2pnode job {job}` shows it, `p2pnode cancel {job}` ends it")
+        raise
 
 
 async def wait_for(client: "Client", job: str, as_json: bool) -> int:
@@ -131,19 +135,30 @@ def _peers(text: str | None) -> dict[str, int]:
     return {"peers_min": int(least), "peers_max": int(most if colon else least)}
 
 
+def _int64(text: str) -> int:
+    """A whole number that a message can carry."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
+    return number
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="a built-in task, or FILE.py:Class")
     parser.add_argument("--peers", metavar="MIN:MAX", help="how many peers it needs and may use")
-    parser.add_argument("--epochs", metavar="N", type=int)
-    parser.add_argument("--steps", metavar="N", type=int)
-    parser.add_argument("--global-batch", metavar="N", type=int, help="samples per step")
-    parser.add_argument("--shards", metavar="V", type=int, help="slices of each batch (12)")
+    parser.add_argument("--epochs", metavar="N", type=_int64)
+    parser.add_argument("--steps", metavar="N", type=_int64)
+    parser.add_argument("--global-batch", metavar="N", type=_int64, help="samples per step")
+    parser.add_argument("--shards", metavar="V", type=_int64, help="slices of each batch (12)")
     parser.add_argument("--lr", metavar="X", type=float)
-    parser.add_argument("--seed", metavar="N", type=int)
+    parser.add_argument("--seed", metavar="N", type=_int64)
     parser.add_argument("--strategy", metavar="S", help="ring")
     parser.add_argument("--codec", metavar="C", help="int32")
     parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
-    parser.add_argument("--checkpoint-every", metavar="STEPS", type=int)
+    parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
     parser.add_argument("--set", metavar="key=value", action="append", default=[])
     parser.add_argument("--name", metavar="N")
     parser.add_argument("--wait", action="store_true", help="follow it to its end")

@@ -115,4 +115,6 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def megabytes(size_bytes: float) -> str:
+    if 0 < size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.0f} kB"
     return f"{size_bytes / 1e6:.0f} MB"
