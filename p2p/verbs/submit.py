@@ -140,7 +140,7 @@ def _int64(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
     if not -(2**63) <= number < 2**63:
         raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
     return number
