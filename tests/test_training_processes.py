@@ -147,7 +147,7 @@ def test_death_between_two_shards(
         "a", "b", "c", spec=job(steps=STEPS, **source(DEADLY, "Deadly", **options))
     )
     play.generation(*trainers)
-    dead = play.spare.next_exit()
+    dead = play.spare.next_exit({trainer.child for trainer in trainers})
     assert dead["signal"] == signal.SIGKILL
     trainers = [t for t in trainers if t.pid != dead["pid"]]
     play.generation(*trainers)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,11 @@ class Spare:
             self._read()
         return self.exits.pop(child)
 
-    def next_exit(self) -> Message:
-        """Of whichever child ends first."""
-        while not self.exits:
+    def next_exit(self, children: Collection[str]) -> Message:
+        """Of whichever of these ends first; an earlier test's children may still be ending."""
+        while not (ended := self.exits.keys() & children):
             self._read()
-        return self.exits.popitem()[1]
+        return self.exits.pop(ended.pop())
 
     def _take(self, kind: str) -> Message:
         while (message := self._read())["kind"] != kind:
