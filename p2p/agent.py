@@ -125,13 +125,13 @@ def _tells(state: State, local: Local) -> Iterator[Tell]:
         if newest is None:
             continue
         if newest.closed and not trainer.held:
-            yield Tell(trainer.child, {"kind": "hold"})
+            yield Tell(trainer.child, {"kind": "hold", "wanted": job.state == "paused"})
         seats = [(seat.peer, seat.child) for seat in newest.seats]
         seated = (local.self_id, trainer.child) in seats
         if not newest.closed and seated and trainer.told_generation < newest.number:
             yield Tell(trainer.child, generation_message(job))
         elif not newest.closed and not seated and not trainer.held and trainer.told_generation:
-            yield Tell(trainer.child, {"kind": "hold"})
+            yield Tell(trainer.child, {"kind": "hold", "wanted": False})
 
 
 def generation_message(job: Job) -> dict[str, Any]:

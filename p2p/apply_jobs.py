@@ -157,8 +157,11 @@ def cancel(state: State, command: Command) -> Result:
 def wait(state: State, command: Command) -> Result:
     """A job that cannot go on now says for what it waits; nobody steps in its old generation."""
     job = _active(state, command)
+    reason = str(command["reason"])
     target: JobState = "recovering" if job.state == "running" else job.state
-    return _with_job(state, _closed(_move(job, target, str(command["reason"])))), {}
+    state = _with_job(state, _closed(_move(job, target, reason)))
+    text = f"{job.name} {reason}"
+    return with_event(state, command, "job-waits", text, severity="warning", job=job.id), {}
 
 
 def finish(state: State, command: Command) -> Result:

@@ -31,6 +31,10 @@ def plan_job(
         yield failure
         return
     yield from _facts(job, names, trainers)
+    unwritten = _unwritten(job, names, trainers)
+    if unwritten is not None:
+        yield unwritten
+        return
     end = _end(job, trainers)
     if end is not None:
         yield end
@@ -62,6 +66,25 @@ def _failure(
     if job.excluded and not job.assigned and not able - set(job.excluded):
         reasons = "; ".join(job.excluded.values())
         return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
+    return None
+
+
+def _unwritten(job: Job, names: Names, trainers: Trainers) -> Command | None:
+    """The final checkpoint cannot be written where it should be: somebody else writes it, or the
+    last trainer keeps the weights until there is room.
+    """
+    newest = job.generation
+    if newest is None or newest.closed:
+        return None
+    for seat, trainer in _pairs(newest, trainers):
+        failed = trainer.checkpoint_failed
+        if failed.get("final_of") != newest.number:
+            continue
+        error = str(failed["error"])
+        if len(newest.seats) > 1:
+            return set_aside(job, seat.peer, f"{names[seat.peer]} is set aside: {error}")
+        reason = f"{error}; then `p2pnode resume {job.id}`"
+        return {"type": "job.pause", "job": job.id, "reason": reason}
     return None
 
 
@@ -224,7 +247,9 @@ def _form(
 
 
 def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
-    reason = f"waits for {least} peers, {have} ready"
+    reason = f"waits for {least} ready peers, {have} now"
+    if have and least > have:
+        reason += f": `p2pnode add {least - have}`"
     if job.reason != reason:
         yield {"type": "job.wait", "job": job.id, "reason": reason}
 

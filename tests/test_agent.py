@@ -130,7 +130,7 @@ def test_another_child_s_seat_is_not_mine() -> None:
 def test_a_pause_holds_and_a_new_generation_releases(held: bool) -> None:
     state = applied(running("a", "b"), PAUSE)
     trainer = mine(told_generation=1, held=held)
-    hold = [] if held else [Tell("child-a", {"kind": "hold"})]
+    hold = [] if held else [Tell("child-a", {"kind": "hold", "wanted": True})]
     assert plan(state, local(trainer)) == hold
     state = applied(state, {"type": "job.resume", "job": "job-1"})
     assert plan(state, local(trainer)) == hold, "until the new generation stands"
@@ -143,7 +143,7 @@ def test_a_pause_holds_and_a_new_generation_releases(held: bool) -> None:
 def test_a_trainer_without_a_seat_is_held() -> None:
     state = applied(running("a", "b"), generation(2, "b"))
     trainer = mine(told_generation=1)
-    assert plan(state, local(trainer)) == [Tell("child-a", {"kind": "hold"})]
+    assert plan(state, local(trainer)) == [Tell("child-a", {"kind": "hold", "wanted": False})]
     assert plan(state, local(replace(trainer, held=True))) == []
 
 

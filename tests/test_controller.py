@@ -173,7 +173,7 @@ def test_a_removed_peer_has_no_name_and_no_seat() -> None:
 def test_too_few_peers_wait_and_say_for_what() -> None:
     seen = gone(observed(*(report(peer, trainer(peer)) for peer in "ab")), "b")
     state = running("a", "b", peers_min=2)
-    assert only(state, seen, "job.wait")["reason"] == "waits for 2 peers, 1 ready"
+    assert only(state, seen, "job.wait")["reason"] == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
     state = applied(state, *plan(state, seen))
     assert state.jobs["job-1"].state == "recovering"
     assert planned(state, seen) == [], "said once"
@@ -182,7 +182,7 @@ def test_too_few_peers_wait_and_say_for_what() -> None:
 def test_a_start_with_too_few_peers_says_so() -> None:
     state = with_job(founded("a"), "a", peers_min=2)
     reason = only(state, observed(report("a", trainer("a"))), "job.wait")["reason"]
-    assert reason == "waits for 2 peers, 1 ready"
+    assert reason == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
 
 
 def test_pause_and_resume_make_a_new_generation() -> None:
@@ -246,7 +246,7 @@ def test_a_peer_set_aside_below_the_minimum_stops_the_job_s_steps() -> None:
     for _ in range(2):
         state = applied(state, *plan(state, seen))
     job = state.jobs["job-1"]
-    assert job.reason == "waits for 2 peers, 1 ready"
+    assert job.reason == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
     assert job.generations[-1].closed, "or both would train on without any marks"
 
 

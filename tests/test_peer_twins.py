@@ -234,7 +234,7 @@ def test_pause_resume_and_cancel() -> None:
     cluster.run(0.3)
     for twin in cluster.live():
         (orders,) = twin.children.told.values()
-        assert orders[-1] == {"kind": "hold"}
+        assert orders[-1] == {"kind": "hold", "wanted": True}
     assert cluster.ask("c", "resume", job="job-1")["ok"]["state"] == "recovering"
     runs_on(cluster, "a", "b", "c")
     assert cluster.ask("a", "cancel", job="job-1")["ok"]["state"] == "cancelled"

@@ -131,7 +131,9 @@ class Control:
                 case "generation":
                     self._take_generation(message)
                 case "hold":
-                    self._held = self._was_held = True
+                    self._held = True
+                    # A wanted pause is no stall; waiting for peers that were lost is one.
+                    self._was_held = self._was_held or bool(message.get("wanted", True))
                 case "lease":
                     self._lease_until = float(message["until"])
                 case "checkpoint":

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from collectives.errors import Aborted
 from collectives.operations import Ring
 from p2p.training.catchup import CaughtUp, catch_up
+from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
 from p2p.training.run import Run
@@ -143,9 +145,19 @@ class Generation:
 
     def _finish(self) -> None:
         if self.ring.rank == 0:
-            self.checkpoints.write_final()
+            self._write_final()
         self.ring.all_gather(b"")  # "finished" means that the final checkpoint is on disk
         self.control.send({"kind": "finished", **self._standing()})
+
+    def _write_final(self) -> None:
+        """Raises Aborted when it cannot be written: the state stays here, another order follows."""
+        try:
+            self.checkpoints.write_final()
+        except CheckpointFailed as error:
+            step = self.run.position.step
+            told = {"kind": "checkpoint_failed", "step": step, "error": str(error)}
+            self.control.send({**told, "final_of": self.order.number})
+            raise Aborted(str(error)) from error
 
     def _prepare_entered(self, caught_up: CaughtUp) -> None:
         step = self.run.position.step

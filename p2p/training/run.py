@@ -76,6 +76,8 @@ class Run:
         used = self.samples_of(position.step)
         position.ledger.record(self.schedule.epoch_of(position.step), used)
         position.step += 1
+        if self.done and position.loss is None:
+            raise TaskFailed("the loss or its gradient was NaN or Inf in every step")
 
     def hash(self) -> str:
         """Of the state after the last applied step; computed once per step."""

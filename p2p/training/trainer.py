@@ -13,7 +13,6 @@ from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, OutOfSte
 from p2p.errors import P2PError
 from p2p.training import task
 from p2p.training.blame import TaskFailed, sentence
-from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
 from p2p.training.generation import Clock, Generation
@@ -128,11 +127,10 @@ class Trainer:
         """Tell the peer why this process ends, and its log file the whole story."""
         traceback.print_exception(error)
         sys.stderr.flush()
-        during = "checkpoint" if isinstance(error, CheckpointFailed) else self.during
         self.control.send(
             {
                 "kind": "failed",
-                "during": during,
+                "during": self.during,
                 "user_error": isinstance(error, TaskFailed),
                 "error": sentence(error, self.task_file),
             }

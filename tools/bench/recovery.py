@@ -13,8 +13,8 @@ again. Two figures per kill, because two people ask:
   the stall (up to one step) and ends later (report, commit, question), so the two check each other.
 
 Between the two: kill -> elected (a new leader's first entry) and kill -> decided (the generation).
-Exit code 1 when a run's state hash differs from that of one undisturbed peer, when the ledger
-is not exact, or when a job fails or hangs.
+"none" in the table: nobody made a step again. Exit code 1 when a run's state hash differs from
+that of one undisturbed peer, when the ledger is not exact, or when a job fails or hangs.
 """
 
 import argparse
@@ -196,7 +196,7 @@ def _line(number: int, one: Outcome) -> str:
 def _row(kind: str, title: str, values: Sequence[float | None]) -> str:
     found = sorted(value for value in values if value is not None)
     if not found:
-        return f"{kind:<10} {title:<16} {0:>5}"
+        return f"{kind:<10} {title:<16} {len(values):>5} {'none':>8}"
     p95 = found[min(len(found) - 1, int(0.95 * len(found)))]
     return (
         f"{kind:<10} {title:<16} {len(found):>5} {statistics.median(found):>8.3f} "

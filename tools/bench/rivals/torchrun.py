@@ -154,9 +154,11 @@ def _wait(folder: Path, nodes: int, timeout_s: float, after_s: float) -> float |
 
 
 def _said(folder: Path) -> list[str]:
-    """The agents' last lines."""
+    """The last error of each agent."""
     lines = []
     for log in sorted(folder.glob("agent-*.log")):
-        said = log.read_text(errors="replace").strip().splitlines()
-        lines += [f"{log.stem}: {line[:150]}" for line in said[-4:]]
+        errors = [
+            line for line in log.read_text(errors="replace").splitlines() if "Error: " in line
+        ]
+        lines += [f"{log.stem}: {line[:150]}" for line in errors[-1:]]
     return lines
