@@ -11,6 +11,7 @@ from typing import Any
 
 from p2p.errors import P2PError
 from p2p.settings import resolve
+from p2p.terminal import show_what_the_terminal_can
 from p2p.verbs import config, demo, show, steer, submit
 from p2p.verbs.verb import Verb, given_key, print_json, say
 from p2p.version import VERSION
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code of the contract."""
     parser = build_parser()
     args = parser.parse_args(arguments)
+    show_what_the_terminal_can()
     try:
         code = args.run(args) if "run" in args else _run_peer(args)
         sys.stdout.flush()

@@ -101,6 +101,11 @@ def discard_if_unused(folder: Folder) -> None:
             folder.path.rmdir()
 
 
+def is_default(folder: Folder) -> bool:
+    """Whether it is one of those that `p2pnode` without --data-dir looks through."""
+    return folder.path.parent == data_home().absolute()
+
+
 def token_path(folder: Folder) -> Path:
     return folder.path / TOKEN_NAME
 

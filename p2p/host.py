@@ -108,6 +108,11 @@ class _Host:
             data_dir.save_key(folder, self.key)
         data_dir.remember(folder, self.who)
         self.store = LogStore(folder)
+        if known is not None and self.store.is_new:
+            raise P2PError(
+                f"{folder.path} has no log any more, so this peer cannot know what it promised: "
+                "start with an empty --data-dir, the others have it all"
+            )
         if self.founds and self.store.is_new:
             self.store.save(*bootstrap(self.who.id), must_sync=True)
         self.runtime = runtime_dir.announce(
@@ -132,6 +137,7 @@ class _Host:
         loop.set_exception_handler(self._on_failure)
         children = TrainerProcesses(
             self.folder.path / "logs",
+            self.runtime / "torch",
             ChildListener(
                 on_warm=lambda: self.peer.advance(),
                 on_message=lambda child, message: self.peer.on_trainer(child, message),
@@ -143,8 +149,9 @@ class _Host:
             self.network.start(Listener(self.peer.on_message, self.peer.on_link))
             self.peer.advance()  # applies what the log held before
             self.events_shown = self._last_event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._on_signal, number)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays in force
+                    loop.add_signal_handler(number, self._on_signal, number)
             ticking = asyncio.ensure_future(self._tick_for_ever())
             ticking.add_done_callback(self._on_task_ended)
             await self._enter_cluster()
@@ -346,15 +353,18 @@ class _Host:
 
     def _start_peers(self, count: int) -> list[int]:
         home = self.folder.path / "added"
-        taken = len(list(home.glob("*"))) if home.is_dir() else 0
-        return [self._start_one(home / str(taken + number + 1)) for number in range(count)]
+        taken = len(list(home.glob("*.log"))) if home.is_dir() else 0
+        return [self._start_one(home, taken + number) for number in range(1, count + 1)]
 
-    def _start_one(self, folder: Path) -> int:
-        arguments = ["--join", self.who.address, "--data-dir", str(folder)]
+    def _start_one(self, home: Path, number: int) -> int:
+        arguments = ["--join", self.who.address]
         arguments += ["--token-file", str(data_dir.token_path(self.folder))]
         arguments += ["--slots", str(max(self.options.slots, 1))]
         arguments += ["--allow-faults"] if self.options.allow_faults else []
-        return start_peer(arguments, folder.parent / f"{folder.name}.log")
+        if not data_dir.is_default(self.folder):
+            # Among the user's own folders it takes the next free one, and plain `p2pnode` finds it.
+            arguments += ["--data-dir", str(home / str(number))]
+        return start_peer(arguments, home / f"{number}.log")
 
     def _measure(self) -> tuple[int, float]:
         at_s, values = self._measured

@@ -97,11 +97,12 @@ class _Trainer:
 
 
 class TrainerProcesses:
-    """The real one. `logs` is the folder for what children print."""
+    """The real one. `logs` is the folder for what children print, `scratch` goes when they do."""
 
-    def __init__(self, logs: Path, listener: ChildListener) -> None:
+    def __init__(self, logs: Path, scratch: Path, listener: ChildListener) -> None:
         self.warm = False
         self._logs = logs
+        self._scratch = scratch
         self._listener = listener
         self._spare: subprocess.Popen[bytes] | None = None
         self._spare_socket: socket.socket | None = None
@@ -120,6 +121,8 @@ class TrainerProcesses:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # Importing torch makes this folder; here it goes with the peer.
+                env={"TORCHINDUCTOR_CACHE_DIR": str(self._scratch), **os.environ},
             )
         ours.setblocking(False)
         self._spare_socket = ours

@@ -111,12 +111,14 @@ def _forward(peer: Peer, to: str, asked: Asked) -> None:
 
 
 def _no_leader(peer: Peer) -> str:
-    alive = sum(1 for told in peer.state.members.values() if told.state == "alive")
-    voters = len(peer.raft.status.voters)
-    return (
-        f"no leader: a majority of {voters} voters must be reachable ({alive} peers known "
-        "alive); start stopped peers again"
-    )
+    voters = peer.raft.status.voters
+    lost = [
+        peer.state.members[voter].name if voter in peer.state.members else voter
+        for voter in voters
+        if voter != peer.identity.id and peer.leadership.down_since_s(voter) is not None
+    ]
+    said = f"no leader: a majority of {len(voters)} voters must be reachable"
+    return f"{said}; start these again: {', '.join(lost)}" if lost else f"{said}; try again"
 
 
 def find_member(peer: Peer, text: str) -> Member:

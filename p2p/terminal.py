@@ -6,6 +6,7 @@ lost, and so is all after a reader that has gone.
 """
 
 import contextlib
+import io
 import os
 import queue
 import sys
@@ -42,3 +43,10 @@ class Terminal:
                 data = memoryview(f"{line}\n".encode(errors="replace"))
                 while data:
                     data = data[os.write(file, data) :]
+
+
+def show_what_the_terminal_can() -> None:
+    """A name or a glyph that the terminal's encoding lacks becomes "?", never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

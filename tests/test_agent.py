@@ -133,6 +133,7 @@ def test_a_pause_holds_and_a_new_generation_releases(held: bool) -> None:
     hold = [] if held else [Tell("child-a", {"kind": "hold", "wanted": True})]
     assert plan(state, local(trainer)) == hold
     state = applied(state, {"type": "job.resume", "job": "job-1"})
+    hold = [] if held else [Tell("child-a", {"kind": "hold", "wanted": False})]
     assert plan(state, local(trainer)) == hold, "until the new generation stands"
     state = applied(state, generation(2, "a", "b"))
     (tell,) = plan(state, local(mine(told_generation=1, held=True)))

@@ -173,7 +173,8 @@ def test_a_removed_peer_has_no_name_and_no_seat() -> None:
 def test_too_few_peers_wait_and_say_for_what() -> None:
     seen = gone(observed(*(report(peer, trainer(peer)) for peer in "ab")), "b")
     state = running("a", "b", peers_min=2)
-    assert only(state, seen, "job.wait")["reason"] == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
+    reason = only(state, seen, "job.wait")["reason"]
+    assert reason == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
     state = applied(state, *plan(state, seen))
     assert state.jobs["job-1"].state == "recovering"
     assert planned(state, seen) == [], "said once"

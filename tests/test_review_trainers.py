@@ -97,7 +97,7 @@ def test_a_trainer_that_says_nonsense_counts_as_ended(said: bytes, tmp_path: Pat
             done.set()
 
         listener = ChildListener(lambda: None, lambda child, message: None, on_exit)
-        processes = TrainerProcesses(tmp_path, listener)
+        processes = TrainerProcesses(tmp_path, tmp_path / "scratch", listener)
         spare, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         processes._spare_socket = spare
         processes.start("c", {"kind": "begin"})

@@ -15,8 +15,10 @@ INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code of the contract."""
     from p2p.errors import P2PError
+    from p2p.terminal import show_what_the_terminal_can
 
     args = build_parser().parse_args(arguments)
+    show_what_the_terminal_can()
     try:
         check(args)
         return once(args) if args.once or not has_terminal() else run(args)

@@ -102,8 +102,13 @@ def _jobs_text(answer: dict[str, Any]) -> str:
         return "no jobs: `p2pnode submit digits` starts one"
     return table(
         ["JOB", "NAME", "STATE", "STEP", "EPOCH", "LOSS", "ACCURACY", "SAMPLES/S", "PEERS", "WHY"],
-        [_job_row(told) for told in answer["jobs"]],
+        [_job_row(told) for told in sorted(answer["jobs"], key=_by_age)],
     )
+
+
+def _by_age(told: dict[str, Any]) -> tuple[int, str]:
+    """job-2 before job-10, as people count; JSON stays sorted by id."""
+    return len(told["id"]), told["id"]
 
 
 def _job_row(told: dict[str, Any]) -> list[str]:
