@@ -13,7 +13,7 @@ Trainers = Mapping[str, TrainerReport]
 Names = Mapping[str, str]
 
 # How long ready trainers wait for the others' to warm up before a job starts without them.
-WARM_UP_S = 20.0
+WARM_UP_S = 5.0
 
 
 def plan_job(

@@ -98,7 +98,8 @@ def settled(count: int) -> Callable[[dict[str, Any]], bool]:
 
 def leader_of(cluster: LocalCluster) -> LocalPeer:
     status = wait_for(cluster, "status", lambda told: told["cluster"]["leader"])
-    return next(peer for peer in cluster.peers if peer.id == status["cluster"]["leader"])
+    leader = status["cluster"]["leader"]
+    return next(peer for peer in cluster.peers if peer.is_running and peer.id == leader)
 
 
 def follower_of(cluster: LocalCluster) -> LocalPeer:

@@ -1,9 +1,12 @@
 """The promise, with real processes: kill, join, leave, pause – the same bits, every sample once."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from p2p.local_cluster import LocalCluster
 from tests.cluster_fixtures import (
@@ -24,28 +27,37 @@ STEPS = EPOCHS * 24
 
 
 @pytest.fixture(scope="module")
-def reference() -> str:
-    """The state hash of an undisturbed run of one peer."""
+def one() -> Iterator[LocalCluster]:
     with LocalCluster() as cluster:
         cluster.start()
-        ended = p2pnode(cluster, "submit", "digits", "--epochs", str(EPOCHS), "--wait", "--json")
-        assert ended.code == 0, ended.err
-        last = ended.out.strip().splitlines()[-1]
-        import json
-
-        told = json.loads(last)
-        assert told["state"] == "finished"
-        assert told["schema"] == 1
-        return str(told["state_hash"])
+        yield cluster
 
 
-@pytest.fixture
-def three() -> Iterator[LocalCluster]:
+@pytest.fixture(scope="module")
+def reference(one: LocalCluster) -> str:
+    """The state hash of an undisturbed run of one peer."""
+    ended = p2pnode(one, "submit", "digits", "--epochs", str(EPOCHS), "--wait", "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out.strip().splitlines()[-1])
+    assert told["state"] == "finished"
+    assert told["schema"] == 1
+    return str(told["state_hash"])
+
+
+@pytest.fixture(scope="module")
+def trio() -> Iterator[LocalCluster]:
+    """Three peers for all tests: importing torch three times is most of what a test would take."""
     with LocalCluster() as cluster:
         for _ in range(3):
             cluster.start()
-        wait_for(cluster, "status", settled(3))
         yield cluster
+
+
+@pytest.fixture
+def three(trio: LocalCluster) -> LocalCluster:
+    """As a test finds them: three alive. (Peers that earlier tests killed stay in the list.)"""
+    wait_for(trio, "status", settled(3))
+    return trio
 
 
 def submit(cluster: LocalCluster, *arguments: str) -> str:
@@ -108,10 +120,6 @@ def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
     made = told["checkpoints"]
     assert [row["step"] for row in made] == [30, 60, 90, STEPS]
     assert made[-1]["state_hash"] == told["state_hash"]
-    import hashlib
-
-    from safetensors.numpy import load_file
-
     tensors = load_file(made[-1]["path"])
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -137,30 +145,28 @@ class Task(Digits):
     ],
     ids=["import", "step"],
 )
-def test_a_task_that_raises_fails_the_job_only(tmp_path: Path, source: str, said: str) -> None:
-    with LocalCluster() as cluster:
-        cluster.start()
-        file = tmp_path / "own_task.py"
-        file.write_text(source)
-        ended = p2pnode(cluster, "submit", f"{file}:Task", "--wait")
-        assert ended.code == 1
-        assert said in ended.out
-        assert "own_task.py:" in ended.out
-        assert p2pnode(cluster, "status").code == 0
+def test_a_task_that_raises_fails_the_job_only(
+    three: LocalCluster, tmp_path: Path, source: str, said: str
+) -> None:
+    file = tmp_path / "own_task.py"
+    file.write_text(source)
+    ended = p2pnode(three, "submit", f"{file}:Task", "--wait")
+    assert ended.code == 1
+    assert said in ended.out
+    assert "own_task.py:" in ended.out
+    assert settled(3)(p2pnode(three, "status", "--json").json)
 
 
-def test_a_job_waits_for_its_peers(reference: str) -> None:
-    with LocalCluster() as cluster:
-        cluster.start()
-        job = submit(cluster, "--peers", "2")
-        told = wait_job(cluster, job, lambda told: told["reason"])
-        assert told["state"] == "queued"
-        assert "waits for 2 peers" in told["reason"]
-        added = p2pnode(cluster, "add", "1", "--json")
-        assert added.code == 0, added.err
-        told = wait_end(cluster, job)
-        assert told["state_hash"] == reference
-        assert len(told["generations"][0]["members"]) == 2
-        new = added.json["peers"][0]
-        assert p2pnode(cluster, "remove", new["name"]).code == 0
-        wait_for(cluster, "status", lambda told: len(told["peers"]) == 1)
+def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:
+    job = submit(one, "--peers", "2")
+    told = wait_job(one, job, lambda told: told["reason"])
+    assert told["state"] == "queued"
+    assert "waits for 2 peers" in told["reason"]
+    added = p2pnode(one, "add", "1", "--json")
+    assert added.code == 0, added.err
+    told = wait_end(one, job)
+    assert told["state_hash"] == reference
+    assert len(told["generations"][0]["members"]) == 2
+    new = added.json["peers"][0]
+    assert p2pnode(one, "remove", new["name"]).code == 0
+    wait_for(one, "status", lambda told: len(told["peers"]) == 1)
