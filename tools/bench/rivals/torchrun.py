@@ -100,8 +100,8 @@ def _start(folder: Path, nodes: int) -> "list[subprocess.Popen[bytes]]":
     command += ["--nproc-per-node=1", "--max-restarts=10", "--rdzv-backend=c10d"]
     command += ["--rdzv-id=bench", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
     settings = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    # By default restarted workers share the first agent's store, find the addresses of the dead
-    # ones in it, and never connect again (torch 2.13; "Connection refused" until restarts run out).
+    # By default restarted workers share the first agent's store; with torch 2.13 they then did not
+    # connect again ("Connection refused": it seems that they find the old addresses in it).
     settings["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agents = []
     for number in range(nodes):
