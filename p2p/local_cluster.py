@@ -64,7 +64,10 @@ class LocalPeer:
 
 
 class LocalCluster:
-    """A context manager: on leaving, every peer it started is gone and so is the folder."""
+    """A context manager: on leaving, every peer it started is gone and so is the folder.
+
+    The kernel ends a peer with the *thread* that started it: call `start` from one that lives on.
+    """
 
     def __init__(self, arguments: tuple[str, ...] = ("--allow-faults",)) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="p2p-"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from p2p.training import checkpoint
 from p2p.training.blame import TaskFailed
 from p2p.training.checkpoint import CheckpointFailed, Damaged
+from p2p.training.checkpoints import CHECKPOINT_S, EPOCH_CHECKPOINT_S, is_due
 from p2p.training.state import TrainingState, Unfit, state_hash
 from tests.test_training_gradients import Plain
 from tests.training_fakes import new_run, steps
@@ -156,3 +157,20 @@ def test_half_written_files_of_the_dead_are_swept(tmp_path: Path) -> None:
     checkpoint.sweep(tmp_path)
     checkpoint.sweep(tmp_path / "none")
     assert sorted(tmp_path.iterdir()) == sorted([mine, whole])
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "ends_epoch", "age_s", "due"),
+    [
+        (30, 30, False, 0.0, True),
+        (31, 30, True, 1e9, False),
+        (24, None, True, EPOCH_CHECKPOINT_S - 0.1, False),
+        (24, None, True, EPOCH_CHECKPOINT_S, True),
+        (25, None, False, CHECKPOINT_S - 0.1, False),
+        (25, None, False, CHECKPOINT_S, True),
+    ],
+)
+def test_when_a_checkpoint_is_due(
+    step: int, every: int | None, ends_epoch: bool, age_s: float, due: bool
+) -> None:
+    assert is_due(step, every, ends_epoch, age_s) == due

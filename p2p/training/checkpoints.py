@@ -14,6 +14,18 @@ from p2p.training.run import Run
 from p2p.training.state import state_hash
 from p2p.training.stream import Message
 
+# Without --checkpoint-every: at the end of an epoch if the last one is so old, and in the midst of
+# an epoch if it is so much older.
+EPOCH_CHECKPOINT_S = 5.0
+CHECKPOINT_S = 60.0
+
+
+def is_due(step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
+    """Whether a checkpoint is due after `step`, the last being `age_s` old."""
+    if every is not None:
+        return step % every == 0
+    return age_s >= (EPOCH_CHECKPOINT_S if ends_epoch else CHECKPOINT_S)
+
 
 class Checkpoints:
     """One at a time; a second waits for the first."""
@@ -22,7 +34,13 @@ class Checkpoints:
         self._folder, self._run, self._send = folder, run, send
         self._thread: threading.Thread | None = None
         self._last_written = -1
+        self._started_at = time.monotonic()
         checkpoint.sweep(folder)
+
+    def is_due(self) -> bool:
+        step, schedule = self._run.position.step, self._run.schedule
+        age_s = time.monotonic() - self._started_at
+        return is_due(step, self._run.spec.checkpoint_every, schedule.ends_epoch(step), age_s)
 
     def start(self) -> None:
         """Write the state after the last applied step in the background.
@@ -30,6 +48,7 @@ class Checkpoints:
         A failure is reported as "checkpoint_failed"; training goes on.
         """
         self.wait()
+        self._started_at = time.monotonic()
         job = (self._run.position.step, self._run.state.snapshot(), self._run.metadata())
         self._thread = threading.Thread(target=self._try, args=job, name="checkpoint")
         self._thread.start()

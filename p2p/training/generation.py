@@ -138,8 +138,7 @@ class Generation:
 
     def _checkpoint(self) -> None:
         asked = self.control.take_checkpoint_request()
-        every = self.run.spec.checkpoint_every
-        due = every is not None and self.run.position.step % every == 0 and not self.run.done
+        due = self.checkpoints.is_due() and not self.run.done
         if self.ring.rank == 0 and (asked or due):
             self.checkpoints.start()
 
