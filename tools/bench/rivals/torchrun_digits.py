@@ -32,7 +32,7 @@ def main(folder: Path, epochs: int) -> None:
     checkpoint = folder / "checkpoint.pt"
     step = 0
     if checkpoint.exists():
-        saved: dict[str, Any] = torch.load(checkpoint)
+        saved: dict[str, Any] = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
