@@ -99,6 +99,13 @@ def test_without_a_majority_nothing_is_decided(three: LocalCluster) -> None:
     assert survivor.terminate() == 0
 
 
+def test_a_waiting_job_is_paused_resumed_and_cancelled(one: LocalCluster) -> None:
+    job = p2pnode(one, "submit", "digits", "--json").json["job"]
+    for verb, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        assert p2pnode(one, verb, job, "--json").json["state"] == state
+    assert p2pnode(one, "resume", job).code == 1
+
+
 def test_transfer_remove_and_faults(three: LocalCluster) -> None:
     target = follower_of(three)
     assert p2pnode(three, "transfer", target.address).code == 0

@@ -22,7 +22,7 @@ from tests.cluster_fixtures import (
 )
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
-EPOCHS = 4
+EPOCHS = 8
 STEPS = EPOCHS * 24
 
 
@@ -92,10 +92,10 @@ def test_trainer_crash_pause_and_clean_leave(three: LocalCluster, reference: str
     job = submit(three)
     wait_job(three, job, lambda told: told["step"] >= STEPS // 8)
     follower = follower_of(three)
-    crashed = p2pnode(three, "fault", "crash-trainer", follower.id)
-    assert crashed.code == 0, crashed.err
+    # Asked directly: a command of its own takes a good part of the run on a busy machine.
+    assert ask(three, "fault", kind="crash-trainer", peer=follower.id)["crashed"] == 1
     wait_job(three, job, lambda told: told["generation"] >= 3 and told["state"] == "running")
-    assert p2pnode(three, "pause", job).code == 0
+    ask(three, "pause", job=job)
     paused = wait_job(three, job, lambda told: told["state"] == "paused")
     assert p2pnode(three, "resume", job).code == 0
     wait_job(three, job, lambda told: told["state"] == "running" and told["step"] > paused["step"])
@@ -114,11 +114,11 @@ def test_trainer_crash_pause_and_clean_leave(three: LocalCluster, reference: str
 
 
 def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
-    job = submit(three, "--checkpoint-every", "30")
+    job = submit(three, "--checkpoint-every", "60")
     told = wait_end(three, job)
     assert told["state"] == "finished", told
     made = told["checkpoints"]
-    assert [row["step"] for row in made] == [30, 60, 90, STEPS]
+    assert [row["step"] for row in made] == [60, 120, 180, STEPS]
     assert made[-1]["state_hash"] == told["state_hash"]
     tensors = load_file(made[-1]["path"])
     digest = hashlib.sha256()
