@@ -93,17 +93,13 @@ class Client:
                         self._drop()
             if asyncio.get_running_loop().time() + RETRY_PAUSE_S >= deadline_s:
                 raise problem
-            if isinstance(problem, Unreachable) and not await self._worth_waiting():
-                raise problem
+            if isinstance(problem, Unreachable) and len(self._known) == 1:
+                raise problem  # said at once; several, who answered before, may come back
             await asyncio.sleep(RETRY_PAUSE_S)
 
     async def close(self) -> None:
         self._drop()
         self._context.destroy(linger=0)
-
-    async def _worth_waiting(self) -> bool:
-        """Nobody there at all is said at once; a cluster that answered before may come back."""
-        return len(self._known) > 1
 
     def _order(self) -> list[str]:
         current = [self._connection.address] if self._connection else []

@@ -324,7 +324,6 @@ class _Host:
 
     def _on_signal(self, number: int) -> None:
         if self.stop.is_set():  # the second time: at once
-            self.failure = SystemExit(128 + number)
             os._exit(128 + number)
         self.stop.set()
 

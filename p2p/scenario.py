@@ -13,11 +13,11 @@ from typing import Any
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
+from p2p.state import FINAL
 
 ACCURACY_LEAST = 0.95
 JOB_TIMEOUT_S = 300.0
 POLL_S = 0.1
-FINAL = ("finished", "failed", "cancelled")
 
 # Long enough that a fresh peer, which first imports torch, still has much to do.
 JOB = {"task": "digits", "epochs": 30}

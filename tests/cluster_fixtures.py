@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.local_cluster import LocalCluster, LocalPeer
+from p2p.state import FINAL
 
 WAIT_S = 90.0
 
@@ -81,7 +82,7 @@ def wait_job(
 
 
 def wait_end(cluster: LocalCluster, job: str) -> dict[str, Any]:
-    return wait_job(cluster, job, lambda told: told["state"] in ("finished", "failed", "cancelled"))
+    return wait_job(cluster, job, lambda told: told["state"] in FINAL)
 
 
 def settled(count: int) -> Callable[[dict[str, Any]], bool]:

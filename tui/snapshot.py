@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from p2p.state import FINAL
 from tui.text import clean
 
 LinkState = Literal["connecting", "live", "lost"]
@@ -69,7 +70,7 @@ class Job:
 
     @property
     def is_final(self) -> bool:
-        return self.state in ("finished", "failed", "cancelled")
+        return self.state in FINAL
 
     @property
     def done(self) -> float | None:

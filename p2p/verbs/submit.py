@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import Usage
+from p2p.state import FINAL
 from p2p.verbs.verb import Verb, add_common, asks, print_json, say
 
 if TYPE_CHECKING:
     from p2p.client import Client
 
 WAIT_EVERY_S = 0.5
-FINAL = ("finished", "failed", "cancelled")
 
 
 async def submit(client: "Client", args: argparse.Namespace) -> int:

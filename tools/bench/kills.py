@@ -14,8 +14,8 @@ from typing import Any
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
+from p2p.state import FINAL
 
-FINAL = ("finished", "failed", "cancelled")
 TIMEOUT_S = 120.0
 POLL_S = 0.05
 WATCH_S = 0.01  # after the kill: how often a client asks whether steps go on
