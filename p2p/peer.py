@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from consensus.messages import Message
-from consensus.node import Role
+from consensus.node import RawNode, Role
 from consensus.wire import MalformedMessage, as_list
 from p2p import requests, view
 from p2p.apply import apply
@@ -22,7 +22,7 @@ from p2p.leadership import Leadership
 from p2p.log_store import LogStore
 from p2p.network import Network, Route
 from p2p.processes import Children
-from p2p.raft_host import TICK_S, RaftHost
+from p2p.raft_host import TICK_S, MakeNode, RaftHost
 from p2p.reports import PeerReport, check_trainer_message, parse_report
 from p2p.requests import Asked
 from p2p.state import State, is_address
@@ -66,6 +66,7 @@ class Parts:
     start_peers: Callable[[int], list[int]]  # that join this cluster; returns their pids
     fault: Callable[[str, float | None], None]  # carries out a drill on this very process
     new_id: Callable[[], str]
+    make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
 
 
 class Peer:
@@ -77,7 +78,14 @@ class Peer:
         self.dropped_messages = 0
         self.waiting: dict[str, list[Asked]] = {}  # by request id
         self.forwarded: dict[str, Asked] = {}  # by the id we gave it
-        self.raft = RaftHost(identity.id, parts.store, parts.rng, self._send_raft, self._on_command)
+        self.raft = RaftHost(
+            identity.id,
+            parts.store,
+            parts.rng,
+            self._send_raft,
+            self._on_command,
+            parts.make_node,
+        )
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
         self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
         self._heard_s: dict[str, float] = {}  # Raft's messages, by peer

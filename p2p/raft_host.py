@@ -10,6 +10,7 @@ from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped, TransferRefused
 from consensus.messages import ConfChange, ConfChangeType, Entry, EntryType, Message
 from consensus.node import RawNode, Role, Status
+from consensus.storage import Storage
 from p2p.errors import NoQuorum, P2PError, Usage
 from p2p.log_store import LogStore
 
@@ -26,6 +27,8 @@ CONF_TYPES = {
     "remove": ConfChangeType.REMOVE,
 }
 
+MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
+
 
 class RaftHost:
     """`send(peer, messages)` and `on_command(index, command)` are the way out."""
@@ -37,6 +40,7 @@ class RaftHost:
         rng: Random,
         send: Callable[[str, list[Message]], None],
         on_command: Callable[[int, Mapping[str, Any]], None],
+        make_node: MakeNode = RawNode,
     ) -> None:
         self._store = store
         self._send = send
@@ -46,7 +50,7 @@ class RaftHost:
         config = RaftConfig(
             id=self_id, election_ticks=ELECTION_TICKS, heartbeat_ticks=HEARTBEAT_TICKS
         )
-        self.node = RawNode(config, store.storage, rng)
+        self.node = make_node(config, store.storage, rng)
         self._status = self.node.status()
 
     @property
