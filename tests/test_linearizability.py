@@ -71,6 +71,10 @@ GOOD = {
         *(op("a", "put 1", 0, None), op("a", "put 1", 1, None), op("b", "get 1", 2, 3)),
         *(op("b", "put 2", 4, 5), op("b", "get 1", 6, 7)),
     ],
+    "a write of the value that is there waits for the delete": [
+        *(op("a", "put 2", 1, 3), op("b", "delete True", 2, 5), op("c", "put 2", 4, 8)),
+        *(op("d", "delete True", 5, 6), op("e", "get 2", 4, 5)),
+    ],
 }
 BAD = {
     "a value nobody wrote": [op("a", "get 7", 0, 1)],

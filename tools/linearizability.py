@@ -4,7 +4,8 @@ The search is Wing & Gong's (Testing and Verifying Concurrent Objects, 1993) wit
 of Lowe (Testing for Linearizability, 2017), one key after the other: linearizability is local
 (Herlihy & Wing, 1990). Two shortcuts keep it linear in practice; both lose no order:
 
-- An operation that may be next and leaves the value as it is comes next: it is in nobody's way.
+- An operation that changes nothing wherever its answer is possible (a read, a failed cas) comes
+  next as soon as it can: it is in nobody's way.
 - An operation of unknown outcome (its answer never came) is only ever placed directly before one
   that is impossible without it; anywhere else it could as well come later or never.
 
@@ -159,7 +160,7 @@ def _nexts(
     writers: list[int] = []
     for number in may_be_next:
         possible, value = applied(answered[number], place.value)
-        if possible and value == place.value:
+        if possible and (answered[number].verb == "get" or answered[number].result is False):
             yield _moved(place, number, value, place.used)
             return
         writers.append(number)
