@@ -37,9 +37,12 @@ class Leadership:
         self._planned_index = 0
         self._led_term = 0
 
-    def on_report(self, peer: str, report: PeerReport) -> None:
+    def on_report(self, peer: str, report: PeerReport) -> bool:
+        """Whether it says anything new that planners look at."""
+        before = self._reports.get(peer)
         self._reports[peer] = report
         self._heard_s[peer] = self._clock.monotonic_s()
+        return before is None or before.for_planners != report.for_planners
 
     def welcome(self, peer: str) -> None:
         """A new process of that peer: what was known of the old one does not count."""
@@ -72,9 +75,14 @@ class Leadership:
         self._reports.clear()
         self._heard_s.clear()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was planned is applied."""
+        return self._raft.applied >= self._planned_index
+
     def plan(self, state: State) -> None:
         """Propose the next commands, if this peer leads and all it planned before is applied."""
-        if not self._raft.is_leader or self._raft.applied < self._planned_index:
+        if not self._raft.is_leader or not self.is_settled:
             return
         if self._led_term != self._raft.status.term:
             self._begin_term(state)

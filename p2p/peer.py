@@ -1,7 +1,8 @@
 """One peer: joins consensus, planners, trainers and requests. No socket, disk or clock of its own.
 
 Everything it touches comes in through its constructor, so the same code runs on real parts and on
-their in-memory twins. Data flows one way: message → core → effects.
+their in-memory twins. Data flows one way: message → core → effects. What comes in is only taken in;
+one advance() then serves everything that came in until then, so many proposals share one sync.
 """
 
 from collections.abc import Callable, Mapping
@@ -95,6 +96,9 @@ class Peer:
         self._heard_leader_s = parts.clock.monotonic_s()
         self._ticked_s = parts.clock.monotonic_s()
         self._reported_s = self._digested_s = 0.0
+        self._awake = False  # an advance() is on its way
+        self._news = True  # something besides the log that planners look at
+        self._seen: tuple[object, ...] = ()  # what they saw of the log the last time
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -113,57 +117,51 @@ class Peer:
             self.report_now()
         if self.raft.is_leader and now_s - self._digested_s >= DIGEST_EVERY_S:
             self._send_digest(now_s)
-        self.advance()
+        self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:
         try:
             envelope = decode(data, self.identity.cluster)
             self._dispatch(envelope, route)
-            self._unlink_removed()
         except (Malformed, MalformedMessage):
             self.dropped_messages += 1
-        self.advance()
+        self._wake()
 
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
         if up:
             self.report_now()
+            self._look()
             return
         self.raft.node.report_unreachable(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
             self._campaign_soon(peer, CAMPAIGNS_MAX)
         # Plan again when the grace is over; until then it may be a hiccup.
-        self.parts.call_later(GRACE_S + 0.002, self.advance)
-        self.advance()
+        self.parts.call_later(GRACE_S + 0.002, self._look)
+        self._look()
 
     def on_trainer(self, child: str, message: dict[str, Any]) -> None:
         try:
             self.desk.on_message(child, message)
         except Malformed:
             self.dropped_messages += 1
-        self.advance()
+        self._look()
 
     def on_trainer_exit(self, child: str, how: str) -> None:
         self.desk.on_exit(child, how, self.parts.clock.monotonic_s())
-        self.advance()
+        self._look()
 
     def advance(self) -> None:
-        """Let agreement, planners and agent catch up with whatever just happened."""
-        self.raft.pump()
-        self._note_leader()
-        self.leadership.plan(self.state)
-        self.raft.pump()
-        now_s = self.parts.clock.monotonic_s()
-        self.desk.act(self.state, now_s, self.leaving)
-        if self.raft.status.has_quorum_contact:
-            # From when the leader was heard: it declares nobody dead before that lease is over.
-            self.desk.lease(self._led_from_s(now_s), now_s)
+        """Let agreement, planners and agent catch up, at once, with whatever just happened."""
+        self._news = True
+        self._advance()
 
     # -- what it says ---------------------------------------------------------------------------
 
     def propose(self, command: Mapping[str, Any]) -> int:
-        """Raises NoQuorum when this peer does not lead."""
+        """Append to the log; returns the index. Raises NoQuorum when this peer does not lead."""
+        self._wake()
         return self.raft.propose({**command, "at_s": self.parts.clock.unix_s()})
 
     def report(self) -> PeerReport:
@@ -240,6 +238,50 @@ class Peer:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _wake(self) -> None:
+        """One advance() soon, when everything that has arrived was taken in."""
+        if not self._awake:
+            self._awake = True
+            self.parts.call_later(0.0, self._advance_if_awake)
+
+    def _look(self) -> None:
+        """The same, and the planners look again: time passed, or something besides the log."""
+        self._news = True
+        self._wake()
+
+    def _advance_if_awake(self) -> None:
+        if self._awake:
+            self._advance()
+
+    def _advance(self) -> None:
+        self._awake = False
+        self.raft.pump()
+        self._note_leader()
+        if self._news or self._seen != self._sight():
+            self._news = False
+            self._plan()
+        if self.state.removed:
+            self._unlink_removed()
+        self._awake = False  # what was proposed meanwhile is served
+        if self._seen != self._sight():  # a sole voter applies at once what it has planned
+            self._wake()
+
+    def _plan(self) -> None:
+        self._seen = self._sight()
+        self.leadership.plan(self.state)
+        self.raft.pump()
+        now_s = self.parts.clock.monotonic_s()
+        self.desk.act(self.state, now_s, self.leaving)
+        if self.raft.status.has_quorum_contact:
+            # From when the leader was heard: it declares nobody dead before that lease is over.
+            self.desk.lease(self._led_from_s(now_s), now_s)
+
+    def _sight(self) -> tuple[object, ...]:
+        """What the planners look at and the log decides; compared, mostly by identity."""
+        state, status = self.state, self.raft.status
+        members = (state.members, state.removed, status.voters, status.learners)
+        return (*members, state.jobs, status.leader, self.leadership.is_settled)
+
     def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
         body = envelope.body
         if envelope.sender == self.identity.id:
@@ -252,7 +294,7 @@ class Peer:
                 if report.member["id"] != envelope.sender:
                     raise Malformed("a report about somebody else")
                 if envelope.sender in self.state.members:
-                    self.leadership.on_report(envelope.sender, report)
+                    self._news |= self.leadership.on_report(envelope.sender, report)
             case "digest":
                 if envelope.sender == self.raft.status.leader:
                     self._digest = _vitals_from_wire(body)

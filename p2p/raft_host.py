@@ -31,7 +31,7 @@ MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
 
 
 class RaftHost:
-    """`send(peer, messages)` and `on_command(index, command)` are the way out."""
+    """`send(peer, messages)` and `on_command(index, command)` are the way out, by pump() alone."""
 
     def __init__(
         self,
@@ -65,7 +65,6 @@ class RaftHost:
     def tick(self, count: int) -> None:
         for _ in range(count):
             self.node.tick()
-        self.pump()
 
     def step(self, message: Message) -> None:
         self.node.step(message)
@@ -94,7 +93,6 @@ class RaftHost:
             self.node.transfer_leader(peer)
         except TransferRefused as refused:
             raise P2PError(str(refused)) from refused
-        self.pump()
 
     def forget_leader(self, peer: str) -> None:
         """Its connection broke: if it leads, others may be voted for at once."""
@@ -103,7 +101,9 @@ class RaftHost:
             self._status = self.node.status()
 
     def pump(self) -> None:
-        """Do everything the core asks for now."""
+        """Do everything the core asks for now: what was taken in since the last time as one batch,
+        with one sync. What the others need leaves before it, so that their disks work beside ours.
+        """
         if self._pumping:
             return
         self._pumping = True

@@ -43,6 +43,11 @@ class PeerReport:
     leaving: bool = False
     trainers: Mapping[str, TrainerReport] = field(default_factory=dict)  # by job
 
+    @property
+    def for_planners(self) -> tuple[object, ...]:
+        """What decisions depend on; the rest is for people to see."""
+        return self.member, self.leaving, self.trainers
+
     def to_wire(self) -> dict[str, Any]:
         return {
             "member": dict(self.member),

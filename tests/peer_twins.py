@@ -136,8 +136,14 @@ class TwinCluster:
             twin.players.play(
                 twin.peer.on_trainer, twin.peer.on_trainer_exit, may_finish=self.may_finish
             )
+        self.settle()
         for _ in range(3):
             self.hub.deliver()
+            self.settle()
+
+    def settle(self) -> None:
+        """Peers serve what they took in."""
+        self.clock.advance(0.0)
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP_S)):

@@ -359,6 +359,7 @@ def test_planning_waits_while_leadership_is_on_its_way() -> None:
     cluster.isolate(to)
     old = cluster.leader
     old.peer.raft.transfer(to)
+    old.peer.advance()
     assert old.peer.raft.status.lead_transferee == to
     cluster.kill(next(name for name in cluster.twins if name not in (to, old.name)))
     cluster.run(1.0)
