@@ -1,11 +1,13 @@
-"""Disk: the only file that writes and syncs. A folder of named files behind six calls.
+"""Disk: the only file that writes and syncs. A folder of named files behind a few calls.
 
 A failed write or sync raises DiskFailed and is never retried: after a failed fsync the kernel
 may have dropped the dirty pages and marked them clean (Rebello et al., USENIX ATC 2020), so
-the only safe reaction is to end the process and read the disk again after a restart.
+the only safe reaction is to write nothing more anywhere in the folder, to end the process and to
+read the disk again after a restart.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -13,9 +15,16 @@ from typing import Protocol
 
 from p2p.errors import P2PError
 
+TEMPORARY = ".new"  # ends the name of a file that replace() has not put in place yet
+
 
 class DiskFailed(P2PError):
-    """A write or sync failed; the peer must end."""
+    """A read, write or sync failed; the peer must end."""
+
+
+class Unreadable(DiskFailed):
+    """The medium cannot give back what was written (EIO): like damaged bytes, not like a refusal
+    of the operating system, which the user could lift."""
 
 
 class Locked(P2PError):
@@ -23,17 +32,43 @@ class Locked(P2PError):
 
 
 class Disk(Protocol):
-    def read(self, name: str) -> bytes | None:
-        """The whole file, or None if there is none."""
+    """All calls raise DiskFailed; after a failed write or sync every further one raises it again.
+
+    "Durable" means: survives a power cut from the moment the call returns.
+    """
+
+    def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes | None:
+        """Bytes from `offset`, at most `count`, or None if there is no such file."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes in the file, or None if there is none."""
 
     def append(self, name: str, data: bytes) -> None:
-        """Append and make durable before returning."""
+        """Append and make durable before returning, the name of a new file too."""
+
+    def append_unsynced(self, name: str, data: bytes) -> None:
+        """Append; a power cut may lose or tear it until sync()."""
+
+    def sync(self, name: str) -> None:
+        """Make what was written to the file durable."""
+
+    def sync_names(self) -> None:
+        """Make durable which files there are: a killed process may have left a rename unsynced."""
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        """Write inside an existing file; until sync() a power cut may leave old and new sectors."""
 
     def replace(self, name: str, data: bytes) -> None:
         """Put `data` in place of the file, durably: readers see the old or the new, never a mix."""
 
+    def rename(self, old: str, new: str) -> None:
+        """Durably, in one step, in place of any file called `new`; sync() its content first."""
+
     def truncate(self, name: str, size_bytes: int) -> None:
-        """Cut the file to `size_bytes`, durably."""
+        """Cut the file to `size_bytes` and make it durable as a whole. Needs no space."""
+
+    def remove(self, name: str) -> None:
+        """Durably; nothing happens if it is not there. Needs no space."""
 
     def names(self) -> list[str]:
         """Files in the folder, sorted."""
@@ -49,7 +84,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files: dict[str, int] = {}
+        self._files: dict[str, int] = {}  # open for writing, each positioned at its end
         self._broken: DiskFailed | None = None
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,37 +99,72 @@ class Folder:
                 f"{path} is in use by another peer: stop it, or give another --data-dir"
             ) from error
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes | None:
         try:
-            return (self.path / name).read_bytes()
+            with (self.path / name).open("rb") as file:
+                file.seek(offset)
+                return file.read(-1 if count is None else count)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._failed("read", name, error) from error
+            kind = Unreadable if error.errno == errno.EIO else DiskFailed
+            raise kind(f"cannot read {self.path / name}: {error.strerror}") from error
+
+    def size(self, name: str) -> int | None:
+        try:
+            return (self.path / name).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def append(self, name: str, data: bytes) -> None:
-        if self._broken is not None:  # half a frame may be there: nothing may follow it
-            raise self._broken
-        try:
+        with self._writing("write", name):
             file = self._open(name)
             _write_all(file, data)
             os.fdatasync(file)
-        except OSError as error:
-            raise self._failed("write", name, error) from error
+
+    def append_unsynced(self, name: str, data: bytes) -> None:
+        with self._writing("write", name):
+            _write_all(self._open(name), data)
+
+    def sync(self, name: str) -> None:
+        with self._writing("sync", name):
+            os.fdatasync(self._open(name))
+
+    def sync_names(self) -> None:
+        with self._writing("sync", ""):
+            _sync_folder(self.path)
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        with self._writing("write", name):
+            file = self._open(name)
+            while data:
+                written = os.pwrite(file, data, offset)
+                data, offset = data[written:], offset + written
 
     def replace(self, name: str, data: bytes) -> None:
-        try:
-            replace_file(self.path / name, self.path / f".{name}.new", data)
-        except OSError as error:
-            raise self._failed("write", name, error) from error
+        with self._writing("write", name):
+            self._forget(name)
+            replace_file(self.path / name, self.path / f".{name}{TEMPORARY}", data)
+
+    def rename(self, old: str, new: str) -> None:
+        with self._writing("rename", old):
+            self._forget(old)
+            self._forget(new)
+            (self.path / old).replace(self.path / new)
+            _sync_folder(self.path)
 
     def truncate(self, name: str, size_bytes: int) -> None:
-        try:
+        with self._writing("truncate", name):
             file = self._open(name)
             os.ftruncate(file, size_bytes)
+            os.lseek(file, 0, os.SEEK_END)
             os.fsync(file)
-        except OSError as error:
-            raise self._failed("truncate", name, error) from error
+
+    def remove(self, name: str) -> None:
+        with self._writing("remove", name):
+            self._forget(name)
+            (self.path / name).unlink(missing_ok=True)
+            _sync_folder(self.path)
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_file())
@@ -108,18 +178,50 @@ class Folder:
     def _open(self, name: str) -> int:
         if name not in self._files:
             existed = (self.path / name).exists()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._files[name] = os.open(self.path / name, flags, 0o600)
-            if not existed:
+            if existed:
+                os.lseek(self._files[name], 0, os.SEEK_END)
+            else:
                 _sync_folder(self.path)
         return self._files[name]
 
-    def _failed(self, what: str, name: str, error: OSError) -> DiskFailed:
-        self._broken = DiskFailed(
-            f"cannot {what} {self.path / name}: {error.strerror}; "
-            "the peer stops, nothing acknowledged is lost: make room or mend the disk, start again"
-        )
+    def _forget(self, name: str) -> None:
+        if name in self._files:
+            os.close(self._files.pop(name))
+
+    def _writing(self, what: str, name: str) -> "_Writing":
+        if self._broken is not None:  # half a frame may be there: nothing may follow it
+            raise self._broken
+        return _Writing(self, what, name)
+
+    def failed(self, what: str, name: str, error: OSError) -> DiskFailed:
+        """Latch the failure: what the user is told, now and at every later write."""
+        self._broken = DiskFailed(failure_sentence(what, str(self.path / name), error))
         return self._broken
+
+
+class _Writing:
+    """Turns the OSError of a write into DiskFailed for good. (A class: it is on every commit.)"""
+
+    __slots__ = ("_folder", "_name", "_what")
+
+    def __init__(self, folder: Folder, what: str, name: str) -> None:
+        self._folder, self._what, self._name = folder, what, name
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise self._folder.failed(self._what, self._name, error) from error
+
+
+def failure_sentence(what: str, where: str, error: OSError) -> str:
+    return (
+        f"cannot {what} {where}: {error.strerror}; the peer stops, nothing acknowledged is lost: "
+        "make room or mend the disk, start again"
+    )
 
 
 def replace_file(path: Path, temporary: Path, data: bytes) -> None:

@@ -80,6 +80,7 @@ class TwinCluster:
         self, name: str, disk: MemoryDisk, slots: int = 1, allow_faults: bool = False
     ) -> Twin:
         self.incarnations += 1
+        disk.restart()
         port = 7_000 + sum(name.encode())
         me = described(name, slots=slots, incarnation=f"i{self.incarnations}", port=port)
         children = MemoryChildren()
