@@ -10,8 +10,12 @@ from typing import Any
 
 from p2p.journal import Rejected, with_event
 from p2p.state import (
+    CHECKPOINTS_MAX,
+    FINAL_JOBS_MAX,
+    GENERATIONS_MAX,
     HISTORY_POINTS_MAX,
     JOB_TRANSITIONS,
+    LEDGER_ROWS_MAX,
     Checkpoint,
     Generation,
     Job,
@@ -26,10 +30,9 @@ Result = tuple[State, Mapping[str, Any]]
 
 
 def submit(state: State, command: Command) -> Result:
-    job = Job(
-        id=f"job-{len(state.jobs) + 1}", name=str(command["name"]), spec=dict(command["spec"])
-    )
-    state = _with_job(state, job)
+    newest = max((int(id_.removeprefix("job-")) for id_ in state.jobs), default=0)
+    job = Job(id=f"job-{newest + 1}", name=str(command["name"]), spec=dict(command["spec"]))
+    state = _with_job(_without_oldest_final(state), job)
     text = f"{job.name} was submitted"
     return with_event(state, command, "job-submitted", text, job=job.id), {"job": job.id}
 
@@ -64,9 +67,8 @@ def generation(state: State, command: Command) -> Result:
     formed = Generation(
         number, tuple(Seat(**seat) for seat in command["seats"]), str(command["reason"])
     )
-    job = replace(
-        job, generations=(*job.generations, formed), steps_total=command.get("steps_total")
-    )
+    generations = (*job.generations, formed)[-GENERATIONS_MAX:]
+    job = replace(job, generations=generations, steps_total=command.get("steps_total"))
     job = _move(job, "recovering" if number > 1 else "starting", formed.reason)
     state = _with_job(state, job)
     names = ", ".join(_name(state, seat.peer) for seat in formed.seats)
@@ -112,7 +114,7 @@ def checkpoint(state: State, command: Command) -> Result:
     job = _fenced(state, command)
     made = Checkpoint(**command["checkpoint"])
     others = [old for old in job.checkpoints if (old.step, old.peer) != (made.step, made.peer)]
-    job = replace(job, checkpoints=(*others, made))
+    job = replace(job, checkpoints=(*others, made)[-CHECKPOINTS_MAX:])
     return with_event(
         _with_job(state, job),
         command,
@@ -218,6 +220,14 @@ def _with_job(state: State, job: Job) -> State:
     return replace(state, jobs={**state.jobs, job.id: job})
 
 
+def _without_oldest_final(state: State) -> State:
+    """Room for one more: only so many jobs that have ended are remembered."""
+    final = [job.id for job in state.jobs.values() if job.is_final]
+    if len(final) < FINAL_JOBS_MAX:
+        return state
+    return replace(state, jobs={id_: job for id_, job in state.jobs.items() if id_ != final[0]})
+
+
 def _thinned(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
     """At most HISTORY_POINTS_MAX: when full, every second of the older half goes."""
     if len(marks) <= HISTORY_POINTS_MAX:
@@ -232,7 +242,8 @@ def _continued(
     """The ledger with the rows from some epoch on replaced by these, which say that epoch anew."""
     if not rows:
         return ledger
-    return (*(row for row in ledger if row["epoch"] < rows[0]["epoch"]), *rows)
+    before = (row for row in ledger if row["epoch"] < rows[0]["epoch"])
+    return (*before, *rows)[-LEDGER_ROWS_MAX:]
 
 
 def _name(state: State, peer: str) -> str:

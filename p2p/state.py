@@ -29,6 +29,11 @@ FINAL = frozenset(state for state, following in JOB_TRANSITIONS.items() if not f
 
 EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
+# What is kept of a job, the newest: else snapshots and `p2pnode job` would grow for ever.
+GENERATIONS_MAX = 1_000
+CHECKPOINTS_MAX = 1_000
+LEDGER_ROWS_MAX = 10_000
+FINAL_JOBS_MAX = 200
 ANSWERS_MAX = 1_000
 SLOTS_MAX = 1_024
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status

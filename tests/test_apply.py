@@ -311,6 +311,38 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps[-1] == 40
 
 
+def test_of_a_job_the_newest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.apply_jobs.GENERATIONS_MAX", 3)
+    monkeypatch.setattr("p2p.apply_jobs.CHECKPOINTS_MAX", 3)
+    monkeypatch.setattr("p2p.apply_jobs.LEDGER_ROWS_MAX", 3)
+    state = running("a")
+    for number in range(2, 8):
+        made = {**checkpoint(number), "peer": "a"}
+        del made["kind"]
+        fence = {"job": "job-1", "generation": number}
+        row = {"epoch": number, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}
+        state = applied(
+            state,
+            generation(number, "a"),
+            {**mark(number, number), "ledger": [row]},
+            {"type": "job.checkpoint", **fence, "checkpoint": made},
+        )
+    job = state.jobs["job-1"]
+    assert [made.number for made in job.generations] == [5, 6, 7]
+    assert [made.step for made in job.checkpoints] == [5, 6, 7]
+    assert [row["epoch"] for row in job.ledger] == [5, 6, 7]
+
+
+def test_only_so_many_jobs_that_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.apply_jobs.FINAL_JOBS_MAX", 2)
+    state = with_job(founded("a"))
+    for number in range(2, 6):
+        state = with_job(state)
+        state = applied(state, {"type": "job.cancel", "job": f"job-{number}"})
+    assert list(state.jobs) == ["job-1", "job-4", "job-5"], "a job that goes on is never forgotten"
+    assert list(with_job(state).jobs)[-1] == "job-6", "and no number is given twice"
+
+
 # -- anything at all -----------------------------------------------------------------------------
 
 SCALARS = st.one_of(
