@@ -17,6 +17,7 @@ from p2p import requests, view
 from p2p.apply import apply
 from p2p.clock import Clock
 from p2p.controller import GRACE_S
+from p2p.drills import Drills
 from p2p.envelope import Envelope, Malformed, decode, encode
 from p2p.errors import NoQuorum, to_wire
 from p2p.leadership import Leadership
@@ -76,6 +77,7 @@ class Peer:
         self.parts = parts
         self.state = State()
         self.leaving = False
+        self.drills = Drills()
         self.dropped_messages = 0
         self.waiting: dict[str, list[Asked]] = {}  # by request id
         self.forwarded: dict[str, Asked] = {}  # by the id we gave it
@@ -122,10 +124,18 @@ class Peer:
     def on_message(self, data: bytes, route: Route | None) -> None:
         try:
             envelope = decode(data, self.identity.cluster)
-            self._dispatch(envelope, route)
-        except (Malformed, MalformedMessage):
+        except Malformed:
             self.dropped_messages += 1
-        self._wake()
+            return
+
+        def take_in() -> None:
+            try:
+                self._dispatch(envelope, route)
+            except (Malformed, MalformedMessage):
+                self.dropped_messages += 1
+            self._wake()
+
+        self._through_drills(envelope.sender, self.identity.id, envelope.kind, take_in)
 
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
@@ -178,7 +188,11 @@ class Peer:
             self.send(leader, "report", self.report().to_wire())
 
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
-        return self.parts.network.send(peer, self._wrap(kind, body))
+        data, network = self._wrap(kind, body), self.parts.network
+        if not self.drills.running:
+            return network.send(peer, data)
+        self._through_drills(self.identity.id, peer, kind, lambda: network.send(peer, data))
+        return True
 
     def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
         """Answer a request: an answer with an "error" is the error."""
@@ -281,6 +295,17 @@ class Peer:
         state, status = self.state, self.raft.status
         members = (state.members, state.removed, status.voters, status.learners)
         return (*members, state.jobs, status.leader, self.leadership.is_settled)
+
+    def _through_drills(
+        self, sender: str, receiver: str, kind: str, go_on: Callable[[], object]
+    ) -> None:
+        """Now, later or never, as the drills in force at this peer say."""
+        self.drills = self.drills.at(self.parts.clock.monotonic_s())
+        late_s = self.drills.delay_s(sender, receiver, kind, self.parts.rng)
+        if late_s:
+            self.parts.call_later(late_s, go_on)
+        elif late_s is not None:
+            go_on()
 
     def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
         body = envelope.body

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2p import job_spec, view
+from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from p2p.peer import Peer
 
 Args = Mapping[str, Any]
-FAULT_KINDS = ("kill", "pause", "crash-trainer")
+FAULT_KINDS = ("kill", "pause", "crash-trainer", *DRILL_KINDS, "heal")
 ADD_MAX = 16
 PAUSE_MAX_S = 3_600.0
 WAITING_MAX = 1_000
@@ -93,7 +94,7 @@ def _to_target(peer: Peer, asked: Asked) -> None:
     target = find_member(peer, str(asked.args["peer"]))
     if target.id == peer.identity.id:
         peer.answer(asked, DIRECTED[asked.verb](peer, asked.args))
-    elif target.state != "alive":
+    elif target.state != "alive" and asked.args.get("kind") != "heal":  # it may be cut off
         raise P2PError(f"{target.name} is {target.state}: nothing to do")
     else:
         _forward(peer, target.id, asked)
@@ -229,14 +230,32 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
     me = peer.identity.member["name"]
     if not peer.identity.allow_faults:
         raise Refused(f"{me} does not allow faults: start it with --allow-faults")
-    for_s = float(args.get("for_s") or 5.0)
+    told_s = args.get("for_s")
+    for_s = float(told_s or 5.0)
     if not 0.0 < for_s <= PAUSE_MAX_S:
         raise Usage(f"a fault lasts more than 0 and at most {PAUSE_MAX_S:g} seconds")
+    if kind in DRILL_KINDS or kind == "heal":
+        return _drill(peer, args, kind, float(told_s) if told_s else None)
     if kind == "crash-trainer":
         return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
     # Later, so that the answer leaves first.
     peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
     return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, Any]:
+    """`for_s` None: until it is healed. `side`: all peers on this side of a partition."""
+    if kind == "heal":
+        peer.drills = Drills()
+    else:
+        side = [find_member(peer, str(text)).id for text in args.get("side", ())]
+        until_s = None if for_s is None else peer.parts.clock.monotonic_s() + for_s
+        named = frozenset({peer.identity.id, *side})
+        peer.drills = peer.drills.and_also(Drill(_DRILLS[kind], named, until_s))
+    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+_DRILLS = {str(kind): kind for kind in DRILL_KINDS}
 
 
 def _transfer(peer: Peer, args: Args) -> dict[str, Any]:
