@@ -261,7 +261,8 @@ class _Host:
         """
         while True:
             await asyncio.sleep(LOST_S)
-            if self.peer.raft.status.leader is None and not self.peer.is_sole_voter:
+            lost = self.peer.raft.status.leader is None and not self.peer.is_sole_voter
+            if lost and not self.peer.drills.cuts_off:
                 try:
                     await self._ask_to_join()
                 except Refused:
