@@ -191,7 +191,11 @@ class Peer:
         data, network = self._wrap(kind, body), self.parts.network
         if not self.drills.running:
             return network.send(peer, data)
-        self._through_drills(self.identity.id, peer, kind, lambda: network.send(peer, data))
+
+        def send() -> None:
+            network.send(peer, data)
+
+        self._through_drills(self.identity.id, peer, kind, send)
         return True
 
     def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
@@ -297,7 +301,7 @@ class Peer:
         return (*members, state.jobs, status.leader, self.leadership.is_settled)
 
     def _through_drills(
-        self, sender: str, receiver: str, kind: str, go_on: Callable[[], object]
+        self, sender: str, receiver: str, kind: str, go_on: Callable[[], None]
     ) -> None:
         """Now, later or never, as the drills in force at this peer say."""
         self.drills = self.drills.at(self.parts.clock.monotonic_s())
