@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2p import job_spec, view
+from p2p.apply_sessions import Ticket, answered
 from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
 from p2p.state import TEXT_MAX, Job, Member, parse_member
+from p2p.store import problem_with
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -35,13 +37,23 @@ class Asked:
     verb: str
     args: Args
     route: Route
+    ticket: Ticket | None = None  # of the client's session, where it matters that it is done once
 
     @staticmethod
     def parse(envelope: Envelope, route: Route) -> Asked:
         id_, verb, args = (envelope.body.get(name) for name in ("id", "verb", "args"))
         if not (isinstance(id_, str) and isinstance(verb, str) and isinstance(args, dict)):
             raise Malformed("a request needs id, verb and args")
-        return Asked(id_, verb, args, route)
+        session = envelope.body.get("session")
+        try:
+            ticket = None if session is None else Ticket.parse(session)
+        except ValueError as error:
+            raise Malformed(str(error)) from error
+        return Asked(id_, verb, args, route, ticket)
+
+    def to_wire(self) -> dict[str, Any]:
+        body = {"id": self.id, "verb": self.verb, "args": dict(self.args)}
+        return {**body, "session": self.ticket.to_wire()} if self.ticket else body
 
 
 def handle(peer: Peer, asked: Asked) -> None:
@@ -65,13 +77,18 @@ def handle(peer: Peer, asked: Asked) -> None:
 
 def _to_leader(peer: Peer, asked: Asked) -> None:
     status = peer.raft.status
-    if asked.id in peer.state.answers:  # asked again: it was decided meanwhile
-        peer.answer(asked, peer.state.answers[asked.id])
+    known = None
+    if asked.ticket and asked.ticket.session in peer.state.sessions:  # else: not applied here yet
+        known = answered(peer.state, asked.ticket)
+    if known is not None:  # asked again: it was decided meanwhile
+        peer.answer(asked, known)
     elif peer.raft.is_leader:
-        command = PROPOSED[asked.verb](peer, asked.args)
+        command = {**PROPOSED[asked.verb](peer, asked.args), "request": asked.id}
+        if asked.ticket:
+            command["session"] = asked.ticket.to_wire()
         _wait(peer, asked)  # first: a sole voter applies within propose()
         try:
-            peer.propose({**command, "request": asked.id})
+            peer.propose(command)
         except Exception:
             peer.waiting.pop(asked.id, None)
             raise
@@ -104,8 +121,7 @@ def _forward(peer: Peer, to: str, asked: Asked) -> None:
     while len(peer.forwarded) >= WAITING_MAX:
         del peer.forwarded[next(iter(peer.forwarded))]
     peer.forwarded[asked.id] = asked
-    body = {"id": asked.id, "verb": asked.verb, "args": dict(asked.args)}
-    if not peer.send(to, "request", body):
+    if not peer.send(to, "request", asked.to_wire()):
         peer.forwarded.pop(asked.id, None)
         peer.waiting.pop(asked.id, None)
         raise NoQuorum("the leader cannot be reached now; try again")
@@ -213,6 +229,34 @@ def _submit(peer: Peer, args: Args) -> dict[str, Any]:
     return {"type": "job.submit", "name": name, "spec": spec}
 
 
+def _open_session(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"type": "session.open"}
+
+
+def _put(peer: Peer, args: Args) -> dict[str, Any]:
+    return _storable({"type": "store.put", "key": args["key"], "value": args["value"]})
+
+
+def _delete(peer: Peer, args: Args) -> dict[str, Any]:
+    return _storable({"type": "store.delete", "key": args["key"]})
+
+
+def _compare_and_set(peer: Peer, args: Args) -> dict[str, Any]:
+    expected, value = args["expected"], args["value"]
+    if expected is not None:
+        _storable({"key": args["key"], "value": expected})
+    command = {"type": "store.compare_and_set", "key": args["key"], "expected": expected}
+    return _storable(command if value is None else {**command, "value": value}) | {"value": value}
+
+
+def _storable(command: dict[str, Any]) -> dict[str, Any]:
+    """Refused before it is in the log, not only after. Raises Usage."""
+    problem = problem_with(command["key"], command.get("value", b""))
+    if problem:
+        raise Usage(problem)
+    return command
+
+
 def _on_job(verb: str) -> Callable[[Peer, Args], dict[str, Any]]:
     def command(peer: Peer, args: Args) -> dict[str, Any]:
         return {"type": f"job.{verb}", "job": find_job(peer, str(args["job"])).id}
@@ -286,5 +330,9 @@ PROPOSED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
     "pause": _on_job("pause"),
     "resume": _on_job("resume"),
     "cancel": _on_job("cancel"),
+    "session": _open_session,
+    "put": _put,
+    "delete": _delete,
+    "compare_and_set": _compare_and_set,
 }
 DIRECTED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"fault": _fault}

@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from immutables import Map
+
+from p2p.store import Store
+
 MemberState = Literal["alive", "dead", "left"]
 JobState = Literal[
     "queued", "starting", "running", "recovering", "paused", "finished", "failed", "cancelled"
@@ -34,7 +38,6 @@ GENERATIONS_MAX = 1_000
 CHECKPOINTS_MAX = 1_000
 LEDGER_ROWS_MAX = 10_000
 FINAL_JOBS_MAX = 200
-ANSWERS_MAX = 1_000
 SLOTS_MAX = 1_024
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
 _ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
@@ -182,6 +185,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """What a client of p2p.apply_sessions was answered and may not have seen yet, by number."""
+
+    used: int
+    unseen_from: int = 0
+    answers: Map[int, Mapping[str, Any]] = field(default_factory=Map)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     cluster_id: str = ""
     name: str = ""
@@ -189,5 +201,6 @@ class State:
     removed: frozenset[str] = frozenset()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
-    # What each recent request was answered, so that a repeated one is applied once.
-    answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    store: Store = field(default_factory=Store)
+    sessions: Map[str, Session] = field(default_factory=Map)
+    turn: int = 0  # commands of sessions so far: the order in which sessions were used

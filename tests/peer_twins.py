@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from consensus.node import bootstrap
+from p2p.apply_sessions import Ticket
 from p2p.clock import ManualClock
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, decode, encode
@@ -179,11 +180,21 @@ class TwinCluster:
     def voters(self) -> set[str]:
         return set(self.leader.peer.raft.status.voters)
 
-    def send(self, name: str, verb: str, /, id: str | None = None, **args: Any) -> str:
+    def send(
+        self,
+        name: str,
+        verb: str,
+        /,
+        id: str | None = None,
+        ticket: Ticket | None = None,
+        **args: Any,
+    ) -> str:
         """Ask as a client; the answer will be in `replies`."""
         self.requests += 1
         request = id or f"r{self.requests}"
         body = {"id": request, "verb": verb, "args": args}
+        if ticket:
+            body["session"] = ticket.to_wire()
         data = encode(Envelope(CLUSTER, "client", "", "request", body))
         self.hub.post(CLIENT, self.twins[name].network.address, data, CLIENT.encode())
         return request

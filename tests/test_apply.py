@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from p2p import state as states
 from p2p.apply import COMMANDS, apply
 from p2p.state import JOB_TRANSITIONS, State
+from tests.log_strategies import commands
 from tests.peer_fakes import (
     applied,
     checkpoint,
@@ -19,7 +20,6 @@ from tests.peer_fakes import (
     generation,
     mark,
     running,
-    spec,
     with_job,
 )
 
@@ -273,36 +273,16 @@ def test_of_an_unknown_job_nothing_can_be_said(kind: str) -> None:
         )
 
 
-# -- requests ------------------------------------------------------------------------------------
-
-
-def test_a_repeated_request_is_applied_once_and_answered_alike() -> None:
-    submit = {"type": "job.submit", "name": "run", "spec": spec(), "request": "r1"}
-    state, first = apply(founded("a"), submit)
-    again, second = apply(state, submit)
-    assert again is state
-    assert first == second == {"job": "job-1"}
-
-
-def test_a_refusal_is_remembered_too() -> None:
-    command = {"type": "member.remove", "peer": "z", "request": "r1"}
-    state, first = apply(founded("a"), command)
-    state = applied(state, {"type": "member.join", "member": described("z")})
-    assert apply(state, command) == (state, first)
-
-
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.apply.ANSWERS_MAX", 5)
     monkeypatch.setattr("p2p.journal.EVENTS_MAX", 5)
     monkeypatch.setattr("p2p.apply_jobs.HISTORY_POINTS_MAX", 10)
     state = running("a")
     for step in range(1, 41):
         state = applied(
             state,
-            {**mark(1, step), "request": f"r{step}"},
+            mark(1, step),
             {"type": "leader.elected", "peer": "a", "term": step},
         )
-    assert list(state.answers) == [f"r{step}" for step in range(36, 41)]
     assert len(state.events) == 5
     assert len({event.index for event in state.events}) == 5
     steps = [made.step for made in state.jobs["job-1"].marks]
@@ -344,58 +324,6 @@ def test_only_so_many_jobs_that_ended_are_remembered(monkeypatch: pytest.MonkeyP
 
 
 # -- anything at all -----------------------------------------------------------------------------
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(),
-    st.text(max_size=5),
-    st.binary(max_size=5),
-    st.sampled_from(["a", "b", "job-1", "job-2", "1"]),
-)
-ANYTHING = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-FIELDS = [
-    *("peer", "member", "incarnation", "reason", "job", "generation", "number", "seats", "peers"),
-    *("excluded", "mark", "ledger", "checkpoint", "start_step", "stall_s", "steps_repeated"),
-    *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
-]
-VALID: list[dict[str, Any]] = [
-    {"type": "member.join", "member": described("c")},
-    {"type": "member.dead", "peer": "b", "incarnation": "1", "reason": "x"},
-    {"type": "member.alive", "peer": "b"},
-    {"type": "member.leave", "peer": "b"},
-    {"type": "member.remove", "peer": "b"},
-    {"type": "job.submit", "name": "n", "spec": spec()},
-    {"type": "job.assign", "job": "job-1", "peers": ["a"], "reason": "x", "excluded": {"b": "y"}},
-    generation(2, "a", "b"),
-    entered(1, 3),
-    mark(1, 7),
-    *({"type": f"job.{verb}", "job": "job-1"} for verb in ("pause", "resume", "cancel")),
-    {"type": "job.wait", "job": "job-1", "reason": "x"},
-    {"type": "job.finish", "job": "job-1", "generation": 1},
-    {"type": "job.fail", "job": "job-1", "reason": "x"},
-]
-
-
-@st.composite
-def commands(draw: st.DrawFn) -> Any:
-    """A valid command, most often with some fields replaced or missing; or anything."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(ANYTHING)
-    command = dict(draw(st.sampled_from(VALID)))
-    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=3)):
-        if draw(st.booleans()):
-            command.pop(name, None)
-        else:
-            command[name] = draw(ANYTHING)
-    return command
 
 
 @settings(max_examples=80, deadline=None)

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consensus.messages import Message, MessageType
+from p2p.apply_sessions import Ticket
 from p2p.disk import DiskFailed
 from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, encode
 from p2p.raft_host import COMMAND_BYTES_MAX
@@ -269,8 +270,9 @@ def test_a_crashed_trainer_is_started_again() -> None:
 
 def test_the_same_request_twice_is_one_job() -> None:
     cluster = grown(3)
+    ticket = Ticket(cluster.ask("a", "session")["ok"]["session"], 0, 0)
     for name in cluster.twins:
-        request = cluster.send(name, "submit", id="same", **SUBMIT)
+        request = cluster.send(name, "submit", id="same", ticket=ticket, **SUBMIT)
     cluster.until(lambda: request in cluster.replies, "an answer")
     cluster.run(0.5)
     assert list(cluster.leader.peer.state.jobs) == ["job-1"]
@@ -294,14 +296,15 @@ def test_a_request_whose_leader_dies_is_answered_and_may_be_repeated() -> None:
     cluster = grown(3)
     old = cluster.leader.name
     via = next(name for name in cluster.twins if name != old)
-    cluster.send(via, "submit", id="once", **SUBMIT)
+    ticket = Ticket(cluster.ask(via, "session")["ok"]["session"], 0, 0)
+    cluster.send(via, "submit", id="once", ticket=ticket, **SUBMIT)
     cluster.hub.deliver()
     cluster.kill(old)
     cluster.until(lambda: "once" in cluster.replies, "an answer", 3.0)
     if cluster.replies.pop("once").get("exit_code") == 5:
         cluster.until(cluster.has_leader, "a leader")
         cluster.run(0.2)
-        cluster.send(via, "submit", id="once", **SUBMIT)
+        cluster.send(via, "submit", id="once", ticket=ticket, **SUBMIT)
         cluster.until(lambda: cluster.replies.get("once", {}).get("ok"), "the second time")
     assert list(cluster.leader.peer.state.jobs) == ["job-1"]
 
