@@ -21,6 +21,7 @@ from p2p.drills import Drills
 from p2p.envelope import Envelope, Malformed, decode, encode
 from p2p.errors import NoQuorum, to_wire
 from p2p.leadership import Leadership
+from p2p.links import Links
 from p2p.log_store import LogStore
 from p2p.network import Network, Route
 from p2p.processes import Children
@@ -39,7 +40,6 @@ CAMPAIGNS_MAX = 10
 # What a leader sent before its end may arrive this much after its connection broke.
 LAST_WORDS_S = 0.03
 TICKS_AT_ONCE_MAX = 3
-STRANGERS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Peer:
         self.state = State()
         self.leaving = False
         self.drills = Drills()
+        self.links = Links(identity.id, parts.network)
         self.dropped_messages = 0
         self.waiting: dict[str, list[Asked]] = {}  # by request id
         self.forwarded: dict[str, Asked] = {}  # by the id we gave it
@@ -92,7 +93,6 @@ class Peer:
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
         self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
         self._heard_s: dict[str, float] = {}  # Raft's messages, by peer
-        self._strangers: dict[str, None] = {}  # linked but in no log of ours; the newest last
         self._leader: str | None = None
         self._digest: dict[str, view.Vitals] = {}
         self._heard_leader_s = parts.clock.monotonic_s()
@@ -188,15 +188,7 @@ class Peer:
             self.send(leader, "report", self.report().to_wire())
 
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
-        data, network = self._wrap(kind, body), self.parts.network
-        if not self.drills.running:
-            return network.send(peer, data)
-
-        def send() -> None:
-            network.send(peer, data)
-
-        self._through_drills(self.identity.id, peer, kind, send)
-        return True
+        return self._send(peer, kind, self._wrap(kind, body))
 
     def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
         """Answer a request: an answer with an "error" is the error."""
@@ -278,8 +270,8 @@ class Peer:
         if self._news or self._seen != self._sight():
             self._news = False
             self._plan()
-        if self.state.removed:
-            self._unlink_removed()
+        for peer in self.links.follow(self.state.members, self.raft.status):
+            self.leadership.on_link(peer, True)  # that it was down says nothing any more
         self._awake = False  # what was proposed meanwhile is served
         if self._seen != self._sight():  # a sole voter applies at once what it has planned
             self._wake()
@@ -345,10 +337,7 @@ class Peer:
             raise Malformed("from a peer that was removed")
         messages = [Message.from_wire(fields) for fields in as_list(body.get("messages"), "raft")]
         self._heard(sender)
-        # A joiner has no log to know addresses from, and an address may have changed.
-        self.parts.network.connect(sender, str(body["address"]))
-        if sender not in self.state.members and not self._is_configured(sender):
-            self._bound_strangers(sender)
+        self.links.heard(sender, str(body["address"]))
         for message in messages:
             if message.sender == sender and message.to == self.identity.id:
                 self.raft.step(message)
@@ -363,32 +352,19 @@ class Peer:
                 self.leadership.welcome(str(command["member"]["id"]))
             elif command.get("type") == "member.dead":
                 self.leadership.died(str(command["peer"]))
-            self.relink()
-
-    def relink(self) -> None:
-        """Keep one link to every other member, at the address the log says."""
-        for member in self.state.members.values():
-            if member.id != self.identity.id:
-                self.parts.network.connect(member.id, member.address)
-
-    def _unlink_removed(self) -> None:
-        """Only once it is out of the configuration, so that it hears of its removal."""
-        for removed in self.state.removed:
-            if not self._is_configured(removed):
-                self.parts.network.disconnect(removed)
-
-    def _bound_strangers(self, newest: str) -> None:
-        """Links to senders that our log does not name (yet) must not use up all descriptors."""
-        self._strangers.pop(newest, None)
-        self._strangers[newest] = None
-        if len(self._strangers) > STRANGERS_MAX:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            if oldest not in self.state.members and not self._is_configured(oldest):
-                self.parts.network.disconnect(oldest)
 
     def _is_configured(self, peer: str) -> bool:
         return peer in self.raft.status.voters or peer in self.raft.status.learners
+
+    def _send(self, peer: str, kind: str, data: bytes) -> bool:
+        if not self.drills.running:
+            return self.parts.network.send(peer, data)
+
+        def send() -> None:
+            self.parts.network.send(peer, data)
+
+        self._through_drills(self.identity.id, peer, kind, send)
+        return True
 
     def _send_raft(self, peer: str, messages: list[Message]) -> None:
         body = {
@@ -401,12 +377,13 @@ class Peer:
     def _send_digest(self, now_s: float) -> None:
         self._digested_s = now_s
         body = {
-            peer: [told.rss, told.cpu_percent, told.suspect, dict(told.trainers)]
+            peer: [told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)]
             for peer, told in self.leadership.vitals().items()
         }
+        data = self._wrap("digest", {"vitals": body})
         for member in self.state.members.values():
             if member.id != self.identity.id and member.state == "alive":
-                self.send(member.id, "digest", {"vitals": body})
+                self._send(member.id, "digest", data)
 
     def _led_from_s(self, now_s: float) -> float:
         """When this peer last knew that there was no newer leader. A leader that is cut off may

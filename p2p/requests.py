@@ -113,8 +113,12 @@ def _to_target(peer: Peer, asked: Asked) -> None:
         peer.answer(asked, DIRECTED[asked.verb](peer, asked.args))
     elif target.state != "alive" and asked.args.get("kind") != "heal":  # it may be cut off
         raise P2PError(f"{target.name} is {target.state}: nothing to do")
-    else:
+    elif peer.raft.is_leader or target.id in peer.links.linked:
         _forward(peer, target.id, asked)
+    elif peer.raft.status.leader is not None:  # learners have no links to each other
+        _forward(peer, peer.raft.status.leader, asked)
+    else:
+        raise NoQuorum(_no_leader(peer))
 
 
 def _forward(peer: Peer, to: str, asked: Asked) -> None:
@@ -124,7 +128,8 @@ def _forward(peer: Peer, to: str, asked: Asked) -> None:
     if not peer.send(to, "request", asked.to_wire()):
         peer.forwarded.pop(asked.id, None)
         peer.waiting.pop(asked.id, None)
-        raise NoQuorum("the leader cannot be reached now; try again")
+        name = peer.state.members[to].name if to in peer.state.members else to
+        raise NoQuorum(f"{name} cannot be reached now; try again")
 
 
 def _no_leader(peer: Peer) -> str:
