@@ -1,15 +1,6 @@
 """Parameters of one Raft participant."""
 
-from dataclasses import dataclass, field
-
-# Safety checks that the simulator may switch off, to prove that it notices. Never set elsewhere.
-MUTATIONS = frozenset(
-    {
-        "skip-vote-check",  # grant votes twice in a term, and to candidates with an older log
-        "skip-commit-term-check",  # commit entries of earlier terms by counting (paper, figure 8)
-        "skip-conf-guard",  # configuration changes while one is pending or before own-term commit
-    }
-)
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,20 +8,25 @@ class RaftConfig:
     """Times are in ticks of the host's clock; sizes in bytes of entry data.
 
     The election timeout is drawn from [election_ticks, 2 * election_ticks) anew for each attempt.
-    `applied`: the last index that the host had applied before a restart; what follows is handed
-    out again. `mutations`: for the simulator only, see MUTATIONS.
+    learner_heartbeat_ticks: how often learners hear from the leader; 0 = as often as voters.
+    max_append_bytes: per append. max_inflight, max_inflight_bytes: appends, and bytes in them, that
+    one peer has not acknowledged. max_uncommitted_bytes: proposals that wait for a quorum, more are
+    refused. max_apply_bytes: committed entries in one Ready, the rest comes in the next.
+    Each limit lets a single entry pass, whatever its size.
     Raises ValueError for values that could not work.
     """
 
     id: str
     election_ticks: int
     heartbeat_ticks: int
+    learner_heartbeat_ticks: int = 0
     pre_vote: bool = True
     check_quorum: bool = True
     max_append_bytes: int = 1 << 20
     max_inflight: int = 64
-    applied: int = 0
-    mutations: frozenset[str] = field(default_factory=frozenset)
+    max_inflight_bytes: int = 16 << 20
+    max_uncommitted_bytes: int = 64 << 20
+    max_apply_bytes: int = 4 << 20
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -40,9 +36,12 @@ class RaftConfig:
                 f"election_ticks ({self.election_ticks}) must be greater than "
                 f"heartbeat_ticks ({self.heartbeat_ticks}), and both positive"
             )
-        if self.max_inflight < 1 or self.max_append_bytes < 1 or self.applied < 0:
+        if not 0 <= self.learner_heartbeat_ticks < self.election_ticks:
             raise ValueError(
-                "max_inflight and max_append_bytes must be positive, applied not negative"
+                f"learner_heartbeat_ticks ({self.learner_heartbeat_ticks}) must be less than "
+                f"election_ticks ({self.election_ticks}): a silent leader counts as lost"
             )
-        if unknown := self.mutations - MUTATIONS:
-            raise ValueError(f"unknown mutations: {', '.join(sorted(unknown))}")
+        limits = ("append_bytes", "inflight", "inflight_bytes", "uncommitted_bytes", "apply_bytes")
+        for name in limits:
+            if getattr(self, f"max_{name}") < 1:
+                raise ValueError(f"max_{name} must be positive")

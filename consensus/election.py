@@ -16,7 +16,7 @@ def hup(raft: Raft, *, transfer: bool = False) -> None:
     With a committed but unapplied membership change this peer might count the wrong quorum, so it
     waits.
     """
-    if raft.role is Role.LEADER or not raft.is_voter() or raft.log.has_unapplied_conf_change():
+    if raft.role is Role.LEADER or not raft.may_stand() or raft.log.has_unapplied_conf_change():
         return
     if raft.config.pre_vote and not transfer:
         _ask_first(raft)
@@ -41,7 +41,9 @@ def _stand(raft: Raft, context: bytes) -> None:
 
 def _request(raft: Raft, kind: MessageType, term: int, context: bytes) -> None:
     log = raft.log
-    for peer in sorted(raft.configuration.voters.ids() - {raft.id}):
+    for peer in raft.voters:
+        if peer == raft.id:
+            continue
         raft.send(
             kind,
             peer,
@@ -61,8 +63,6 @@ def on_request(raft: Raft, message: Message) -> None:
         or (pre_vote and message.term > raft.term)
     )
     granted = free and raft.log.is_up_to_date(message.index, message.log_term)
-    if raft.mutated("skip-vote-check"):
-        granted = True
     if not granted:
         raft.send(_RESPONSE[message.type], message.sender, reject=True)
         return

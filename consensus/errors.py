@@ -9,6 +9,10 @@ class ProposalDropped(RaftError):
     """This proposal was not appended; the text says why. It may be tried again, on the leader."""
 
 
+class Busy(ProposalDropped):
+    """Too much waits for a quorum already. Nothing was appended; try again in a moment."""
+
+
 class TransferRefused(RaftError):
     """Leadership cannot go to that peer now; the text says why."""
 

@@ -1,4 +1,4 @@
-"""The words of Raft: entries, hard state, configuration changes, messages; their wire form.
+"""The words of Raft: entries, hard state, messages; their wire form.
 
 Vocabulary of etcd-io/raft. Local prompts (MsgHup, MsgBeat, MsgProp, MsgCheckQuorum) are method
 calls of RawNode here, never messages, so nothing that arrives from the network can pretend to be
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
-import msgpack
-
+from consensus.changes import SnapshotMeta
 from consensus.wire import (
     MalformedMessage,
     as_bool,
@@ -76,51 +75,6 @@ class HardState:
         return cls(as_uint(term, "term"), as_optional_id(vote, "vote"), as_uint(commit, "commit"))
 
 
-@dataclass(frozen=True, slots=True)
-class ConfState:
-    """The members in force, each tuple sorted."""
-
-    voters: tuple[str, ...] = ()
-    learners: tuple[str, ...] = ()
-
-
-class ConfChangeType(IntEnum):
-    """One step; ADD_LEARNER of a voter demotes it, ADD_VOTER of a learner promotes it."""
-
-    ADD_VOTER = 0
-    ADD_LEARNER = 1
-    REMOVE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class ConfChange:
-    """A change of one peer's membership; `context` is the host's (an address, a name …)."""
-
-    type: ConfChangeType
-    peer: str
-    context: bytes = b""
-
-    def encode(self) -> bytes:
-        """The data of its log entry (msgpack)."""
-        return bytes(msgpack.packb([int(self.type), self.peer, self.context]))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Inverse of encode. Raises MalformedMessage."""
-        try:
-            value = msgpack.unpackb(data)
-        except (ValueError, msgpack.UnpackException, msgpack.ExtraData) as error:
-            raise MalformedMessage(f"a configuration change is not msgpack: {error}") from None
-        kind, peer, context = as_list(value, "configuration change", 3)
-        number = as_uint(kind, "configuration change type")
-        if number not in _CONF_CHANGE_TYPES:
-            raise MalformedMessage(f"unknown configuration change type {number}")
-        return cls(ConfChangeType(number), as_id(peer, "peer"), as_bytes(context, "context"))
-
-
-_CONF_CHANGE_TYPES = frozenset(int(kind) for kind in ConfChangeType)
-
-
 class MessageType(StrEnum):
     """Everything one peer may send another."""
 
@@ -134,6 +88,9 @@ class MessageType(StrEnum):
     HEARTBEAT_RESP = "MsgHeartbeatResp"
     TRANSFER_LEADER = "MsgTransferLeader"
     TIMEOUT_NOW = "MsgTimeoutNow"
+    SNAP = "MsgSnap"
+    READ_INDEX = "MsgReadIndex"
+    READ_INDEX_RESP = "MsgReadIndexResp"
 
 
 _MESSAGE_TYPES = {str(kind): kind for kind in MessageType}
@@ -150,6 +107,8 @@ class Message:
     MsgVote/MsgPreVote: (index, log_term) is the candidate's last entry; term is the term asked for.
     MsgHeartbeat: commit, cut to what the follower is known to hold; context is echoed.
     MsgTransferLeader: context is the id (UTF-8) of the peer that shall lead.
+    MsgSnap: snapshot says which state the follower needs instead of entries; the hosts move it.
+    MsgReadIndex/Resp: context names the attempt; index in the answer is safe to read at.
     """
 
     type: MessageType
@@ -163,6 +122,7 @@ class Message:
     reject_hint: int = 0
     context: bytes = b""
     entries: tuple[Entry, ...] = ()
+    snapshot: SnapshotMeta | None = None
 
     def to_wire(self) -> list[Any]:
         """A flat list of msgpack-able values, in the order of the fields."""
@@ -178,14 +138,15 @@ class Message:
             self.reject_hint,
             self.context,
             [entry.to_wire() for entry in self.entries],
+            None if self.snapshot is None else self.snapshot.to_wire(),
         ]
 
     @classmethod
     def from_wire(cls, value: object) -> Self:
         """Inverse of to_wire; checks types, ranges and order. Raises MalformedMessage."""
-        kind, to, sender, term, log_term, index, commit, reject, hint, context, entries = as_list(
-            value, "message", 11
-        )
+        fields = as_list(value, "message", 12)
+        kind, to, sender, term, log_term, index, commit = fields[:7]
+        reject, hint, context, entries, snapshot = fields[7:]
         if not isinstance(kind, str) or kind not in _MESSAGE_TYPES:
             raise MalformedMessage(f"unknown message type {str(kind)[:40]!r}")
         first = as_uint(index, "index") + 1
@@ -204,6 +165,7 @@ class Message:
                 Entry.from_wire(entry, first + place)
                 for place, entry in enumerate(as_list(entries, "entries"))
             ),
+            snapshot=None if snapshot is None else SnapshotMeta.from_wire(snapshot),
         )
         message.check()
         return message
@@ -214,6 +176,10 @@ class Message:
             raise MalformedMessage(f"{self.type} with term 0")
         if self.entries and self.type is not MessageType.APP:
             raise MalformedMessage(f"{self.type} must not carry entries")
+        if (self.snapshot is None) == (self.type is MessageType.SNAP):
+            raise MalformedMessage(f"{self.type} carries the wrong kind of content")
+        if self.snapshot is not None and not 0 < self.snapshot.term <= self.term:
+            raise MalformedMessage(f"{self.type} of a snapshot of term {self.snapshot.term}")
         if self.type in _NAMES_AN_ENTRY:
             if (self.index == 0) != (self.log_term == 0):
                 raise MalformedMessage(f"{self.type} names entry {self.index} of {self.log_term}")

@@ -4,8 +4,10 @@ The host's loop, for each event (a tick, a message, a proposal), then while has_
 
     ready = node.ready()
     send(ready.messages_now)
+    install(ready.snapshot)                       # durable, and the host's state starts from it
     persist(ready.hard_state, ready.entries)      # one batch; sync when ready.must_sync
     send(ready.messages_after)
+    answer(ready.read_states)                     # each once everything up to its index is applied
     apply(ready.committed)                        # apply_conf_change() for each CONF_CHANGE entry
     node.advance(ready)
 
@@ -13,24 +15,17 @@ tick(), step() and propose() may be called between ready() and advance(); their 
 next Ready.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from consensus import election, membership, replication, transfer
+from consensus import election, membership, reading, replication, transfer
+from consensus.changes import ConfChange, ConfChangeType, ConfState, SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped, RaftError
-from consensus.messages import (
-    ConfChange,
-    ConfChangeType,
-    ConfState,
-    Entry,
-    EntryType,
-    HardState,
-    Message,
-)
-from consensus.progress import ProgressState
+from consensus.messages import Entry, EntryType, HardState, Message
 from consensus.raft import Raft, Role
+from consensus.reads import ReadState
+from consensus.status import PeerStatus, Status, picture
 from consensus.step import step, tick
 from consensus.storage import Storage
 
@@ -52,8 +47,10 @@ class Ready:
     requests before it persisted the term. We do not: a candidate that wins by others' votes,
     crashes and comes back with the old term could otherwise win the same term twice, with a
     different log.)
-    committed entries are in order, without gap or repeat; their data may be empty (a leader's
-    no-op).
+    committed entries are in order, without gap or repeat, cut to max_apply_bytes; their data may be
+    empty (a leader's no-op).
+    snapshot: the host has the data already (it gave MsgSnap to step() only then); `entries` follow
+    it.
     """
 
     soft_state: SoftState | None
@@ -63,39 +60,13 @@ class Ready:
     messages_after: tuple[Message, ...]
     committed: tuple[Entry, ...]
     must_sync: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """The leader's view of one peer; recent_active: it answered within the election timeout."""
-
-    match: int
-    next: int
-    state: ProgressState
-    recent_active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A picture of this participant, in its own view. `progress` is empty unless it leads."""
-
-    id: str
-    term: int
-    role: Role
-    leader: str | None
-    commit: int
-    applied: int
-    last_index: int
-    voters: tuple[str, ...]
-    learners: tuple[str, ...]
-    progress: Mapping[str, PeerStatus]
-    lead_transferee: str | None
-    has_quorum_contact: bool
+    snapshot: SnapshotMeta | None = None
+    read_states: tuple[ReadState, ...] = ()
 
 
 def bootstrap(peer: str, context: bytes = b"") -> tuple[HardState, list[Entry]]:
     """A founder's state: entry 1 of term 1 makes it the only voter. Persist, then start RawNode."""
-    change = ConfChange(ConfChangeType.ADD_VOTER, peer, context)
+    change = ConfChange.one(ConfChangeType.ADD_VOTER, peer, context)
     entry = Entry(1, 1, EntryType.CONF_CHANGE, change.encode())
     return HardState(term=1, vote=None, commit=1), [entry]
 
@@ -140,8 +111,11 @@ class RawNode:
             self._raft.leader = None
 
     def propose(self, data: bytes) -> int:
-        """Append to the log; returns the index. Raises ProposalDropped with the reason."""
-        return replication.propose(self._raft, EntryType.NORMAL, data)
+        """Append to the log; returns the index. Raises ProposalDropped with the reason.
+
+        Raises Busy (one of them) while max_uncommitted_bytes wait for a quorum.
+        """
+        return replication.propose(self._raft, data)
 
     def propose_conf_change(self, change: ConfChange) -> int:
         """Append a membership change; returns the index. Raises ProposalDropped with the reason."""
@@ -160,14 +134,28 @@ class RawNode:
         """The last message to `peer` may be lost: stop streaming to it until it answers."""
         replication.report_unreachable(self._raft, peer)
 
+    def report_snapshot(self, peer: str, ok: bool) -> None:
+        """The transfer that a MsgSnap to `peer` asked for ended: `peer` has it all, or not."""
+        replication.report_snapshot(self._raft, peer, ok)
+
+    def read_index(self, context: bytes) -> None:
+        """Ask for a ReadState with this context: a linearizable read, on any peer.
+
+        It may never come (leader lost, message lost): give up after an election timeout and ask
+        with another context. Raises ProposalDropped when no leader is known.
+        """
+        reading.request(self._raft, context)
+
     def has_ready(self) -> bool:
         """Whether ready() would return work. False while a Ready is not advanced."""
         raft = self._raft
         return self._outstanding is None and (
             bool(raft.log.unstable or raft.messages_now or raft.messages_after)
-            or raft.log.applied < raft.log.committed
+            or raft.log.pending is not None
+            or raft.log.has_committed()
             or raft.hard_state() != self._hard_state
             or self._current_soft_state() != self._soft_state
+            or reading.has_work(raft)
             or replication.has_work(raft)
         )
 
@@ -176,11 +164,12 @@ class RawNode:
         if self._outstanding is not None:
             raise RaftError("ready() was called again before advance()")
         raft = self._raft
+        reading.start(raft)
         replication.replicate(raft)
         hard, soft = raft.hard_state(), self._current_soft_state()
         after = raft.messages_after
         entries = tuple(raft.log.unstable)
-        committed = tuple(raft.log.next_committed())
+        committed = tuple(raft.log.next_committed(raft.config.max_apply_bytes))
         previous = self._hard_state
         ready = Ready(
             soft_state=soft if soft != self._soft_state else None,
@@ -190,12 +179,14 @@ class RawNode:
             messages_after=tuple(message for message in after if message.to != raft.id),
             committed=committed,
             must_sync=bool(entries) or (hard.term, hard.vote) != (previous.term, previous.vote),
+            snapshot=raft.log.pending,
+            read_states=tuple(raft.reads.states),
         )
         self._to_self = (
             *(message for message in after if message.to == raft.id),
             *replication.own_acknowledgement(raft, entries),
         )
-        raft.messages_now, raft.messages_after = [], []
+        raft.messages_now, raft.messages_after, raft.reads.states = [], [], []
         self._hard_state, self._soft_state = hard, soft
         self._unapplied_changes = sum(e.type is EntryType.CONF_CHANGE for e in committed)
         self._outstanding = ready
@@ -204,8 +195,8 @@ class RawNode:
     def advance(self, ready: Ready) -> None:
         """`ready` is persisted and applied. Own vote and own append count from here.
 
-        Raises RaftError when `ready` is not the last one, or one of its membership changes was not
-        applied.
+        Raises RaftError when `ready` is not the last one, its snapshot was not installed, or one of
+        its membership changes was not applied.
         """
         if ready is not self._outstanding:
             raise RaftError("advance() takes the Ready that ready() returned last")
@@ -213,6 +204,8 @@ class RawNode:
             raise RaftError("advance() before apply_conf_change() of each committed change")
         self._outstanding = None
         log = self._raft.log
+        if ready.snapshot is not None:
+            log.installed(ready.snapshot)
         if ready.entries:
             log.stable_to(ready.entries[-1].index, ready.entries[-1].term)
         if ready.committed:
@@ -220,30 +213,11 @@ class RawNode:
         messages, self._to_self = self._to_self, ()
         for message in messages:
             step(self._raft, message)
+        membership.leave_joint_if_due(self._raft)
 
     def status(self) -> Status:
-        """A snapshot for humans and planners."""
-        raft = self._raft
-        conf = raft.configuration.conf_state()
-        return Status(
-            id=raft.id,
-            term=raft.term,
-            role=raft.role,
-            leader=raft.leader,
-            commit=raft.log.committed,
-            applied=raft.log.applied,
-            last_index=raft.log.last_index(),
-            voters=conf.voters,
-            learners=conf.learners,
-            progress={
-                peer: PeerStatus(
-                    progress.match, progress.next, progress.state, raft.is_active(peer)
-                )
-                for peer, progress in sorted(raft.progress.items())
-            },
-            lead_transferee=raft.lead_transferee,
-            has_quorum_contact=raft.has_quorum_contact(),
-        )
+        """A picture for humans and planners; cheap, its `progress` reads on demand."""
+        return picture(self._raft)
 
     def _current_soft_state(self) -> SoftState:
         return SoftState(self._raft.leader, self._raft.role)
@@ -253,6 +227,7 @@ __all__ = [
     "PeerStatus",
     "ProposalDropped",
     "RawNode",
+    "ReadState",
     "Ready",
     "Role",
     "SoftState",

@@ -1,11 +1,13 @@
 """The leader's knowledge of one peer's log, and how fast it may send to it.
 
 As in etcd. Probe: one append at a time until the place where both logs meet is known. Replicate: a
-stream of up to `max_inflight` unacknowledged appends. (Snapshot, the third state, comes with them.)
+stream of appends, as far as the window of unacknowledged ones reaches. Snapshot: the log no longer
+holds what the peer needs, its host sends the state instead; nothing else is sent until that ends.
 """
 
-from collections import deque
 from enum import StrEnum
+
+from consensus.inflights import Inflights
 
 
 class ProgressState(StrEnum):
@@ -13,13 +15,14 @@ class ProgressState(StrEnum):
 
     PROBE = "probe"
     REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
 
 
 class Progress:
     """match: last entry known durable there, only rises. next: first entry to send, > match."""
 
     def __init__(
-        self, next_index: int, max_inflight: int, active_tick: int, match: int = 0
+        self, next_index: int, window: Inflights, active_tick: int = 0, match: int = 0
     ) -> None:
         self.match = match
         self.next = next_index
@@ -28,13 +31,8 @@ class Progress:
         self.paused = False  # Probe: an append is on its way
         self.nudge = False  # Replicate: send one append even without news, to find out about a loss
         self.sent_commit = 0  # greatest commit index that appends have told it
-        self._inflight: deque[int] = deque()  # last index of each unacknowledged append
-        self._max_inflight = max_inflight
-
-    @property
-    def inflight_full(self) -> bool:
-        """Whether the window is used up."""
-        return len(self._inflight) >= self._max_inflight
+        self.pending_snapshot = 0  # Snapshot: index of the one that is on its way
+        self.window = window
 
     def become_probe(self) -> None:
         """Go back to the last entry that is certain."""
@@ -47,25 +45,38 @@ class Progress:
         self._enter(ProgressState.REPLICATE)
         self.next = self.match + 1
 
+    def become_snapshot(self, index: int) -> None:
+        """The state at `index` is on its way."""
+        self._enter(ProgressState.SNAPSHOT)
+        self.pending_snapshot = index
+
+    def snapshot_ended(self, arrived: bool) -> None:
+        """The transfer is over. The peer's own word, or the next heartbeat's answer, starts it."""
+        index = self.pending_snapshot
+        self.become_probe()
+        if arrived:
+            self.next = max(self.next, index + 1)
+        self.paused = True
+
     def _enter(self, state: ProgressState) -> None:
         self.state = state
         self.paused = self.nudge = False
-        self._inflight.clear()
+        self.pending_snapshot = 0
+        self.window.clear()
 
-    def sent(self, last_index: int, count: int, commit: int) -> None:
-        """An append of `count` entries up to `last_index`, carrying `commit`, is on its way."""
+    def sent(self, last_index: int, count: int, size: int, commit: int) -> None:
+        """An append of `count` entries, `size` bytes, up to `last_index` is on its way."""
         self.sent_commit = max(self.sent_commit, min(commit, last_index))
         self.nudge = False
         if self.state is ProgressState.PROBE:
             self.paused = True
         elif count:
             self.next = last_index + 1
-            self._inflight.append(last_index)
+            self.window.add(last_index, size)
 
     def acknowledged(self, index: int) -> bool:
         """Everything up to `index` is durable there. Returns whether that was news."""
-        while self._inflight and self._inflight[0] <= index:
-            self._inflight.popleft()
+        self.window.free_to(index)
         self.next = max(self.next, index + 1)
         if index <= self.match:
             return False
@@ -83,7 +94,7 @@ class Progress:
                 return False
             self.become_probe()
             return True
-        if index != self.next - 1:
+        if self.state is ProgressState.SNAPSHOT or index != self.next - 1:
             return False
         self.next = max(min(index, hint + 1), self.match + 1)
         self.paused = False

@@ -1,17 +1,21 @@
 """The state of one participant and the transitions between its roles.
 
-Who may act how is in election.py, replication.py, following.py, membership.py and transfer.py;
-which of them a message reaches is in step.py.
+Who may act how is in election.py, replication.py, following.py, membership.py, reading.py and
+transfer.py; which of them a message reaches is in step.py.
 """
 
 from enum import StrEnum
 from random import Random
 
+from consensus.changes import ConfState, SnapshotMeta
 from consensus.confchange import Configuration
 from consensus.config import RaftConfig
+from consensus.inflights import Inflights
 from consensus.log import RaftLog
 from consensus.messages import Entry, EntryType, HardState, Message, MessageType
 from consensus.progress import Progress
+from consensus.quota import Quota
+from consensus.reads import Reads
 from consensus.storage import Storage
 
 
@@ -43,16 +47,25 @@ class Raft:
         self.id = config.id
         self.config = config
         self.rng = rng
-        self.log = RaftLog(storage, hard.commit, config.applied)
+        self.log = RaftLog(storage, hard.commit)
         self.term = hard.term
         self.vote = hard.vote
+        if (proven := storage.snapshot().term) > self.term:
+            # Installed, then the power went before the term was saved: nothing was promised in it.
+            self.term, self.vote = proven, None
         self.leader: str | None = None
         self.role = Role.FOLLOWER
-        self.configuration = Configuration.from_conf_state(conf)
+        self.configuration = Configuration()
+        self.conf_state = ConfState()
+        self.voters: tuple[str, ...] = ()  # sorted; both halves of a joint configuration
+        self.learners: tuple[str, ...] = ()
         self.progress: dict[str, Progress] = {}
+        self.stirred: dict[str, None] = {}  # peers that something may have to be sent to
         self.votes: dict[str, bool] = {}
         self.lead_transferee: str | None = None
         self.pending_conf_index = 0  # leader: no new change before this entry is applied
+        self.quota = Quota(config.max_uncommitted_bytes)
+        self.reads = Reads(rng.getrandbits(64))
         self.ticks = 0
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
@@ -63,6 +76,7 @@ class Raft:
             raise ValueError(
                 "the log has an entry of a later term than the hard state: disk damage"
             )
+        self.configure(Configuration.from_conf_state(conf))
         self._draw_election_timeout()
 
     def hard_state(self) -> HardState:
@@ -82,6 +96,7 @@ class Raft:
         reject_hint: int = 0,
         context: bytes = b"",
         entries: tuple[Entry, ...] = (),
+        snapshot: SnapshotMeta | None = None,
     ) -> None:
         """Queue for now or after persisting, of the current term unless `term` is given."""
         queue = self.messages_after if type in _AFTER_PERSISTING else self.messages_now
@@ -99,6 +114,7 @@ class Raft:
                 reject_hint,
                 context,
                 entries,
+                snapshot,
             )
         )
 
@@ -130,8 +146,7 @@ class Raft:
         last = self.log.last_index()
         # Any change up to here may be unapplied; to look for the real one costs more than to wait.
         self.pending_conf_index = last
-        for peer in sorted(self.configuration.members()):
-            self.add_progress(peer)
+        self.follow_members(last + 1)
         if self.id in self.progress:
             self.progress[self.id].match = last
         self.append(EntryType.NORMAL, b"")
@@ -140,13 +155,37 @@ class Raft:
         """Leader: append an entry of this term; the next ready() sends it. Returns its index."""
         index = self.log.last_index() + 1
         self.log.append([Entry(index, self.term, type, data)])
+        self.stir_all()
         return index
 
-    def add_progress(self, peer: str) -> None:
-        """Leader: start to track `peer`, which counts as just heard."""
-        self.progress[peer] = Progress(
-            self.log.last_index() + 1, self.config.max_inflight, self.ticks
-        )
+    def configure(self, configuration: Configuration) -> None:
+        """These members are in force from now on."""
+        self.configuration = configuration
+        self.conf_state = configuration.conf_state()
+        self.voters = tuple(sorted(configuration.voters.ids()))
+        self.learners = self.conf_state.learners
+
+    def follow_members(self, next_index: int) -> None:
+        """Leader: track exactly the members in force; new ones count as just heard."""
+        members = self.configuration.members()
+        for peer in self.progress.keys() - members:
+            del self.progress[peer]
+            self.stirred.pop(peer, None)
+        window = self.config.max_inflight, self.config.max_inflight_bytes
+        for peer in sorted(members - self.progress.keys()):
+            self.progress[peer] = Progress(next_index, Inflights(*window), self.ticks)
+        self.stir_all()
+
+    def stir(self, peer: str) -> None:
+        """Leader: something about this peer changed, look whether it needs an append."""
+        if peer != self.id:
+            self.stirred[peer] = None
+
+    def stir_all(self) -> None:
+        """Leader: there is news for everybody."""
+        if len(self.stirred) < len(self.progress) - 1:
+            self.stirred = dict.fromkeys(self.progress)
+            self.stirred.pop(self.id, None)
 
     def _reset(self, term: int) -> None:
         if term != self.term:
@@ -155,6 +194,9 @@ class Raft:
         self.leader = None
         self.votes = {}
         self.progress = {}
+        self.stirred = {}
+        self.quota = Quota(self.config.max_uncommitted_bytes)
+        self.reads.clear()
         self.lead_transferee = None
         self.pending_conf_index = 0
         self.election_elapsed = self.heartbeat_elapsed = 0
@@ -166,13 +208,17 @@ class Raft:
 
     # -- questions -----------------------------------------------------------------------------
 
-    def mutated(self, name: str) -> bool:
-        """Whether the simulator switched off this check."""
-        return name in self.config.mutations
-
     def is_voter(self) -> bool:
-        """Whether it may stand for election."""
-        return self.id in self.configuration.voters.ids()
+        """Whether its vote counts."""
+        return self.id in self.voters
+
+    def may_stand(self) -> bool:
+        """Whether it may stand for election: not while a snapshot waits to be installed."""
+        return self.is_voter() and self.log.pending is None
+
+    def has_committed_in_term(self) -> bool:
+        """Leader: whether it knows what is committed (dissertation §6.4, and §4.1's correction)."""
+        return self.log.term(self.log.committed) == self.term
 
     def in_lease(self) -> bool:
         """Whether a leader was heard within the election timeout, so that others need no vote."""
@@ -189,7 +235,7 @@ class Raft:
 
     def has_active_quorum(self) -> bool:
         """Leader: whether a majority answered within the last election timeout."""
-        return self.configuration.voters.has_majority(filter(self.is_active, self.progress))
+        return self.configuration.voters.has_majority(filter(self.is_active, self.voters))
 
     def has_quorum_contact(self) -> bool:
         """Leader: majority active. Others: heard from a leader within the election timeout."""

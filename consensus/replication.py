@@ -4,19 +4,29 @@ What to send follows from each peer's progress when ready() asks, so that all pr
 last ready() travel in one append, and a new commit index rides along.
 """
 
-from consensus.errors import ProposalDropped
+from consensus import reading
+from consensus.errors import Busy, ProposalDropped
 from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.progress import Progress, ProgressState
 from consensus.raft import Raft, Role
 
 
-def propose(raft: Raft, kind: EntryType, data: bytes) -> int:
-    """Append an entry. Returns its index. Raises ProposalDropped."""
+def propose(raft: Raft, data: bytes) -> int:
+    """Append the host's bytes. Returns their index. Raises ProposalDropped, Busy."""
+    check_leads(raft)
+    if not raft.quota.admits(len(data)):
+        raise Busy(f"{raft.quota.bytes} bytes wait for a majority already; try again in a moment")
+    index = raft.append(EntryType.NORMAL, data)
+    raft.quota.add(index, len(data))
+    return index
+
+
+def check_leads(raft: Raft) -> None:
+    """Raises ProposalDropped where nothing can be proposed."""
     if raft.role is not Role.LEADER:
         raise ProposalDropped(f"{raft.id} is not the leader")
     if raft.lead_transferee is not None:
         raise ProposalDropped(f"leadership is on its way to {raft.lead_transferee}")
-    return raft.append(kind, data)
 
 
 # -- sending -----------------------------------------------------------------------------------
@@ -24,32 +34,48 @@ def propose(raft: Raft, kind: EntryType, data: bytes) -> int:
 
 def has_work(raft: Raft) -> bool:
     """Whether replicate() would send anything."""
-    return any(
-        _wants_append(raft, progress) for peer, progress in raft.progress.items() if peer != raft.id
-    )
+    if any(_wants_message(raft, peer) for peer in raft.stirred):
+        return True
+    raft.stirred = {}  # looked at; whatever changes for one of them stirs it again
+    return False
 
 
 def replicate(raft: Raft) -> None:
     """Queue every append that the peers' progress allows. Nothing unless it leads."""
-    for peer, progress in raft.progress.items():
-        while peer != raft.id and _wants_append(raft, progress):
-            _send_append(raft, peer, progress)
+    for peer in raft.stirred:
+        while _wants_message(raft, peer):
+            _send_next(raft, peer, raft.progress[peer])
+    raft.stirred = {}
 
 
-def _wants_append(raft: Raft, progress: Progress) -> bool:
+def _wants_message(raft: Raft, peer: str) -> bool:
+    progress = raft.progress[peer]
+    if progress.state is ProgressState.SNAPSHOT:
+        return False
+    if progress.next < raft.log.first_index() and not raft.is_active(peer):
+        return False  # a snapshot is for those who can take it
     if progress.state is ProgressState.PROBE:
         return not progress.paused
-    if progress.inflight_full:
+    if progress.window.full:
         return progress.nudge
     news = min(raft.log.committed, progress.next - 1) > progress.sent_commit
     return progress.next <= raft.log.last_index() or news or progress.nudge
+
+
+def _send_next(raft: Raft, peer: str, progress: Progress) -> None:
+    if progress.next < raft.log.first_index():
+        snapshot = raft.log.snapshot()
+        raft.send(MessageType.SNAP, peer, snapshot=snapshot)
+        progress.become_snapshot(snapshot.index)
+    else:
+        _send_append(raft, peer, progress)
 
 
 def _send_append(raft: Raft, peer: str, progress: Progress) -> None:
     log = raft.log
     previous = progress.next - 1
     entries: list[Entry] = []
-    if not progress.inflight_full and previous < log.last_index():
+    if not progress.window.full and previous < log.last_index():
         entries = log.entries(progress.next, log.last_index() + 1, raft.config.max_append_bytes)
     raft.send(
         MessageType.APP,
@@ -59,14 +85,28 @@ def _send_append(raft: Raft, peer: str, progress: Progress) -> None:
         commit=log.committed,
         entries=tuple(entries),
     )
-    progress.sent(previous + len(entries), len(entries), log.committed)
+    size = sum(len(entry.data) for entry in entries)
+    progress.sent(previous + len(entries), len(entries), size, log.committed)
 
 
-def heartbeat(raft: Raft) -> None:
-    """Tell everybody that the leader lives, and what of their log is committed."""
-    for peer, progress in raft.progress.items():
-        if peer != raft.id:
-            raft.send(MessageType.HEARTBEAT, peer, commit=min(progress.match, raft.log.committed))
+def heartbeat(raft: Raft, ticks: int) -> None:
+    """Tell whose turn it is that the leader lives, and what of their log is committed.
+
+    Voters together; learners less often and one after the other, so that many of them are a
+    stream and not a burst. A read that waits for its quorum asks the voters again.
+    """
+    every = raft.config.learner_heartbeat_ticks or raft.config.heartbeat_ticks
+    if ticks % raft.config.heartbeat_ticks == 0:
+        for peer in raft.voters:
+            _send_heartbeat(raft, peer, raft.reads.newest_key())
+    for peer in raft.learners[-ticks % every :: every]:
+        _send_heartbeat(raft, peer, b"")
+
+
+def _send_heartbeat(raft: Raft, peer: str, context: bytes) -> None:
+    if peer != raft.id:
+        commit = min(raft.progress[peer].match, raft.log.committed)
+        raft.send(MessageType.HEARTBEAT, peer, commit=commit, context=context)
 
 
 def report_unreachable(raft: Raft, peer: str) -> None:
@@ -74,6 +114,15 @@ def report_unreachable(raft: Raft, peer: str) -> None:
     progress = raft.progress.get(peer)
     if progress is not None and peer != raft.id and progress.state is ProgressState.REPLICATE:
         progress.become_probe()
+        raft.stir(peer)
+
+
+def report_snapshot(raft: Raft, peer: str, arrived: bool) -> None:
+    """The host's transfer of a snapshot to `peer` ended."""
+    progress = raft.progress.get(peer)
+    if progress is not None and progress.state is ProgressState.SNAPSHOT:
+        progress.snapshot_ended(arrived)
+        raft.stir(peer)
 
 
 # -- counting ----------------------------------------------------------------------------------
@@ -93,11 +142,16 @@ def on_append_response(raft: Raft, message: Message) -> None:
     if raft.role is not Role.LEADER or progress is None or message.index > raft.log.last_index():
         return
     progress.active_tick = raft.ticks
+    raft.stir(message.sender)
     if message.reject:
         _on_rejection(raft, progress, message)
         return
     news = progress.acknowledged(message.index)
-    if progress.state is ProgressState.PROBE and (news or progress.match == message.index):
+    if progress.state is ProgressState.SNAPSHOT:
+        connected = progress.match + 1 >= raft.log.first_index()
+    else:
+        connected = progress.state is ProgressState.PROBE and progress.match == message.index
+    if connected:
         progress.become_replicate()
     if news:
         maybe_commit(raft)
@@ -120,19 +174,20 @@ def on_heartbeat_response(raft: Raft, message: Message) -> None:
     progress.active_tick = raft.ticks
     progress.paused = False
     progress.nudge = progress.match < raft.log.last_index()
+    raft.stir(message.sender)
+    reading.confirm(raft, message.context, message.sender)
 
 
 def maybe_commit(raft: Raft) -> bool:
     """Commit what a quorum holds, if it is of this term (paper §5.4.2). True if that was news."""
-    index = raft.configuration.voters.committed_index(
-        {peer: progress.match for peer, progress in raft.progress.items()}
-    )
-    log = raft.log
-    if not log.committed < index <= log.last_index():
-        return False
-    if log.term(index) != raft.term and not raft.mutated("skip-commit-term-check"):
+    progress, log = raft.progress, raft.log
+    acknowledged = {peer: progress[peer].match for peer in raft.voters}
+    index = raft.configuration.voters.committed_index(acknowledged)
+    if not log.committed < index <= log.last_index() or log.term(index) != raft.term:
         return False
     log.commit_to(index)
+    raft.quota.committed(index)
+    raft.stir_all()
     return True
 
 

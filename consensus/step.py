@@ -1,12 +1,12 @@
 """Time and messages: the rules of terms (paper §5.1), then to whoever handles the type."""
 
-from consensus import election, following, replication, transfer
+from consensus import election, following, membership, reading, replication, transfer
 from consensus.errors import SafetyViolation
 from consensus.messages import CAMPAIGN_TRANSFER, Message, MessageType
 from consensus.raft import Raft, Role
 
 _VOTE_REQUESTS = (MessageType.VOTE, MessageType.PRE_VOTE)
-_FROM_LEADER = (MessageType.APP, MessageType.HEARTBEAT)
+_FROM_LEADER = (MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP)
 _HANDLERS = {
     MessageType.APP: following.on_append,
     MessageType.APP_RESP: replication.on_append_response,
@@ -18,6 +18,9 @@ _HANDLERS = {
     MessageType.HEARTBEAT_RESP: replication.on_heartbeat_response,
     MessageType.TRANSFER_LEADER: transfer.on_request,
     MessageType.TIMEOUT_NOW: transfer.on_timeout_now,
+    MessageType.SNAP: following.on_snapshot,
+    MessageType.READ_INDEX: reading.on_request,
+    MessageType.READ_INDEX_RESP: reading.on_response,
 }
 
 
@@ -27,7 +30,7 @@ def tick(raft: Raft) -> None:
     raft.election_elapsed += 1
     if raft.role is Role.LEADER:
         _tick_leader(raft)
-    elif raft.election_elapsed >= raft.election_timeout and raft.is_voter():
+    elif raft.election_elapsed >= raft.election_timeout and raft.may_stand():
         raft.election_elapsed = 0
         election.hup(raft)
 
@@ -40,10 +43,9 @@ def _tick_leader(raft: Raft) -> None:
     if raft.election_elapsed >= raft.config.election_ticks:
         raft.election_elapsed = 0
         raft.lead_transferee = None  # the target did not take over in time
+        membership.leave_joint_if_due(raft)
     raft.heartbeat_elapsed += 1
-    if raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
-        raft.heartbeat_elapsed = 0
-        replication.heartbeat(raft)
+    replication.heartbeat(raft, raft.heartbeat_elapsed)
 
 
 def step(raft: Raft, message: Message) -> None:

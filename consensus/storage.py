@@ -4,68 +4,124 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol
 
-from consensus.messages import ConfState, Entry, HardState
+from consensus.changes import ConfState, SnapshotMeta
+from consensus.messages import Entry, HardState
 
 
 class Storage(Protocol):
-    """Read side. The host appends Ready.entries and Ready.hard_state before it calls advance()."""
+    """Read side. The host persists what a Ready holds before it calls advance()."""
 
     def initial_state(self) -> tuple[HardState, ConfState]:
-        """The hard state, and the configuration at RaftConfig.applied (empty when applied is 0)."""
+        """The hard state, and the configuration at the snapshot."""
+
+    def snapshot(self) -> SnapshotMeta:
+        """The newest snapshot that is durable; index 0 when there is none."""
 
     def entries(self, low: int, high: int, max_bytes: int) -> Sequence[Entry]:
-        """Entries low … high - 1, cut to max_bytes of data but at least one."""
+        """Entries low … high - 1, cut to max_bytes of data but at least one; all there."""
 
     def term(self, index: int) -> int:
-        """Term of the entry at `index`, 1 ≤ index ≤ last_index()."""
+        """Term of the entry at `index`, first_index() - 1 ≤ index ≤ last_index()."""
+
+    def first_index(self) -> int:
+        """The first entry that was not compacted away; last_index() + 1 when none is there."""
 
     def last_index(self) -> int:
-        """Index of the last entry, 0 when empty."""
+        """Index of the last entry, that of the snapshot when there is none after it."""
 
 
 class MemoryStorage:
-    """The whole log as a list: what a host keeps beside its write-ahead log; all a test needs."""
+    """The log since the last compaction as a list: what a host keeps beside its write-ahead log."""
 
     def __init__(
         self,
         hard_state: HardState | None = None,
         entries: Sequence[Entry] = (),
-        conf_state: ConfState | None = None,
+        snapshot: SnapshotMeta | None = None,
     ) -> None:
+        """`entries` follow the snapshot, or start before its end (then the first, if it is not
+        entry 1, only tells the term at the start). Raises ValueError when there is a gap.
+        """
         self.hard_state = hard_state or HardState()
-        self.conf_state = conf_state or ConfState()
+        self._snapshot = snapshot or SnapshotMeta()
         self._entries: list[Entry] = []
+        self._before, self._before_term = self._snapshot.index, self._snapshot.term
+        if entries and entries[0].index <= self._snapshot.index:
+            first, self._before, self._before_term = entries[0], 0, 0
+            if first.index > 1:
+                self._before, self._before_term = first.index, first.term
+                entries = entries[1:]
         self.append(entries)
 
     def initial_state(self) -> tuple[HardState, ConfState]:
-        """What was set last; see Storage."""
-        return self.hard_state, self.conf_state
+        """See Storage."""
+        return self.hard_state, self._snapshot.conf
+
+    def snapshot(self) -> SnapshotMeta:
+        """See Storage."""
+        return self._snapshot
 
     def entries(self, low: int, high: int, max_bytes: int) -> list[Entry]:
-        """See Storage."""
-        return cut_to_bytes(self._entries[low - 1 : high - 1], max_bytes)
+        """See Storage. Raises IndexError for entries that were compacted away."""
+        if low <= self._before:
+            raise IndexError(f"entry {low} was compacted away, the log starts after {self._before}")
+        start = self._before + 1
+        return cut_to_bytes(self._entries[low - start : high - start], max_bytes)
 
     def term(self, index: int) -> int:
+        """See Storage. Raises IndexError outside of the log."""
+        if index == self._before:
+            return self._before_term
+        if index < self._before:
+            raise IndexError(f"entry {index} was compacted away")
+        return self._entries[index - self._before - 1].term
+
+    def first_index(self) -> int:
         """See Storage."""
-        return self._entries[index - 1].term
+        return self._before + 1
 
     def last_index(self) -> int:
         """See Storage."""
-        return len(self._entries)
+        return self._before + len(self._entries)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Replace everything from entries[0].index on by `entries`. Raises ValueError on a gap."""
         if not entries:
             return
         first = entries[0].index
-        if not 1 <= first <= len(self._entries) + 1:
-            raise ValueError(f"entry {first} does not follow the last entry {len(self._entries)}")
-        del self._entries[first - 1 :]
+        if not self._before < first <= self.last_index() + 1:
+            raise ValueError(f"entry {first} does not follow the last entry {self.last_index()}")
+        del self._entries[first - self._before - 1 :]
         self._entries.extend(entries)
 
     def set_hard_state(self, hard_state: HardState) -> None:
         """Replace the hard state."""
         self.hard_state = hard_state
+
+    def create_snapshot(self, meta: SnapshotMeta) -> None:
+        """A snapshot of the state at `meta` is durable. Raises ValueError when it goes back."""
+        if not self._snapshot.index <= meta.index <= self.last_index():
+            raise ValueError(
+                f"a snapshot at {meta.index} lies before the one at {self._snapshot.index} or "
+                f"after the last entry {self.last_index()}"
+            )
+        self._snapshot = meta
+
+    def compact(self, index: int) -> None:
+        """Forget the entries up to `index`. Raises ValueError beyond the snapshot."""
+        if index > self._snapshot.index:
+            raise ValueError(f"entry {index} is not in the snapshot at {self._snapshot.index} yet")
+        if index > self._before:
+            self._before_term = self.term(index)
+            del self._entries[: index - self._before]
+            self._before = index
+
+    def install(self, meta: SnapshotMeta) -> None:
+        """Another peer's snapshot replaces everything. Raises ValueError when it goes back."""
+        if meta.index < self._snapshot.index:
+            raise ValueError(f"a snapshot at {self._snapshot.index} is there already")
+        self._snapshot, self._entries = meta, []
+        self._before, self._before_term = meta.index, meta.term
 
 
 def cut_to_bytes(entries: list[Entry], max_bytes: int) -> list[Entry]:

@@ -1,6 +1,6 @@
 """Leadership transfer (dissertation §3.10): bring the target up to date, let it stand at once."""
 
-from consensus import election
+from consensus import election, membership
 from consensus.errors import TransferRefused
 from consensus.messages import Message, MessageType
 from consensus.raft import Raft, Role
@@ -20,14 +20,16 @@ def request(raft: Raft, to: str) -> None:
 def _start(raft: Raft, to: str) -> None:
     if to == raft.id:
         raft.lead_transferee = None
+        membership.leave_joint_if_due(raft)
         return
-    if to not in raft.configuration.voters.ids():
+    if to not in raft.voters:
         raise TransferRefused(f"{to} is not a voter")
     if to == raft.lead_transferee:
         return
     raft.lead_transferee = to
     raft.election_elapsed = 0  # it has one election timeout to take over
     raft.progress[to].paused = False
+    raft.stir(to)
     send_timeout_now_when_ready(raft)
 
 
@@ -36,7 +38,7 @@ def on_request(raft: Raft, message: Message) -> None:
     if raft.role is not Role.LEADER or message.sender not in raft.progress:
         return
     to = message.context.decode(errors="replace")
-    if to in raft.configuration.voters.ids():
+    if to in raft.voters:
         _start(raft, to)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from consensus.changes import Step
 from p2p import autopilot, controller
 from p2p.clock import Clock
 from p2p.errors import Usage
-from p2p.raft_host import RaftHost
+from p2p.raft_host import CONF_TYPES, RaftHost
 from p2p.reports import Observed, PeerReport
 from p2p.state import State
 from p2p.view import Vitals
@@ -160,6 +161,7 @@ class Leadership:
             if status.lead_transferee is None:
                 self._raft.transfer(change.peer)
             return
-        index = self._raft.change(change.action, change.peer)
+        step = Step(CONF_TYPES[change.action], change.peer)
+        index = self._raft.change([step], change.reason)
         if index is not None:
             self._planned_index = index

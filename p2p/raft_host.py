@@ -1,21 +1,24 @@
 """Runs the consensus core: persists, sends and applies what it asks for, in that order."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import msgpack
 
+from consensus.changes import ConfChange, ConfChangeType, SnapshotMeta, Step
 from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped, TransferRefused
-from consensus.messages import ConfChange, ConfChangeType, Entry, EntryType, Message
+from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.node import RawNode, Role, Status
 from consensus.storage import Storage
 from p2p.errors import NoQuorum, P2PError, Usage
 from p2p.log_store import LogStore
+from p2p.read_barriers import ReadBarriers
 
 TICK_S = 0.05
 HEARTBEAT_TICKS = 2
+LEARNER_HEARTBEAT_TICKS = 6
 ELECTION_TICKS = 20
 # An entry must fit into an envelope, or no follower could ever get it.
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
@@ -30,8 +33,16 @@ CONF_TYPES = {
 MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
 
 
+def _no_snapshots(what: SnapshotMeta | Message) -> None:
+    raise P2PError(f"this peer has nobody that moves snapshots, but needs one: {what}")
+
+
 class RaftHost:
-    """`send(peer, messages)` and `on_command(index, command)` are the way out, by pump() alone."""
+    """`send(peer, messages)` and `on_command(index, command)` are the way out, by pump() alone.
+
+    `on_snapshot(meta)`: another peer's state, received before, replaces this one; durable when it
+    returns. `send_snapshot(message)`: this MsgSnap asks for a transfer; report_snapshot() ends it.
+    """
 
     def __init__(
         self,
@@ -41,16 +52,24 @@ class RaftHost:
         send: Callable[[str, list[Message]], None],
         on_command: Callable[[int, Mapping[str, Any]], None],
         make_node: MakeNode = RawNode,
+        on_snapshot: Callable[[SnapshotMeta], None] = _no_snapshots,
+        send_snapshot: Callable[[Message], None] = _no_snapshots,
     ) -> None:
         self._store = store
         self._send = send
         self._on_command = on_command
+        self._on_snapshot = on_snapshot
+        self._send_snapshot = send_snapshot
         self._pumping = False
-        self.applied = 0
+        self.applied = store.storage.snapshot().index
         config = RaftConfig(
-            id=self_id, election_ticks=ELECTION_TICKS, heartbeat_ticks=HEARTBEAT_TICKS
+            id=self_id,
+            election_ticks=ELECTION_TICKS,
+            heartbeat_ticks=HEARTBEAT_TICKS,
+            learner_heartbeat_ticks=LEARNER_HEARTBEAT_TICKS,
         )
         self.node = make_node(config, store.storage, rng)
+        self._barriers = ReadBarriers(self.node.read_index, ELECTION_TICKS)
         self._status = self.node.status()
 
     @property
@@ -65,6 +84,7 @@ class RaftHost:
     def tick(self, count: int) -> None:
         for _ in range(count):
             self.node.tick()
+        self._barriers.tick(count)
 
     def step(self, message: Message) -> None:
         self.node.step(message)
@@ -80,10 +100,23 @@ class RaftHost:
             raise NoQuorum(f"no leader takes proposals now ({dropped}); try again") from dropped
         return index
 
-    def change(self, action: str, peer: str) -> int | None:
-        """Propose a configuration change; None if the core's guards refuse it for now."""
+    def read_barrier(self, done: Callable[[bool], None]) -> None:
+        """Calls done(True) once all that was committed up to now is applied here.
+
+        done(False) when that cannot be confirmed: no leader, another leader, no answer within
+        about one election timeout. Then ask again. Starts with the next pump().
+        """
+        self._barriers.ask(done)
+
+    def report_snapshot(self, peer: str, ok: bool) -> None:
+        """A transfer that send_snapshot() asked for ended."""
+        self.node.report_snapshot(peer, ok)
+
+    def change(self, steps: Sequence[Step], reason: str = "") -> int | None:
+        """Propose one change of all these members; None if the core's guards refuse it for now."""
         try:
-            return self.node.propose_conf_change(ConfChange(CONF_TYPES[action], peer))
+            change = ConfChange(tuple(steps), context=reason.encode())
+            return self.node.propose_conf_change(change)
         except ProposalDropped:
             return None
 
@@ -111,6 +144,9 @@ class RaftHost:
             while self.node.has_ready():
                 ready = self.node.ready()
                 self._send_all(ready.messages_now)
+                if ready.snapshot is not None:
+                    self._on_snapshot(ready.snapshot)
+                    self.applied = ready.snapshot.index
                 if ready.hard_state is not None or ready.entries:
                     self._store.save(ready.hard_state, ready.entries, ready.must_sync)
                 self._send_all(ready.messages_after)
@@ -118,9 +154,12 @@ class RaftHost:
                     self._apply(entry)
                 self.node.advance(ready)
                 self._status = self.node.status()
+                self._barriers.confirmed(ready.read_states)
+                self._barriers.applied(self.applied)
         finally:
             self._pumping = False
             self._status = self.node.status()
+            self._barriers.leader_is(self._status.term, self._status.leader)
 
     def _apply(self, entry: Entry) -> None:
         self.applied = entry.index
@@ -132,6 +171,9 @@ class RaftHost:
     def _send_all(self, messages: tuple[Message, ...]) -> None:
         by_peer: dict[str, list[Message]] = {}
         for message in messages:
+            if message.type is MessageType.SNAP:
+                self._send_snapshot(message)
+                continue
             by_peer.setdefault(message.to, []).append(message)
         for peer, waiting in by_peer.items():
             for batch in _batches(waiting):

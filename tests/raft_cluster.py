@@ -4,25 +4,20 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
+from consensus.changes import ConfChange, ConfChangeType, ConfState, SnapshotMeta
 from consensus.config import RaftConfig
-from consensus.messages import (
-    ConfChange,
-    ConfChangeType,
-    ConfState,
-    Entry,
-    EntryType,
-    HardState,
-    Message,
-    MessageType,
-)
-from consensus.node import RawNode, Ready, Role
+from consensus.messages import Entry, EntryType, HardState, Message, MessageType
+from consensus.node import RawNode, ReadState, Ready, Role
 from consensus.storage import MemoryStorage
 
 ELECTION, HEARTBEAT = 10, 2
 
 
 class Peer:
-    """One core with its disk. `hold_disk`: nothing becomes durable until release()."""
+    """One core with its disk. `hold_disk`: nothing becomes durable until release().
+
+    Its state is the list of what it applied; `restored`: the snapshots it started over from.
+    """
 
     def __init__(self, id: str, storage: MemoryStorage, seed: int = 0, **options: Any) -> None:
         settings: dict[str, Any] = {
@@ -33,6 +28,8 @@ class Peer:
         self.id, self.storage = id, storage
         self.node = RawNode(config, storage, Random(f"{seed} {id}"))
         self.applied: list[Entry] = []
+        self.restored: list[SnapshotMeta] = []
+        self.reads: list[ReadState] = []
         self.hold_disk = False
         self.held: Ready | None = None
 
@@ -50,7 +47,11 @@ class Peer:
 
     def finish(self, ready: Ready) -> tuple[Message, ...]:
         """Persist, apply, advance."""
+        if ready.snapshot is not None:
+            self.storage.install(ready.snapshot)
+            self.restored.append(ready.snapshot)
         self.storage.append(ready.entries)
+        self.reads += ready.read_states
         if ready.hard_state is not None:
             self.storage.set_hard_state(ready.hard_state)
         for entry in ready.committed:
@@ -79,8 +80,16 @@ class Peer:
 
     @property
     def terms(self) -> list[int]:
-        """Terms of its durable log, from index 1."""
-        return [e.term for e in self.storage.entries(1, self.storage.last_index() + 1, 1 << 40)]
+        """Terms of its durable log, from the first entry that was not compacted away."""
+        first, end = self.storage.first_index(), self.storage.last_index() + 1
+        return [e.term for e in self.storage.entries(first, end, 1 << 40)]
+
+
+def base(
+    voters: Iterable[str], learners: Iterable[str] = (), index: int = 0, term: int = 0
+) -> SnapshotMeta:
+    """What a log starts with: these members."""
+    return SnapshotMeta(index, term, ConfState(tuple(sorted(voters)), tuple(sorted(learners))))
 
 
 def lone(
@@ -97,8 +106,8 @@ def lone(
     """A peer with a log of these terms (data "1", "2", …) and a configuration older than it."""
     entries = [Entry(i, t, EntryType.NORMAL, b"%d" % i) for i, t in enumerate(terms, 1)]
     hard = HardState(term or (entries[-1].term if entries else 0), vote, commit)
-    conf = ConfState(tuple(sorted(voters)), tuple(sorted(learners)))
-    return Peer(id, MemoryStorage(hard, entries, conf), applied=commit, **options)
+    snapshot = base(voters, learners, commit, entries[commit - 1].term if commit else 0)
+    return Peer(id, MemoryStorage(hard, entries, snapshot), **options)
 
 
 class Cluster:
@@ -153,19 +162,13 @@ class Cluster:
         return index
 
     def change(self, leader: str, kind: ConfChangeType, peer: str) -> None:
-        self[leader].node.propose_conf_change(ConfChange(kind, peer))
+        self[leader].node.propose_conf_change(ConfChange.one(kind, peer))
         self.settle()
 
     def restart(self, id: str, **options: Any) -> Peer:
-        """Crash: what was not durable is gone. What lone() gave as configuration stays."""
-        old = self[id]
-        applied = 0 if not old.storage.conf_state.voters else self._base(old)
-        self.peers[id] = Peer(id, old.storage, applied=applied, **options)
+        """Crash: what was not durable is gone. It starts from its snapshot."""
+        self.peers[id] = Peer(id, self[id].storage, **options)
         return self.peers[id]
-
-    @staticmethod
-    def _base(peer: Peer) -> int:
-        return peer.applied[0].index - 1 if peer.applied else peer.storage.hard_state.commit
 
 
 def cluster(ids: str = "abc", learners: str = "", **options: Any) -> Cluster:

@@ -3,6 +3,7 @@
 import pytest
 
 from consensus.errors import SafetyViolation
+from consensus.inflights import Inflights
 from consensus.log import RaftLog
 from consensus.messages import Entry, EntryType
 from consensus.progress import Progress, ProgressState
@@ -12,7 +13,7 @@ from consensus.storage import MemoryStorage
 def log(stable: list[int], unstable: list[int] | None = None, committed: int = 0) -> RaftLog:
     """A log with these terms, durable and not."""
     entries = [Entry(i, t) for i, t in enumerate([*stable, *(unstable or [])], 1)]
-    made = RaftLog(MemoryStorage(entries=entries[: len(stable)]), 0, 0)
+    made = RaftLog(MemoryStorage(entries=entries[: len(stable)]), 0)
     made.append(entries[len(stable) :])
     made.committed = committed
     return made
@@ -71,7 +72,7 @@ def test_find_conflict_by_term(index: int, term: int, expected: tuple[int, int])
 
 def test_entries_are_cut_to_bytes_across_the_durable_border() -> None:
     entries = [Entry(i, 1, EntryType.NORMAL, b"x" * 10) for i in range(1, 7)]
-    made = RaftLog(MemoryStorage(entries=entries[:3]), 0, 0)
+    made = RaftLog(MemoryStorage(entries=entries[:3]), 0)
     made.append(entries[3:])
     for limit, count in [(0, 1), (10, 1), (19, 1), (20, 2), (30, 3), (40, 4), (59, 5), (60, 6)]:
         assert [e.index for e in made.entries(1, 7, limit)] == list(range(1, count + 1))
@@ -80,17 +81,17 @@ def test_entries_are_cut_to_bytes_across_the_durable_border() -> None:
 
 def test_a_log_that_lost_committed_entries_is_refused() -> None:
     with pytest.raises(ValueError, match="lost"):
-        RaftLog(MemoryStorage(entries=[Entry(1, 1)]), committed=2, applied=0)
+        RaftLog(MemoryStorage(entries=[Entry(1, 1)]), committed=2)
 
 
 # -- progress --------------------------------------------------------------------------------------
 
 
 def replicating(match: int, *sent: int, window: int = 3) -> Progress:
-    progress = Progress(match + 1, window, 0, match=match)
+    progress = Progress(match + 1, Inflights(window, 1 << 20), match=match)
     progress.become_replicate()
     for index in sent:
-        progress.sent(index, 1, 0)
+        progress.sent(index, 1, 8, 0)
     return progress
 
 
@@ -104,14 +105,14 @@ def test_match_never_falls_and_next_stays_above_it() -> None:
 
 def test_the_window_fills_and_frees() -> None:
     progress = replicating(0, 1, 2, 3)
-    assert progress.inflight_full
+    assert progress.window.full
     progress.acknowledged(2)
-    assert not progress.inflight_full
-    progress.sent(4, 1, 0)
-    progress.sent(5, 1, 0)
-    assert progress.inflight_full
+    assert not progress.window.full
+    progress.sent(4, 1, 8, 0)
+    progress.sent(5, 1, 8, 0)
+    assert progress.window.full
     progress.acknowledged(5)
-    assert not progress.inflight_full
+    assert not progress.window.full
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,8 @@ def test_a_rejection_while_streaming(rejected: int, hint: int, news: bool, next_
     [(9, 0, False, 9), (8, 7, True, 8), (8, 3, True, 4), (8, 0, True, 3), (8, 99, True, 8)],
 )
 def test_a_rejection_while_probing(rejected: int, hint: int, news: bool, next_index: int) -> None:
-    progress = Progress(9, 3, 0, match=2)
-    progress.sent(9, 1, 0)
+    progress = Progress(9, Inflights(3, 1 << 20), match=2)
+    progress.sent(9, 1, 8, 0)
     assert progress.rejected(rejected, hint) is news
     assert progress.next == next_index
     assert progress.paused is not news

@@ -7,19 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.messages import (
+from consensus.changes import (
     ConfChange,
     ConfChangeType,
-    Entry,
-    EntryType,
-    HardState,
-    Message,
-    MessageType,
+    ConfState,
+    SnapshotMeta,
+    Step,
+    Transition,
 )
+from consensus.messages import Entry, EntryType, HardState, Message, MessageType
 from consensus.wire import MalformedMessage
 
 uints = st.integers(0, 2**63 - 1)
 ids = st.text(min_size=1, max_size=20)
+
+
+peers = st.lists(ids, max_size=3, unique=True).map(lambda found: tuple(sorted(found)))
+configurations = st.builds(ConfState, peers, peers, peers, peers, st.booleans())
+
+
+def snapshots(term: int) -> st.SearchStrategy[SnapshotMeta]:
+    return st.builds(SnapshotMeta, st.integers(1, 1 << 40), st.integers(1, term), configurations)
 
 
 @st.composite
@@ -46,6 +54,7 @@ def messages(draw: st.DrawFn) -> Message:
         reject_hint=draw(uints),
         context=draw(st.binary(max_size=9)),
         entries=entries if kind is MessageType.APP else (),
+        snapshot=draw(snapshots(term)) if kind is MessageType.SNAP else None,
     )
 
 
@@ -61,7 +70,7 @@ json_like = st.recursive(
 )
 
 
-@given(messages(), st.integers(0, 10), json_like)
+@given(messages(), st.integers(0, 11), json_like)
 def test_any_value_in_any_field_is_taken_or_refused(
     message: Message, place: int, value: object
 ) -> None:
@@ -103,6 +112,7 @@ GOOD = Message(MessageType.APP, "a", "b", 3, 2, 5, entries=(Entry(6, 2), Entry(7
         (10, [[3, 2, b""]]),
         (10, [[3, 0, "text"]]),
         (10, [[3, 0]]),
+        (11, [1, 1, [["a"], [], [], [], False]]),  # a snapshot is for MsgSnap
     ],
 )
 def test_what_no_correct_peer_sends_is_refused(place: int, value: object) -> None:
@@ -113,15 +123,50 @@ def test_what_no_correct_peer_sends_is_refused(place: int, value: object) -> Non
         Message.from_wire(wire)
 
 
-@given(st.sampled_from(ConfChangeType), ids, st.binary(max_size=20))
-def test_a_configuration_change_survives(kind: ConfChangeType, peer: str, context: bytes) -> None:
-    change = ConfChange(kind, peer, context)
+SNAP = Message(
+    MessageType.SNAP, "a", "b", 3, snapshot=SnapshotMeta(5, 2, ConfState(("a", "b"), ("c",)))
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,  # MsgSnap without a snapshot
+        [0, 0, [["a"], [], [], [], False]],
+        [5, 4, [["a"], [], [], [], False]],  # of a later term than the message
+        [5, 0, [["a"], [], [], [], False]],
+        [5, 2, [["b", "a"], [], [], [], False]],  # not sorted
+        [5, 2, [["a", "a"], [], [], [], False]],
+        [5, 2, [["a"], [], [], [], 0]],
+        [5, 2, [["a"], [], [], []]],
+        [5, 2, [[""], [], [], [], False]],
+    ],
+)
+def test_what_no_correct_snapshot_is_is_refused(value: object) -> None:
+    wire = SNAP.to_wire()
+    assert Message.from_wire(wire) == SNAP
+    wire[11] = value
+    with pytest.raises(MalformedMessage):
+        Message.from_wire(wire)
+
+
+steps = st.builds(Step, st.sampled_from(ConfChangeType), ids)
+
+
+@given(st.lists(steps, max_size=3), st.sampled_from(Transition), st.binary(max_size=20))
+def test_a_configuration_change_survives(
+    steps: list[Step], transition: Transition, context: bytes
+) -> None:
+    change = ConfChange(tuple(steps), transition, context)
     assert ConfChange.decode(change.encode()) == change
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xc1", msgpack.packb(5), msgpack.packb([9, "a", b""]), msgpack.packb([0, "", b""])],
+    [
+        *(b"", b"\xc1", msgpack.packb(5), msgpack.packb([9, [], b""])),
+        *(msgpack.packb([0, [[0, ""]], b""]), msgpack.packb([0, [[9, "a"]], b""])),
+    ],
 )
 def test_a_malformed_configuration_change_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
@@ -131,7 +176,7 @@ def test_a_malformed_configuration_change_is_refused(data: bytes) -> None:
 @given(st.binary(max_size=40))
 def test_random_bytes_are_no_configuration_change_or_a_whole_one(data: bytes) -> None:
     with suppress(MalformedMessage):
-        assert ConfChange.decode(data).peer
+        assert ConfChange.decode(data).context is not None
 
 
 def test_hard_state_survives() -> None:

@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 
+from consensus.changes import ConfChange, ConfChangeType, ConfState, SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.errors import RaftError
-from consensus.messages import (
-    ConfChange,
-    ConfChangeType,
-    ConfState,
-    Entry,
-    HardState,
-    Message,
-    MessageType,
-)
+from consensus.messages import Entry, HardState, Message, MessageType
 from consensus.node import RawNode, Role, SoftState, bootstrap
 from consensus.storage import MemoryStorage
 from tests.raft_cluster import cluster, lone
@@ -94,7 +87,8 @@ def test_after_a_restart_committed_entries_are_handed_out_from_applied() -> None
     entries = [Entry(i, 1) for i in range(1, 6)]
     conf = ConfState(("a", "b", "c"))
     for applied in (0, 2, 4):
-        made = node(MemoryStorage(HardState(1, None, 4), entries, conf), applied=applied)
+        snapshot = SnapshotMeta(applied, min(applied, 1), conf)
+        made = node(MemoryStorage(HardState(1, None, 4), entries, snapshot))
         ready = made.ready()
         assert [e.index for e in ready.committed] == list(range(applied + 1, 5))
         assert (ready.hard_state, ready.entries, ready.must_sync) == (None, (), False)
@@ -109,7 +103,8 @@ def test_after_a_restart_committed_entries_are_handed_out_from_applied() -> None
         ({"election_ticks": 2}, "must be greater"),
         ({"heartbeat_ticks": 0}, "positive"),
         ({"max_inflight": 0}, "max_inflight"),
-        ({"mutations": frozenset({"skip-everything"})}, "unknown mutations: skip-everything"),
+        ({"max_apply_bytes": 0}, "max_apply_bytes"),
+        ({"learner_heartbeat_ticks": 10}, "learner_heartbeat_ticks"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
@@ -136,4 +131,4 @@ def test_equal_seeds_give_equal_runs() -> None:
 
 def test_an_impossible_change_changes_nothing() -> None:
     made = lone(voters="a").node
-    assert made.apply_conf_change(ConfChange(ConfChangeType.REMOVE, "a")) == ConfState(("a",))
+    assert made.apply_conf_change(ConfChange.one(ConfChangeType.REMOVE, "a")) == ConfState(("a",))

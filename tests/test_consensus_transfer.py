@@ -2,8 +2,9 @@
 
 import pytest
 
+from consensus.changes import ConfChange, ConfChangeType
 from consensus.errors import ProposalDropped, TransferRefused
-from consensus.messages import ConfChange, ConfChangeType, MessageType
+from consensus.messages import MessageType
 from consensus.node import Role
 from tests.raft_cluster import ELECTION, Cluster, cluster, lone, of_type
 
@@ -48,7 +49,7 @@ def test_proposals_wait_while_leadership_moves() -> None:
     with pytest.raises(ProposalDropped, match="on its way to c"):
         net["a"].node.propose(b"y")
     with pytest.raises(ProposalDropped, match="on its way to c"):
-        net["a"].node.propose_conf_change(ConfChange(ConfChangeType.ADD_LEARNER, "d"))
+        net["a"].node.propose_conf_change(ConfChange.one(ConfChangeType.ADD_LEARNER, "d"))
 
 
 def test_a_transfer_that_does_not_happen_is_given_up_after_an_election_timeout() -> None:
@@ -97,7 +98,7 @@ def test_without_a_leader_it_is_refused() -> None:
 
 def test_removing_the_target_ends_the_transfer() -> None:
     net = elected()
-    net["a"].node.propose_conf_change(ConfChange(ConfChangeType.REMOVE, "c"))
+    net["a"].node.propose_conf_change(ConfChange.one(ConfChangeType.REMOVE, "c"))
     net.cut = {"c"}
     net["a"].node.transfer_leader("c")
     net.settle()

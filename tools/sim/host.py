@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from consensus import wal
+from consensus.changes import ConfChange, ConfState
 from consensus.config import RaftConfig
-from consensus.messages import ConfChange, ConfState, Entry, EntryType, Message
+from consensus.messages import Entry, EntryType, Message
 from consensus.node import RawNode, Ready
 from consensus.storage import MemoryStorage
 from tools.sim.disk import Disk

@@ -1,7 +1,7 @@
 """Peers that come and go: single membership changes proposed to whoever believes to lead."""
 
+from consensus.changes import ConfChange, ConfChangeType
 from consensus.errors import ProposalDropped
-from consensus.messages import ConfChange, ConfChangeType
 from consensus.node import RawNode
 from tools.sim.host import Host
 from tools.sim.parameters import SECOND
@@ -76,7 +76,7 @@ class Members:
 
         def propose(core: RawNode) -> None:
             try:
-                accepted.append(core.propose_conf_change(ConfChange(kind, name)))
+                accepted.append(core.propose_conf_change(ConfChange.one(kind, name)))
                 self.world.counts[f"membership {kind.name.lower()} proposed"] += 1
             except ProposalDropped:
                 self.world.counts["membership refused"] += 1

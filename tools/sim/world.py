@@ -7,16 +7,9 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from consensus import wal
+from consensus.changes import ConfChange, ConfChangeType, ConfState
 from consensus.config import RaftConfig
-from consensus.messages import (
-    ConfChange,
-    ConfChangeType,
-    ConfState,
-    Entry,
-    EntryType,
-    HardState,
-    Message,
-)
+from consensus.messages import Entry, EntryType, HardState, Message
 from consensus.node import RawNode, Ready, bootstrap
 from consensus.storage import MemoryStorage
 from tools.sim.checks import Checks
@@ -29,7 +22,6 @@ from tools.sim.shadow import Batch
 from tools.sim.violation import Violation
 
 Action = Callable[[], None]
-HOST_MUTATION = "host-"  # what these names start with concerns the loop, not the core
 PEERS_EVER_MAX = 14
 WIRE_SAMPLE = 0.02  # of the messages go through their wire form
 
@@ -84,7 +76,7 @@ class World:
         names = [self.add_host() for _ in range(peers)]
         hard_state, entries = bootstrap(names[0])
         for index, name in enumerate(names[1:], 2):
-            change = ConfChange(ConfChangeType.ADD_VOTER, name)
+            change = ConfChange.one(ConfChangeType.ADD_VOTER, name)
             entries.append(Entry(index, 1, EntryType.CONF_CHANGE, change.encode()))
         hard_state = HardState(hard_state.term, hard_state.vote, len(entries))
         for name in names:
@@ -115,7 +107,6 @@ class World:
             heartbeat_ticks=p.heartbeat_ticks,
             max_append_bytes=p.max_append_bytes,
             max_inflight=p.max_inflight,
-            mutations=frozenset(m for m in self.mutations if not m.startswith(HOST_MUTATION)),
         )
         host.start(config, MemoryStorage(hard_state, entries))
         if self.trace is not None:

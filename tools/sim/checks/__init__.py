@@ -6,7 +6,8 @@ extends the oracle that LeaderCompleteness and StateMachineSafety read.
 
 from collections.abc import Mapping
 
-from consensus.messages import ConfState, Entry, Message
+from consensus.changes import ConfState
+from consensus.messages import Entry, Message
 from consensus.node import Ready
 from tools.sim.checks.base import Check
 from tools.sim.checks.commit_rule import CommitRule

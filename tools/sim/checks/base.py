@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from consensus.messages import ConfState, Entry, Message
+from consensus.changes import ConfState
+from consensus.messages import Entry, Message
 from consensus.node import Ready
 from tools.sim.host import Host, View
 from tools.sim.oracle import Oracle

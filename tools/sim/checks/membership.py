@@ -1,4 +1,5 @@
-from consensus.messages import ConfState, EntryType
+from consensus.changes import ConfState
+from consensus.messages import EntryType
 from consensus.node import Ready
 from tools.sim.checks.base import Check
 from tools.sim.host import Host

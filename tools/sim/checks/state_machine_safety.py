@@ -1,4 +1,5 @@
-from consensus.messages import ConfState, Entry
+from consensus.changes import ConfState
+from consensus.messages import Entry
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
 
