@@ -16,4 +16,6 @@ def test_story(path: Path) -> None:
 def test_every_story_says_what_it_tells() -> None:
     for path in stories():
         first = next(blocks(path.read_text()))
-        assert len(first.comment) >= 2, f"{path.name}: begin with why the outcome is right"
+        assert not first.commands and len(" ".join(first.comment)) > 60, (
+            f"{path.name}: begin with why the outcome is right"
+        )
