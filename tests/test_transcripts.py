@@ -17,4 +17,4 @@ def test_every_story_says_what_it_tells() -> None:
     for path in stories():
         first = next(blocks(path.read_text()))
         assert not first.commands, path.name
-        assert len(" ".join(first.comment)) > 60, f"{path.name}: begin with why it goes as it goes"
+        assert len(" ".join(first.comment)) > 40, f"{path.name}: begin with why it goes as it goes"
