@@ -10,13 +10,21 @@ from fnmatch import fnmatch
 from random import Random
 from typing import Any
 
+from consensus.changes import ConfState, SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.errors import RaftError
-from consensus.messages import ConfState, Entry, EntryType, HardState, Message
+from consensus.messages import Entry, EntryType, HardState, Message
 from consensus.node import RawNode, Ready
 from consensus.storage import MemoryStorage
-from tests.raft_cluster import ELECTION, HEARTBEAT, Peer
-from tests.transcript_text import change_of, shown_entries, shown_message, shown_role, shown_status
+from tests.raft_cluster import ELECTION, HEARTBEAT, Peer, base
+from tests.transcript_text import (
+    change_of,
+    shown_entries,
+    shown_members,
+    shown_message,
+    shown_role,
+    shown_status,
+)
 
 ROUNDS_MAX = 200
 
@@ -31,19 +39,18 @@ class NotRandom(Random):
 class Actor(Peer):
     """One core with its disk; `told` collects what it did since it was asked last."""
 
-    def __init__(self, id: str, storage: MemoryStorage, applied: int, options: dict[str, Any]):
+    def __init__(self, id: str, storage: MemoryStorage, options: dict[str, Any]) -> None:
         times = {"election_ticks": ELECTION, "heartbeat_ticks": HEARTBEAT}
-        config = RaftConfig(id=id, applied=applied, **(times | options))
-        self.id, self.storage, self.options = id, storage, options
-        self.node = RawNode(config, storage, NotRandom())
-        self.applied: list[Entry] = []
-        self.hold_disk = False
-        self.held: Ready | None = None
+        super().__init__(id, storage, **(times | options))
+        self.node = RawNode(RaftConfig(id=id, **(times | options)), storage, NotRandom())
         self.told: list[str] = []
         self.is_down = False
         self._before = self._picture()
 
     def finish(self, ready: Ready) -> tuple[Message, ...]:
+        if ready.snapshot is not None:
+            snapshot = ready.snapshot
+            self.told.append(f"starts over from the snapshot {snapshot.index}/{snapshot.term}")
         if ready.entries:
             first = ready.entries[0].index
             is_cut = first <= self.storage.last_index()
@@ -52,6 +59,8 @@ class Actor(Peer):
         messages = super().finish(ready)
         if ready.committed:
             self.told.append(f"applies {shown_entries(ready.committed)}")
+        for read in ready.read_states:
+            self.told.append(f"may read {read.context.decode()} at {read.index}")
         return messages
 
     def news(self) -> list[str]:
@@ -67,10 +76,7 @@ class Actor(Peer):
 
     def _picture(self) -> tuple[str, str]:
         status = self.node.status()
-        members = " ".join(status.voters)
-        if status.learners:
-            members += " learners " + " ".join(status.learners)
-        return shown_role(status), members
+        return shown_role(status), shown_members(status)
 
 
 class World:
@@ -82,7 +88,8 @@ class World:
         self.late: list[Message] = []
         self.cut: set[tuple[str, str]] = set()
         self.options: dict[str, Any] = {}
-        self.conf = ConfState()
+        self.conf = SnapshotMeta()
+        self.reads = 0
 
     def do(self, line: str) -> list[str]:
         name, *words = line.split()
@@ -108,13 +115,13 @@ class World:
         """peers a b c [learners d] [with pre_vote=0 max_inflight=2]: empty logs."""
         listed, _, options = " ".join(words).partition(" with ")
         voters, _, learners = listed.partition("learners")
-        self.conf = ConfState(tuple(sorted(voters.split())), tuple(sorted(learners.split())))
+        self.conf = base(voters.split(), learners.split())
         self.options = {}
         for option in options.split():
             key, _, value = option.partition("=")
             self.options[key] = bool(int(value)) if key in BOOLEANS else int(value)
         for id in voters.split() + learners.split():
-            self._start(id, MemoryStorage(conf_state=self.conf))
+            self._start(id, MemoryStorage(snapshot=self.conf))
 
     def do_log(self, id: str, *words: str) -> None:
         """log a 1 1 2 [term 3] [vote b] [commit 2]: entries of these terms, before the story."""
@@ -124,14 +131,15 @@ class World:
         commit = int(named.get("commit", 0))
         term = int(named.get("term", max(terms, default=0)))
         hard = HardState(term, named.get("vote"), commit)
-        self._start(id, MemoryStorage(hard, entries, self.conf), applied=commit)
+        start = SnapshotMeta(commit, terms[commit - 1] if commit else 0, self.conf.conf)
+        self._start(id, MemoryStorage(hard, entries, start))
 
     def do_join(self, id: str) -> None:
         """join d: an empty peer that knows nobody."""
         self._start(id, MemoryStorage())
 
-    def _start(self, id: str, storage: MemoryStorage, applied: int = 0) -> None:
-        self.actors[id] = Actor(id, storage, applied, self.options)
+    def _start(self, id: str, storage: MemoryStorage) -> None:
+        self.actors[id] = Actor(id, storage, self.options)
 
     # -- prompts -----------------------------------------------------------------------------------
 
@@ -178,6 +186,17 @@ class World:
     def do_transfer(self, id: str, to: str) -> None:
         self.actors[id].node.transfer_leader(to)
 
+    def do_read(self, *ids: str) -> list[str]:
+        """read a b: each asks; every attempt has a name of its own (r1, r2, …)."""
+        seen = []
+        for id in ids:
+            self.reads += 1
+            try:
+                self.actors[id].node.read_index(b"r%d" % self.reads)
+            except RaftError as error:
+                seen.append(f"{type(error).__name__}: {error}")
+        return seen
+
     def do_unreachable(self, id: str, peer: str) -> None:
         self.actors[id].node.report_unreachable(peer)
 
@@ -197,15 +216,26 @@ class World:
             self.actors[id].is_down = True
 
     def do_restart(self, *ids: str) -> None:
+        """It starts from its snapshot and applies the rest again, once it knows what to commit."""
         for id in ids:
-            old = self.actors[id]
-            applied = old.storage.hard_state.commit if self._predates(old) else 0
-            self._start(id, old.storage, applied)
+            self._start(id, self.actors[id].storage)
 
-    @staticmethod
-    def _predates(actor: Actor) -> bool:
-        """Its configuration is older than its log, so what it applied before stays applied."""
-        return bool(actor.storage.conf_state.voters)
+    def do_compact(self, id: str, index: str = "") -> None:
+        """compact a 5: a snapshot of all that is applied, and entries up to 5 (all) forgotten."""
+        actor = self.actors[id]
+        status = actor.node.status()
+        conf = ConfState(
+            *(status.voters, status.learners, status.voters_outgoing, status.learners_next)
+        )
+        at = status.applied
+        actor.storage.create_snapshot(SnapshotMeta(at, actor.storage.term(at), conf))
+        actor.storage.compact(int(index or at))
+
+    def do_snapshot_arrived(self, id: str, peer: str) -> None:
+        self.actors[id].node.report_snapshot(peer, True)
+
+    def do_snapshot_failed(self, id: str, peer: str) -> None:
+        self.actors[id].node.report_snapshot(peer, False)
 
     # -- the network -------------------------------------------------------------------------------
 
