@@ -24,6 +24,7 @@ from p2p.runtime_dir import read_token
 
 ANNOUNCE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
+JOIN_THROUGH_MAX = 5
 
 
 @dataclass
@@ -100,20 +101,32 @@ class LocalCluster:
 
     def start(self, *arguments: str, data_dir: Path | None = None) -> LocalPeer:
         """Start one more peer (the first founds, the others join) and wait until it is in."""
-        number = len(self.peers) + 1
-        folder = data_dir or self.folder / f"peer-{number}"
+        return self.start_many(1, *arguments, data_dir=data_dir)[0]
+
+    def start_many(
+        self, count: int, *arguments: str, data_dir: Path | None = None
+    ) -> list[LocalPeer]:
+        """Start several at the same time and wait until all are in."""
+        started = [self._open(arguments, data_dir, number) for number in range(1, count + 1)]
+        peers = [LocalPeer(process, {}, log) for process, log in started]
+        self.peers += peers  # so that all of them end with us, even if one does not get in
+        for peer in peers:
+            peer.told = _announcement(peer.process, peer.log)
+        return peers
+
+    def _open(
+        self, arguments: tuple[str, ...], data_dir: Path | None, number: int
+    ) -> tuple["subprocess.Popen[bytes]", Path]:
+        folder = data_dir or self.folder / f"peer-{len(self.peers) + number}"
         given = ["--json", "--data-dir", str(folder), *self._arguments, *arguments]
         running = [peer for peer in self.peers if peer.is_running]
         if running and data_dir is None:
-            given += ["--join", ",".join(peer.address for peer in running)]
+            given += ["--join", ",".join(peer.address for peer in running[:JOIN_THROUGH_MAX])]
             given += ["--token-file", str(running[0].told["token_file"])]
         if not (folder / "peer.json").exists() and "--listen" not in arguments:
             given += ["--listen", "127.0.0.1:0"]
         log = self.folder / f"{folder.name}.log"
-        process = open_peer(given, log, self.environment)
-        peer = LocalPeer(process, _announcement(process, log), log)
-        self.peers.append(peer)
-        return peer
+        return open_peer(given, log, self.environment), log
 
     def restart(self, peer: LocalPeer, *arguments: str) -> LocalPeer:
         """Start a peer again that has ended, with its data directory."""

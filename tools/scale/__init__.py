@@ -1,0 +1,1 @@
+"""Many peers: fifty real ones on this machine, a thousand simulated ones."""
