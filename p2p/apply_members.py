@@ -83,6 +83,11 @@ def elected(state: State, command: Command) -> Result:
     return with_event(state, command, "leader", text, peer=str(command["peer"])), {}
 
 
+def voters_changed(state: State, command: Command) -> Result:
+    """The log's own configuration entry says who; this says why, for whoever reads the events."""
+    return with_event(state, command, "voters", str(command["reason"])), {}
+
+
 def _member(state: State, command: Command) -> Member:
     member = state.members.get(str(command["peer"]))
     if member is None:
@@ -108,4 +113,5 @@ MEMBER_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "member.leave": leave,
     "member.remove": remove,
     "leader.elected": elected,
+    "voters.changed": voters_changed,
 }

@@ -1,13 +1,13 @@
 """The leader's side: what it hears of the others, and proposing what the planners decide."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from consensus.changes import Step
 from p2p import autopilot, controller
 from p2p.clock import Clock
-from p2p.errors import Usage
-from p2p.raft_host import CONF_TYPES, RaftHost
+from p2p.errors import P2PError, Usage
+from p2p.raft_host import RaftHost
 from p2p.reports import Observed, PeerReport
 from p2p.state import State
 from p2p.view import Vitals
@@ -35,6 +35,7 @@ class Leadership:
         self._heard_s: dict[str, float] = {}
         self._down_s: dict[str, float] = {}
         self._ready_s: dict[str, float] = {}
+        self._steady_from_s: dict[str, float] = {}
         self._planned_index = 0
         self._led_term = 0
 
@@ -49,6 +50,7 @@ class Leadership:
         """A new process of that peer: what was known of the old one does not count."""
         self._reports.pop(peer, None)
         self._down_s.pop(peer, None)
+        self._steady_from_s.pop(peer, None)
         self._heard_s[peer] = self._clock.monotonic_s()
 
     def down_since_s(self, peer: str) -> float | None:
@@ -73,6 +75,7 @@ class Leadership:
     def forget_old_reports(self) -> None:
         """On losing or gaining leadership: what was planned may never be applied."""
         self._planned_index = 0
+        self._steady_from_s.clear()
         self._reports.clear()
         self._heard_s.clear()
 
@@ -143,25 +146,33 @@ class Leadership:
         )
 
     def _steer_electorate(self, state: State) -> None:
-        status = self._raft.status
-        known = autopilot.Electorate(
+        decision = autopilot.plan(state.members, self._electorate())
+        if isinstance(decision, autopilot.HandOver):
+            with contextlib.suppress(P2PError):  # refused for now: asked again at the next tick
+                self._raft.transfer(decision.peer)
+        elif decision is not None:
+            told = {"type": "voters.changed", "reason": decision.reason}
+            command = {**told, "at_s": self._clock.unix_s()} if decision.votes else {}
+            index = self._raft.change(decision.steps, command)
+            self._planned_index = self._planned_index if index is None else index
+
+    def _electorate(self) -> autopilot.Electorate:
+        status, now_s = self._raft.status, self._clock.monotonic_s()
+        behind = {
+            peer: max(0, status.commit - progress.match)
+            for peer, progress in status.progress.items()
+            if progress.recent_active and peer not in self._down_s
+        }
+        self._steady_from_s = {
+            peer: self._steady_from_s.get(peer, now_s)
+            for peer, entries in behind.items()
+            if entries < autopilot.CAUGHT_UP_ENTRIES
+        }
+        return autopilot.Electorate(
             self_id=self._self_id,
             voters=frozenset(status.voters),
             learners=frozenset(status.learners),
-            behind={
-                peer: status.last_index - progress.match
-                for peer, progress in status.progress.items()
-                if progress.recent_active
-            },
+            behind=behind,
+            steady_s={peer: now_s - from_s for peer, from_s in self._steady_from_s.items()},
+            is_joint=bool(status.voters_outgoing or status.learners_next),
         )
-        change = autopilot.plan(state.members, known)
-        if change is None:
-            return
-        if change.action == "transfer":
-            if status.lead_transferee is None:
-                self._raft.transfer(change.peer)
-            return
-        step = Step(CONF_TYPES[change.action], change.peer)
-        index = self._raft.change([step], change.reason)
-        if index is not None:
-            self._planned_index = index

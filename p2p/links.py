@@ -10,6 +10,7 @@ from typing import Any
 
 from consensus.node import Status
 from p2p.network import Network
+from p2p.raft_host import all_voters
 from p2p.state import Member
 
 STRANGERS_MAX = 16
@@ -17,7 +18,7 @@ STRANGERS_MAX = 16
 
 def links_wanted(self_id: str, members: frozenset[str], status: Status) -> frozenset[str]:
     """Peers to be linked to, of `members` and those in the configuration."""
-    voters = frozenset(status.voters)
+    voters = all_voters(status)
     if self_id in voters or status.leader == self_id:
         wanted = members | voters | frozenset(status.learners)
     else:
@@ -36,11 +37,12 @@ class Links:
 
     def follow(self, members: Mapping[str, Member], status: Status) -> list[str]:
         """Relink after a change of members, voters or leader; returns who is linked no more."""
-        sight = (members, status.voters, status.learners, status.leader)
+        voters = all_voters(status)
+        sight = (members, voters, status.learners, status.leader)
         if sight == self._sight:
             return []
         self._sight = sight
-        self._known = frozenset({*members, *status.voters, *status.learners})
+        self._known = frozenset({*members, *voters, *status.learners})
         wanted = links_wanted(self._self_id, frozenset(members), status)
         for peer in sorted(wanted & members.keys()):
             self._link(peer, members[peer].address)

@@ -25,7 +25,7 @@ from p2p.links import Links
 from p2p.log_store import LogStore
 from p2p.network import Network, Route
 from p2p.processes import Children
-from p2p.raft_host import TICK_S, MakeNode, RaftHost
+from p2p.raft_host import TICK_S, MakeNode, RaftHost, all_voters
 from p2p.reports import PeerReport, check_trainer_message, parse_report
 from p2p.requests import Asked
 from p2p.state import State, is_address
@@ -230,7 +230,7 @@ class Peer:
             if not job.is_final and not (job.generation and job.generation.closed)
         )
         gone = me is None or me.state == "left"
-        return gone and not seated and self.identity.id not in status.voters
+        return gone and not seated and self.identity.id not in all_voters(status)
 
     @property
     def is_known(self) -> bool:
@@ -240,7 +240,7 @@ class Peer:
 
     @property
     def is_sole_voter(self) -> bool:
-        return self.raft.status.voters == (self.identity.id,)
+        return all_voters(self.raft.status) == {self.identity.id}
 
     @property
     def is_removed(self) -> bool:
@@ -289,7 +289,7 @@ class Peer:
     def _sight(self) -> tuple[object, ...]:
         """What the planners look at and the log decides; compared, mostly by identity."""
         state, status = self.state, self.raft.status
-        members = (state.members, state.removed, status.voters, status.learners)
+        members = (state.members, state.removed, all_voters(status), status.learners)
         return (*members, state.jobs, status.leader, self.leadership.is_settled)
 
     def _through_drills(
@@ -354,7 +354,7 @@ class Peer:
                 self.leadership.died(str(command["peer"]))
 
     def _is_configured(self, peer: str) -> bool:
-        return peer in self.raft.status.voters or peer in self.raft.status.learners
+        return peer in all_voters(self.raft.status) or peer in self.raft.status.learners
 
     def _send(self, peer: str, kind: str, data: bytes) -> bool:
         if not self.drills.running:
@@ -391,9 +391,13 @@ class Peer:
         """
         if not self.raft.is_leader:
             return self._heard_leader_s
-        voters = self.raft.status.voters
-        heard_s = [now_s if v == self.identity.id else self._heard_s.get(v, 0.0) for v in voters]
-        return sorted(heard_s, reverse=True)[len(voters) // 2]
+        status = self.raft.status
+        heard_s = {**self._heard_s, self.identity.id: now_s}
+        halves = [half for half in (status.voters, status.voters_outgoing) if half]
+        return min(
+            sorted((heard_s.get(voter, 0.0) for voter in half), reverse=True)[len(half) // 2]
+            for half in halves
+        )
 
     def _heard(self, sender: str) -> None:
         if self._is_configured(sender):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack
 
-from consensus.changes import ConfChange, ConfChangeType, SnapshotMeta, Step
+from consensus.changes import ConfChange, SnapshotMeta, Step
 from consensus.config import RaftConfig
 from consensus.errors import ProposalDropped, TransferRefused
 from consensus.messages import Entry, EntryType, Message, MessageType
@@ -23,12 +23,6 @@ ELECTION_TICKS = 20
 # An entry must fit into an envelope, or no follower could ever get it.
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-
-CONF_TYPES = {
-    "add-voter": ConfChangeType.ADD_VOTER,
-    "add-learner": ConfChangeType.ADD_LEARNER,
-    "remove": ConfChangeType.REMOVE,
-}
 
 MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
 
@@ -112,11 +106,14 @@ class RaftHost:
         """A transfer that send_snapshot() asked for ended."""
         self.node.report_snapshot(peer, ok)
 
-    def change(self, steps: Sequence[Step], reason: str = "") -> int | None:
-        """Propose one change of all these members; None if the core's guards refuse it for now."""
+    def change(self, steps: Sequence[Step], command: Mapping[str, Any]) -> int | None:
+        """Propose one change of all these members; None if the core's guards refuse it for now.
+
+        With it comes `command` (if not empty) to whoever applies the change.
+        """
+        context = msgpack.packb(dict(command)) if command else b""
         try:
-            change = ConfChange(tuple(steps), context=reason.encode())
-            return self.node.propose_conf_change(change)
+            return self.node.propose_conf_change(ConfChange(tuple(steps), context=context))
         except ProposalDropped:
             return None
 
@@ -164,7 +161,10 @@ class RaftHost:
     def _apply(self, entry: Entry) -> None:
         self.applied = entry.index
         if entry.type is EntryType.CONF_CHANGE:
-            self.node.apply_conf_change(ConfChange.decode(entry.data))
+            change = ConfChange.decode(entry.data)
+            self.node.apply_conf_change(change)
+            if change.context:
+                self._on_command(entry.index, msgpack.unpackb(change.context))
         elif entry.data:
             self._on_command(entry.index, msgpack.unpackb(entry.data))
 
@@ -178,6 +178,11 @@ class RaftHost:
         for peer, waiting in by_peer.items():
             for batch in _batches(waiting):
                 self._send(peer, batch)
+
+
+def all_voters(status: Status) -> frozenset[str]:
+    """Who votes; during a joint change, in either half."""
+    return frozenset(status.voters + status.voters_outgoing)
 
 
 def _batches(messages: list[Message]) -> Iterator[list[Message]]:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.autopilot import CAUGHT_UP_ENTRIES, Change, Electorate, plan, voters_wanted
+from consensus.changes import ConfChangeType
+from p2p.autopilot import (
+    CAUGHT_UP_ENTRIES,
+    STEADY_S,
+    Change,
+    Electorate,
+    HandOver,
+    plan,
+    voters_wanted,
+)
 from p2p.state import Member
 from tests.peer_fakes import member, members
 
@@ -19,10 +28,20 @@ def test_the_largest_odd_number_up_to_five(peers: int, voters: int) -> None:
     assert voters_wanted(peers) == voters
 
 
-def electorate(voters: str, learners: str = "", silent: str = "", **behind: int) -> Electorate:
-    """Led by "a"; all but the silent ones have everything, or are `behind`."""
-    heard = {peer: 0 for peer in voters + learners if peer not in silent}
-    return Electorate("a", frozenset(voters), frozenset(learners), {**heard, **behind})
+def electorate(
+    voters: str,
+    learners: str = "",
+    silent: str = "",
+    fresh: str = "",
+    joint: bool = False,
+    **behind: int,
+) -> Electorate:
+    """Led by "a"; all but the silent ones have everything, or are `behind`; and all but the fresh
+    ones have so for long.
+    """
+    heard = {peer: 0 for peer in voters + learners if peer not in silent} | behind
+    steady = {peer: STEADY_S for peer in heard if peer not in fresh}
+    return Electorate("a", frozenset(voters), frozenset(learners), heard, steady, joint)
 
 
 def some(alive: str, dead: str = "", left: str = "") -> dict[str, Member]:
@@ -33,57 +52,93 @@ def some(alive: str, dead: str = "", left: str = "") -> dict[str, Member]:
     }
 
 
-TABLE: list[tuple[str, dict[str, Member], Electorate, tuple[str, str] | None]] = [
-    ("alone", some("a"), electorate("a"), None),
-    ("a new one follows first", some("ab"), electorate("a"), ("add-learner", "b")),
-    ("two peers, one vote", some("ab"), electorate("a", "b"), None),
-    ("three peers, three votes", some("abc"), electorate("a", "bc"), ("add-voter", "b")),
-    ("… one after the other", some("abc"), electorate("ab", "c"), ("add-voter", "c")),
-    ("not before it caught up", some("abc"), electorate("ab", "c", c=CAUGHT_UP_ENTRIES), None),
-    ("not while it is silent", some("abc"), electorate("ab", "c", silent="c"), None),
-    ("a dead newcomer is not admitted", some("a", dead="b"), electorate("a"), None),
-    ("a dead voter keeps its seat", some("ab", dead="c"), electorate("abc", silent="c"), None),
+# What happens, the members, the configuration, and the change: "+b" is add-voter, "~b" add-learner,
+# "-b" remove, "→b" the hand-over.
+TABLE: list[tuple[str, dict[str, Member], Electorate, str]] = [
+    ("alone", some("a"), electorate("a"), ""),
+    ("a new one follows first", some("ab"), electorate("a"), "~b"),
+    ("several new ones at once", some("abcd"), electorate("a"), "~b ~c ~d"),
+    ("two peers, one vote", some("ab"), electorate("a", "b"), ""),
+    ("three peers, three votes, at once", some("abc"), electorate("a", "bc"), "+b +c"),
+    ("five peers, from one vote", some("abcde"), electorate("a", "bcde"), "+b +c +d +e"),
+    ("five peers, from three votes", some("abcde"), electorate("abc", "de"), "+d +e"),
+    ("not before both are ready", some("abc"), electorate("a", "bc", fresh="c"), ""),
+    ("as many as are ready", some("abcde"), electorate("a", "bcde", fresh="d"), "+b +c"),
+    ("not while it is silent", some("abc"), electorate("a", "bc", silent="c"), ""),
+    ("not while a change is under way", some("abc"), electorate("a", "bc", joint=True), ""),
+    ("a dead newcomer is not admitted", some("a", dead="b"), electorate("a"), ""),
+    ("a dead voter keeps its seat", some("ab", dead="c"), electorate("abc", silent="c"), ""),
     (
         "until another can take it",
         some("abd", dead="c"),
         electorate("abc", "d", silent="c"),
-        ("add-voter", "d"),
+        "+d ~c",
     ),
-    ("and loses it then", some("abd", dead="c"), electorate("abcd"), ("add-learner", "c")),
-    ("who left gives its vote up", some("ab", left="c"), electorate("abc"), ("add-learner", "c")),
-    ("and the even one with it", some("ab", left="c"), electorate("ab"), ("add-learner", "b")),
-    ("who was removed too", some("ab"), electorate("abc"), ("add-learner", "c")),
-    ("and is forgotten", some("ab"), electorate("a", "bc"), ("remove", "c")),
-    ("a dead learner counts for no seat", some("abcd", dead="e"), electorate("abc", "de"), None),
     (
-        "the dead go before the leaving",
+        "which must be ready",
+        some("abd", dead="c"),
+        electorate("abc", "d", silent="c", fresh="d"),
+        "",
+    ),
+    (
+        "two dead ones are replaced at once",
+        some("abcfg", dead="de"),
+        electorate("abcde", "fg", silent="de"),
+        "+f +g ~d ~e",
+    ),
+    (
+        "half of the voters silent may be a partition",
+        some("abef", dead="cd"),
+        electorate("abcd", "ef", silent="cd"),
+        "",
+    ),
+    ("an even number is mended", some("abcd"), electorate("abcd"), "~d"),
+    ("who left gives its vote up", some("ab", left="c"), electorate("abc"), "~b ~c"),
+    ("… to a learner if there is one", some("abd", left="c"), electorate("abc", "d"), "+d ~c"),
+    ("who was removed too", some("ab"), electorate("abc"), "~b ~c"),
+    ("and is forgotten", some("ab"), electorate("a", "bc"), "-c"),
+    ("a dead learner counts for no seat", some("abcd", dead="e"), electorate("abc", "de"), ""),
+    (
+        "the dead keep their seats when another leaves",
         some("ab", dead="de", left="c"),
         electorate("abcde", silent="de"),
-        ("add-learner", "e"),
+        "~c ~e",
     ),
-    ("a leaving leader hands over", some("bc", left="a"), electorate("abc"), ("transfer", "b")),
-    ("to one that has everything", some("bc", left="a"), electorate("abc", b=1), ("transfer", "c")),
+    ("a leaving leader hands over", some("bc", left="a"), electorate("abc"), "→b"),
+    ("to who has most", some("bc", left="a"), electorate("abc", b=1), "→c"),
     (
-        "… in time",
+        "… if that is enough",
         some("bcd", left="a"),
-        electorate("abc", "d", silent="d", b=1, c=1),
-        None,
+        electorate("abc", "d", silent="d", b=CAUGHT_UP_ENTRIES, c=CAUGHT_UP_ENTRIES),
+        "",
     ),
-    ("a removed leader too", some("bc"), electorate("abc"), ("transfer", "b")),
-    ("to a new voter if need be", some("b", left="a"), electorate("a", "b"), ("add-voter", "b")),
-    ("a leader once called dead stays", some("bc", dead="a"), electorate("abc"), None),
+    ("a removed leader too", some("bc"), electorate("abc"), "→b"),
+    ("to a new voter if need be", some("b", left="a"), electorate("a", "b"), "+b"),
+    ("which then leads", some("b", left="a"), electorate("ab"), "→b"),
+    ("a leader once called dead stays", some("bc", dead="a"), electorate("abc"), ""),
 ]
+SIGNS = {ConfChangeType.ADD_VOTER: "+", ConfChangeType.ADD_LEARNER: "~", ConfChangeType.REMOVE: "-"}
 
 
 @pytest.mark.parametrize(
     ("known", "seats", "wanted"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE]
 )
-def test_the_next_change(
-    known: dict[str, Member], seats: Electorate, wanted: tuple[str, str] | None
-) -> None:
-    change = plan(known, seats)
-    assert (change and (change.action, change.peer)) == wanted
-    assert change is None or change.reason
+def test_the_next_change(known: dict[str, Member], seats: Electorate, wanted: str) -> None:
+    match plan(known, seats):
+        case Change(steps, reason):
+            assert " ".join(SIGNS[step.type] + step.peer for step in steps) == wanted
+            assert reason
+        case HandOver(peer, reason):
+            assert f"→{peer}" == wanted
+            assert reason
+        case None:
+            assert wanted == ""
+
+
+def test_a_change_says_why() -> None:
+    change = plan(some("abd", dead="c"), electorate("abc", "d", silent="c"))
+    assert change is not None
+    assert change.reason == ("name-d gets a vote; name-c is dead and gives its vote up; 3 vote now")
 
 
 class Electing:
@@ -129,33 +184,44 @@ class Electing:
 
     def known(self) -> Electorate:
         present = (self.voters | self.learners) & self.running
-        behind = dict.fromkeys(present, 0)
-        return Electorate(self.leader, frozenset(self.voters), frozenset(self.learners), behind)
+        behind, steady = dict.fromkeys(present, 0), dict.fromkeys(present, STEADY_S)
+        voters, learners = frozenset(self.voters), frozenset(self.learners)
+        return Electorate(self.leader, voters, learners, behind, steady)
 
-    def step(self) -> Change | None:
-        change = plan(self.members, self.known())
-        if change is None:
-            return None
+    def step(self) -> Change | HandOver | None:
+        decision = plan(self.members, self.known())
+        if isinstance(decision, HandOver):
+            assert decision.peer in self.voters & self.running
+            assert self.members[decision.peer].state == "alive"
+            self.leader = decision.peer
+        elif decision is not None:
+            self.follow(decision)
+        return decision
+
+    def follow(self, change: Change) -> None:
         before = set(self.voters)
-        match change.action:
-            case "add-voter":
-                assert change.peer in self.running
-                self.learners.discard(change.peer)
-                self.voters.add(change.peer)
-            case "add-learner":
-                assert change.peer != self.leader, "the leader never demotes itself"
-                self.voters.discard(change.peer)
-                self.learners.add(change.peer)
-            case "remove":
-                assert change.peer not in self.voters, "nobody loses a vote and the log at once"
-                self.learners.discard(change.peer)
-            case "transfer":
-                assert change.peer in self.voters & self.running
-                self.leader = change.peer
-        assert len(before ^ self.voters) <= 1
+        assert len({step.peer for step in change.steps}) == len(change.steps)
+        for step in change.steps:
+            peer = step.peer
+            match step.type:
+                case ConfChangeType.ADD_VOTER:
+                    assert peer in self.learners & self.running
+                    self.learners.discard(peer)
+                    self.voters.add(peer)
+                case ConfChangeType.ADD_LEARNER:
+                    assert peer != self.leader, "the leader never demotes itself"
+                    self.voters.discard(peer)
+                    self.learners.add(peer)
+                case ConfChangeType.REMOVE:
+                    assert peer not in self.voters, "nobody loses a vote and the log at once"
+                    self.learners.discard(peer)
+        assert change.votes == (self.voters != before)
+        if not change.votes:
+            return
+        leaving = self.leader not in self.members or self.members[self.leader].state == "left"
+        assert len(self.voters) % 2 or leaving, f"{change} makes {len(self.voters)} voters"
         if self.quorum(before):
             assert self.quorum(self.voters), f"{change} lost the quorum of {before}"
-        return change
 
     def settle(self) -> None:
         for _ in range(60):

@@ -23,6 +23,11 @@ def status(self_id: str, voters: str, learners: str, leader: str | None = None) 
         progress={},
         lead_transferee=None,
         has_quorum_contact=True,
+        first_index=1,
+        snapshot_index=0,
+        voters_outgoing=(),
+        learners_next=(),
+        pending_conf_index=0,
     )
 
 

@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.simulated:
         return simulated.main(args.simulated, args.crashes or args.simulated // 10, args.seed)
-    if args.peers:
-        return real.main(args.peers, args.batch)
-    parser.error("give --peers N or --simulated N")
+    if not args.peers:
+        parser.error("give --peers N or --simulated N")
+    return real.main(args.peers, args.batch)
 
 
 if __name__ == "__main__":

@@ -126,9 +126,7 @@ async def _request(cluster: LocalCluster, verb: str, /, **args: Any) -> dict[str
         await client.close()
 
 
-async def _until(
-    cluster: LocalCluster, is_so: Callable[[dict[str, Any]], bool]
-) -> dict[str, Any]:
+async def _until(cluster: LocalCluster, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     deadline_s = time.monotonic() + WITHIN_S
     while True:
         told = await _request(cluster, "status")
