@@ -28,7 +28,9 @@ def _start(raft: Raft, to: str) -> None:
         return
     raft.lead_transferee = to
     raft.election_elapsed = 0  # it has one election timeout to take over
-    raft.progress[to].paused = False
+    progress = raft.progress[to]
+    progress.paused = False
+    progress.nudge = progress.match < raft.log.last_index()  # what it lacks may have been lost
     raft.stir(to)
     send_timeout_now_when_ready(raft)
 
