@@ -33,11 +33,20 @@ def test_a_target_that_lags_is_brought_up_to_date_first() -> None:
         net.propose("a", b"%d" % n)
     net.cut = set()
     net["a"].node.transfer_leader("c")
-    net.settle()
-    assert not of_type(net.sent, TIMEOUT_NOW)
+    assert not of_type(net["a"].drain(), TIMEOUT_NOW)
     net.tick(4)
     assert net.leaders() == ["c"]
     assert len(net["c"].data) == 5
+
+
+def test_a_lagging_target_is_asked_at_once() -> None:
+    net = elected()
+    net.cut = {"c"}
+    net.propose("a", b"lost on the way to c")
+    net.cut = set()
+    net["a"].node.transfer_leader("c")
+    net.settle()
+    assert net.leaders() == ["c"]
 
 
 def test_proposals_wait_while_leadership_moves() -> None:
