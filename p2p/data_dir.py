@@ -3,7 +3,8 @@
 lock         held while the peer runs
 peer.json    id, name, address, cluster
 token        the cluster's token, readable by the owner only
-raft.log     the write-ahead log
+wal-…        the write-ahead log, in segments; raft.mark says what of it was synced
+snapshot-…   the state up to some entry; the log goes on from there
 checkpoints/ sources/ logs/ added/
 """
 

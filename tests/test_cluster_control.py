@@ -13,6 +13,7 @@ import psutil
 import pytest
 import zmq
 
+from consensus.wal import segment_name
 from p2p.errors import P2PError
 from p2p.keys import ClusterKey
 from p2p.local_cluster import LocalCluster
@@ -239,14 +240,14 @@ def test_a_full_disk_ends_the_peer_with_one_sentence() -> None:
     with LocalCluster(("--slots", "0")) as cluster:
         peer = cluster.start()
         # A file size limit makes the next write of the log fail as a full disk does.
-        log = os.path.join(peer.told["data_dir"], "raft.log")
+        log = os.path.join(peer.told["data_dir"], segment_name(1))
         limit = os.path.getsize(log) + 50
         resource.prlimit(peer.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
         ended = p2pnode(cluster, "submit", "digits")
         assert ended.code in (3, 5)
         assert peer.process.wait(10) == 1
         last = peer.log.read_text().strip().splitlines()[-1]
-        assert "raft.log" in last
+        assert segment_name(1) in last
         assert "Traceback" not in peer.log.read_text()
         assert cluster.restart(peer).id == peer.id
         assert ask(cluster, "jobs")["jobs"] == []

@@ -12,12 +12,8 @@ from random import Random
 
 import pytest
 
-from consensus.messages import Entry, EntryType, HardState
-from consensus.node import bootstrap
 from p2p.disk import Disk, DiskFailed, Folder, Locked
 from p2p.disk_memory import MemoryDisk
-from p2p.errors import P2PError
-from p2p.log_store import LOG_NAME, LogStore
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -273,64 +269,3 @@ def test_the_twin_tells_what_became_durable() -> None:
     assert told == [("", b"")]
     disk.sync("log")
     assert told == [("", b""), ("log", b"12")]
-
-
-# -- the log on it -------------------------------------------------------------------------------
-
-
-def entry(index: int, data: bytes = b"x") -> Entry:
-    return Entry(index, 1, EntryType.NORMAL, data)
-
-
-def test_a_log_is_found_again(disk: Disk) -> None:
-    store = LogStore(disk)
-    assert store.is_new
-    store.save(*bootstrap("a"), must_sync=True)
-    store.save(HardState(1, None, 1), [entry(2), entry(3)], must_sync=True)
-    store.save(None, [entry(3, b"other")], must_sync=True)
-    again = LogStore(disk)
-    assert not again.is_new
-    assert again.storage.last_index() == 3
-    assert again.storage.entries(3, 4, 100)[0].data == b"other"
-    assert again.storage.initial_state()[0].term == 1
-
-
-def test_a_write_that_failed_is_not_in_the_log() -> None:
-    disk = MemoryDisk()
-    store = LogStore(disk)
-    store.save(*bootstrap("a"), must_sync=True)
-    disk.capacity_bytes = len(disk.files[LOG_NAME])
-    with pytest.raises(DiskFailed, match="no space left"):
-        store.save(HardState(1, None, 1), [entry(2)], must_sync=True)
-    assert store.storage.last_index() == 1, "or it would be acknowledged"
-
-
-def test_every_cut_of_the_file_is_a_torn_tail_or_an_older_log() -> None:
-    disk = MemoryDisk()
-    store = LogStore(disk)
-    store.save(*bootstrap("a"), must_sync=True)
-    for index in (2, 3):
-        store.save(HardState(1, None, index - 1), [entry(index)], must_sync=True)
-    whole = disk.files[LOG_NAME]
-    lengths = []
-    for size in range(len(whole) + 1):
-        cut = MemoryDisk()
-        cut.put(LOG_NAME, whole[:size])
-        lengths.append(LogStore(cut).storage.last_index())
-        if not LogStore(cut).is_new:
-            assert LogStore(cut).storage.last_index() == lengths[-1], "the tail was cut off"
-    assert lengths == sorted(lengths)
-    assert set(lengths) == {0, 1, 2, 3}
-
-
-def test_damage_in_the_middle_stops_the_peer() -> None:
-    disk = MemoryDisk()
-    store = LogStore(disk)
-    store.save(*bootstrap("a"), must_sync=True)
-    flaw = len(disk.files[LOG_NAME]) - 2
-    store.save(None, [entry(2)], must_sync=True)
-    data = bytearray(disk.files[LOG_NAME])
-    data[flaw] ^= 0xFF
-    disk.put(LOG_NAME, bytes(data))
-    with pytest.raises(P2PError, match=r"damaged at byte .* empty --data-dir"):
-        LogStore(disk)

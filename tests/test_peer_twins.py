@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consensus.messages import Message, MessageType
+from consensus.wal import segment_name
 from p2p.apply_sessions import Ticket
 from p2p.disk import DiskFailed
 from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, encode
@@ -224,7 +225,7 @@ def test_a_torn_last_write_is_cut_off() -> None:
     cluster = grown(3)
     name = next(name for name in cluster.twins if name != cluster.leader.name)
     disk = cluster.kill(name)
-    disk.append("raft.log", b"\xf5rft\x00\x00")
+    disk.append(segment_name(1), b"\xf5rfB\x00\x00")
     cluster.join(name, disk)
     cluster.until(cluster.agreed, "agreement")
 
@@ -377,7 +378,7 @@ def test_a_full_disk_stops_the_peer_before_anything_is_acknowledged() -> None:
     cluster = grown(3)
     follower = next(twin for twin in cluster.live() if twin is not cluster.leader)
     follower.disk.capacity_bytes = sum(map(len, follower.disk.files.values()))
-    before = dict(follower.disk.files)
+    before = follower.disk.durable_view()
     leader = cluster.leader.peer
     leader.propose({"type": "leader.elected", "peer": "x", "term": 1})
     leader.advance()

@@ -2,6 +2,8 @@
 
 import random
 
+SECTOR_BYTES = 512
+
 
 class Disk:
     """One append-only file: `durable` survives anything, `pending` the death of the process."""
@@ -31,15 +33,14 @@ class Disk:
         return bytes(self.durable + self.pending)
 
     def power_cut(self, rng: random.Random) -> str:
-        """Keep none, all, or a torn part of what was not synced; a torn part may end in garbage."""
+        """Keep none, all, or a torn part of what was not synced; zeros in missing sectors."""
         size = len(self.pending)
-        fate = rng.choice(("lost", "torn", "garbage", "zeros", "kept")) if size else "clean"
+        fate = rng.choice(("lost", "torn", "zeros", "kept")) if size else "clean"
         keep = {"lost": 0, "kept": size, "clean": 0}.get(fate, rng.randrange(size) if size else 0)
         tail = bytearray(self.pending[:keep])
-        if fate == "garbage":
-            tail += rng.randbytes(min(size - keep, rng.randint(1, 64)))
-        elif fate == "zeros":
-            tail += bytes(size - keep)
+        if fate == "zeros":
+            gap = -(len(self.durable) + keep) % SECTOR_BYTES  # a sector is written whole or not
+            tail = bytearray(self.pending[: min(size, keep + gap)]).ljust(size, b"\0")
         self.durable += tail
         self.pending.clear()
         return fate

@@ -64,6 +64,7 @@ class Host:
         self.view: View | None = None
         self.incarnation = 0
         self.applied = 0
+        self.next_frame = 1
         self.tick = int(parameters.tick * (1 + rng.uniform(-1, 1) * parameters.skew))
         self.paused = False
         self.destroyed = False
@@ -251,7 +252,8 @@ class Host:
     def _write(self, ready: Ready) -> None:
         if ready.hard_state is None and not ready.entries:
             return
-        self.disk.write(wal.encode(ready.hard_state, ready.entries, self.disk.length))
+        self.disk.write(wal.encode_batch(self.next_frame, ready.hard_state, ready.entries))
+        self.next_frame += 1
         self.durable.write(Batch(ready.hard_state, ready.entries))
         if ready.entries:
             self._storage.append(ready.entries)

@@ -2,6 +2,7 @@
 
 from consensus import wal
 from consensus.messages import Entry, HardState
+from consensus.wal_scan import Verdict, scan
 from tools.sim.host import Host
 from tools.sim.shadow import Durable, ShadowLog
 from tools.sim.violation import Violation
@@ -14,11 +15,14 @@ def recover(host: Host) -> tuple[HardState, list[Entry]]:
 
     Raises Violation unless they are what was synced plus some whole writes after it, in order.
     """
-    found = wal.scan(host.disk.read())
-    host.disk.truncate(found.valid_length)
-    if not found.valid_length:
-        host.disk.write(wal.HEADER)
-    if found.verdict is wal.Verdict.DAMAGED:
+    data = host.disk.read()
+    found = scan([(1, data)] if data else [], synced=0)
+    host.disk.truncate(found.valid_bytes)
+    host.next_frame = found.next_number
+    if not found.valid_bytes:
+        host.disk.write(wal.encode_start(1, HardState(), (0, 0)))
+        host.next_frame = 2
+    if found.verdict is Verdict.DAMAGED:
         raise Violation("recovery", f"{host.name} calls its disk damaged after a power cut.")
     entries = found.entries
     log = ShadowLog()

@@ -92,8 +92,8 @@ class World:
         return name
 
     def seed_disk(self, host: Host, hard_state: HardState, entries: Sequence[Entry]) -> None:
-        host.disk.write(wal.HEADER)
-        host.disk.write(wal.encode(hard_state, entries, host.disk.length))
+        host.disk.write(wal.encode_start(1, HardState(), (0, 0)))
+        host.disk.write(wal.encode_batch(2, hard_state, entries))
         host.disk.sync()
         host.durable.accept(Batch(hard_state, entries))
 
