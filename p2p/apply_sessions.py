@@ -8,8 +8,10 @@ never applied: whether it had been applied before is not known any more.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from immutables import Map
 
 from p2p.state import Session, State
 
@@ -35,8 +37,10 @@ class Ticket:
     @staticmethod
     def parse(fields: object) -> "Ticket":
         """Raises ValueError."""
-        match fields:
-            case [str(session), int(serial), int(unseen_from)] if unseen_from <= serial:
+        if isinstance(fields, list) and len(fields) == 3:
+            session, serial, unseen_from = fields
+            numbers = type(serial) is int and type(unseen_from) is int and unseen_from <= serial
+            if numbers and isinstance(session, str):
                 return Ticket(session, serial, unseen_from)
         raise ValueError("a session is written [id, number, first number not yet seen]")
 
@@ -50,9 +54,8 @@ def open_session(state: State, command: Command) -> tuple[State, Answer]:
     sessions = state.sessions
     if len(sessions) >= SESSIONS_MAX:
         sessions = sessions.delete(min(sessions, key=lambda id_: sessions[id_].used))
-    return replace(state, turn=turn, sessions=sessions.set(made, Session(used=turn))), {
-        "session": made
-    }
+    sessions = sessions.set(made, Session(used=turn))
+    return state.having(sessions=sessions, turn=turn), {"session": made}
 
 
 def once(state: State, command: Command, carry_out: CarryOut) -> tuple[State, Answer]:
@@ -64,19 +67,19 @@ def once(state: State, command: Command, carry_out: CarryOut) -> tuple[State, An
     known = answered(state, ticket)
     if known is not None:
         return state, known
-    if len(_unseen(state.sessions[ticket.session], ticket).answers) >= UNSEEN_MAX:
+    session = state.sessions[ticket.session]
+    unseen_from, answers = _unseen(session, ticket)
+    if len(answers) >= UNSEEN_MAX:
         return state, {
             "error": f"{UNSEEN_MAX} answers of this session are not yet seen: say which are",
             "exit_code": 1,
         }
     state, answer = carry_out(state, command)
-    session = state.sessions.get(ticket.session)
-    if session is None:  # the command itself made it expire
+    if ticket.session not in state.sessions:  # the command itself made it expire
         return state, answer
-    session = _unseen(session, ticket)
     turn = state.turn + 1
-    session = Session(turn, session.unseen_from, session.answers.set(ticket.serial, answer))
-    return replace(state, turn=turn, sessions=state.sessions.set(ticket.session, session)), answer
+    session = Session(turn, unseen_from, answers.set(ticket.serial, answer))
+    return state.having(sessions=state.sessions.set(ticket.session, session), turn=turn), answer
 
 
 def answered(state: State, ticket: Ticket) -> Answer | None:
@@ -93,16 +96,16 @@ def answered(state: State, ticket: Ticket) -> Answer | None:
     return session.answers.get(ticket.serial)
 
 
-def _unseen(session: Session, ticket: Ticket) -> Session:
-    """Without the answers that the client has seen by now."""
+def _unseen(session: Session, ticket: Ticket) -> tuple[int, Map[int, Answer]]:
+    """From which number on answers are awaited now, and those there are."""
     first, answers = ticket.unseen_from, session.answers
     if first <= session.unseen_from:
-        return session
+        return session.unseen_from, answers
     closed = range(session.unseen_from, first)
     for serial in closed if len(closed) <= len(answers) else list(answers):
         if serial < first and serial in answers:
             answers = answers.delete(serial)
-    return Session(session.used, first, answers)
+    return first, answers
 
 
 SESSION_COMMANDS: dict[str, CarryOut] = {"session.open": open_session}

@@ -1,7 +1,6 @@
 """Commands about the key-value store. An absent key has the value None, here and everywhere."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from p2p.journal import Rejected
@@ -45,7 +44,7 @@ def _having(state: State, key: Any, value: Any) -> State:
             f"the store is full: {key!r} would bring it to {store.size} of {STORE_BYTES_MAX} "
             "bytes; delete other keys first"
         )
-    return replace(state, store=store)
+    return state.having(store=store)
 
 
 STORE_COMMANDS: dict[str, Callable[[State, Command], Result]] = {

@@ -6,7 +6,8 @@ sockets or disks; times are what the proposing leader wrote into the command.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from immutables import Map
@@ -204,3 +205,20 @@ class State:
     store: Store = field(default_factory=Store)
     sessions: Map[str, Session] = field(default_factory=Map)
     turn: int = 0  # commands of sessions so far: the order in which sessions were used
+
+    def having(
+        self,
+        store: Store | None = None,
+        sessions: Map[str, Session] | None = None,
+        turn: int | None = None,
+    ) -> "State":
+        """With what nearly every command of a client changes: dataclasses.replace, but quicker."""
+        return State(
+            *_THE_REST(self),
+            self.store if store is None else store,
+            self.sessions if sessions is None else sessions,
+            self.turn if turn is None else turn,
+        )
+
+
+_THE_REST = attrgetter(*(each.name for each in fields(State)[:-3]))
