@@ -214,7 +214,7 @@ class State:
     ) -> "State":
         """With what nearly every command of a client changes: dataclasses.replace, but quicker."""
         return State(
-            *_THE_REST(self),
+            *_THE_REST(self),  # type: ignore[call-arg]
             self.store if store is None else store,
             self.sessions if sessions is None else sessions,
             self.turn if turn is None else turn,
