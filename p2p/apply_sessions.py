@@ -55,7 +55,10 @@ def open_session(state: State, command: Command) -> tuple[State, Answer]:
     if len(sessions) >= SESSIONS_MAX:
         sessions = sessions.delete(min(sessions, key=lambda id_: sessions[id_].used))
     sessions = sessions.set(made, Session(used=turn))
-    return state.having(sessions=sessions, turn=turn), {"session": made}
+    others = [
+        {"address": member.address, "state": member.state} for member in state.members.values()
+    ]
+    return state.having(sessions=sessions, turn=turn), {"session": made, "peers": others}
 
 
 def once(state: State, command: Command, carry_out: CarryOut) -> tuple[State, Answer]:

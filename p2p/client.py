@@ -2,31 +2,43 @@
 
     client = Client(["127.0.0.1:7700"], key)
     status = await client.request("status")
+    await client.put("colour", b"green")
 
 A request is tried on every known peer in turn until one answers; what a peer cannot decide now
-(no leader yet) is tried again until the time is up. A repeated request carries the same id, and
-the cluster applies it once.
+(no leader yet, too busy) is tried again until the time is up. What changes something is asked in a
+session, which is opened by the first such request: the cluster does it once, however often and
+whomever it is asked. Where an answer does not come, the error says that the outcome is unknown.
 """
 
 import asyncio
 import contextlib
+import random
 import socket
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import zmq
-import zmq.asyncio
-from zmq.utils.monitor import parse_monitor_message
 
-from p2p.envelope import Envelope, Malformed, decode, encode
-from p2p.errors import NoQuorum, P2PError, Refused, Unreachable, from_wire
+from p2p.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
+from p2p.errors import (
+    Busy,
+    NoQuorum,
+    OutcomeUnknown,
+    P2PError,
+    Refused,
+    SessionExpired,
+    Unreachable,
+    from_wire,
+)
 from p2p.keys import ClusterKey
+from p2p.requests import ONCE
 from p2p.runtime_dir import find_key, running_peers
-from p2p.sockets import dealer, parse_address
+from p2p.sockets import parse_address
 
-RETRY_PAUSE_S = 0.1
-CONNECT_TIMEOUT_S = 3.0
+PAUSE_MIN_S = 0.01
+PAUSE_MAX_S = 0.1
+IN_FLIGHT_MAX = 256
 
 __all__ = ["Client", "discover"]
 
@@ -57,179 +69,196 @@ def key_for(addresses: Sequence[str], token_key: ClusterKey | None) -> ClusterKe
 
 
 class Client:
+    """Requests may be made concurrently: they travel side by side, IN_FLIGHT_MAX of those that
+    change something at a time.
+    """
+
     def __init__(self, addresses: Sequence[str], key: ClusterKey, timeout_s: float = 5.0) -> None:
         self.key = key
         self.timeout_s = timeout_s
         self.id = f"client-{uuid.uuid4().hex[:8]}"
         self._known = list(dict.fromkeys(addresses))
-        self._context = zmq.asyncio.Context()
-        self._connection: _Connection | None = None
-        self._turn = asyncio.Lock()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._links: dict[str, ClientLink] = {}
+        self._answering = self._known[0]
+        self._session: _Session | None = None
+        self._opening = asyncio.Lock()
+        self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     @property
     def address(self) -> str:
-        """The peer that answers now, or the one to be tried next."""
-        return self._connection.address if self._connection else self._known[0]
+        """The peer that answered last, or the one to be tried next."""
+        return self._answering
 
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
-        """The peer's answer. Raises Unreachable, Refused, NoQuorum, Usage or P2PError.
+        """The peer's answer.
 
-        Concurrent requests of one client are sent one after the other.
+        Raises OutcomeUnknown when the request may have been done, or be done yet; every other
+        P2PError (Unreachable, Refused, NoQuorum, Usage, Busy, …) promises that it was not.
         """
-        async with self._turn:
-            return await self._request(verb, args)
-
-    async def _request(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        body = {"id": uuid.uuid4().hex, "verb": verb, "args": args}
         deadline_s = asyncio.get_running_loop().time() + self.timeout_s
-        problem: P2PError = Unreachable(f"no peer answers at {', '.join(self._known)}")
-        while True:
-            for address in self._order():
-                try:
-                    return self._learn(await self._ask(address, body, deadline_s))
-                except (Unreachable, NoQuorum) as error:
-                    problem = _more_telling(problem, error)
-                    if isinstance(error, Unreachable):
-                        self._drop()
-            if asyncio.get_running_loop().time() + RETRY_PAUSE_S >= deadline_s:
-                raise problem
-            if isinstance(problem, Unreachable) and len(self._known) == 1:
-                raise problem  # said at once; several, who answered before, may come back
-            await asyncio.sleep(RETRY_PAUSE_S)
+        if verb not in ONCE:
+            return await self._ask(_Question(verb, args), deadline_s)
+        async with self._places:
+            return await self._ask_once(verb, args, deadline_s)
+
+    async def get(self, key: str, stale: bool = False) -> bytes | None:
+        """The newest agreed value, None if there is none; `stale`: as the asked peer knows it."""
+        value = (await self.request("get", key=key, stale=stale)).get("value")
+        return value if isinstance(value, bytes) else None
+
+    async def put(self, key: str, value: bytes) -> None:
+        await self.request("put", key=key, value=value)
+
+    async def delete(self, key: str) -> bool:
+        """Whether there was one."""
+        return bool((await self.request("delete", key=key)).get("existed"))
+
+    async def compare_and_set(self, key: str, expected: bytes | None, value: bytes | None) -> bool:
+        """Set `key` to `value` if it is `expected` now; None is absent. Whether that was so."""
+        told = await self.request("compare_and_set", key=key, expected=expected, value=value)
+        return bool(told.get("swapped"))
 
     async def close(self) -> None:
-        self._drop()
+        for link in list(self._links.values()):
+            link.close()
         self._context.destroy(linger=0)
 
-    def _order(self) -> list[str]:
-        current = [self._connection.address] if self._connection else []
-        return list(dict.fromkeys([*current, *self._known]))
+    # -- sessions -------------------------------------------------------------------------------
 
-    async def _ask(self, address: str, body: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        if self._connection is None or self._connection.address != address:
-            self._drop()
-            self._connection = await _Connection.open(self._context, self.key, address)
+    async def _ask_once(self, verb: str, args: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        while True:
+            session = await self._opened(deadline_s)
+            serial = session.begin()
+            question = _Question(verb, args, session, serial)
+            try:
+                return await self._ask(question, deadline_s)
+            except SessionExpired:
+                if self._session is session:
+                    self._session = None
+                if question.is_open:
+                    raise
+                # Refused whenever it was asked: it was not done, and may be in another session.
+            finally:
+                session.end(serial)
+
+    async def _opened(self, deadline_s: float) -> "_Session":
+        async with self._opening:
+            if self._session is None:
+                answer = await self._ask(_Question("session", {}), deadline_s)
+                self._session = _Session(str(answer["session"]))
+            return self._session
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    async def _ask(self, question: "_Question", deadline_s: float) -> dict[str, Any]:
+        """Ask one peer after the other until one answers, or the time is up."""
+        loop = asyncio.get_running_loop()
+        problem: P2PError = Unreachable(f"no peer answers at {', '.join(self._known)}")
+        pause_s = PAUSE_MIN_S
+        while True:
+            for address in dict.fromkeys([self._answering, *self._known]):
+                try:
+                    return await self._ask_at(address, question, deadline_s)
+                except SessionExpired:
+                    raise
+                except (Unreachable, NoQuorum, Busy, OutcomeUnknown) as error:
+                    if isinstance(error, NoAnswer | OutcomeUnknown):
+                        question.is_open = question.serial is not None
+                    problem = _more_telling(problem, error)
+                    if isinstance(error, Busy):
+                        break  # it comes from the leader, whoever is asked
+            pause_s = min(2 * pause_s, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
+            alone = isinstance(problem, Unreachable) and len(self._known) == 1
+            # One that does not answer: said at once; several, who answered before, may come back.
+            if alone or loop.time() + pause_s >= deadline_s:
+                raise question.given_up(problem)
+            await asyncio.sleep(pause_s)
+
+    async def _ask_at(
+        self, address: str, question: "_Question", deadline_s: float
+    ) -> dict[str, Any]:
         left_s = deadline_s - asyncio.get_running_loop().time()
         if len(self._known) > 1:  # one that hangs must not use up the time of the others
             left_s = min(left_s, max(self.timeout_s / 3, 1.0))
-        reply = await self._connection.ask(self.id, body, max(left_s, 0.05))
+        left_s = max(left_s, 0.05)
+        try:
+            link = self._link(address)
+            await link.shake_hands(min(left_s, CONNECT_TIMEOUT_S))
+        except Refused as refused:
+            raise question.given_up(refused) from refused
+        reply = await link.ask(self.id, question.body(), left_s)
         if "error" in reply:
             raise from_wire(reply)
+        self._answering = address
         answer = reply.get("ok")
-        return answer if isinstance(answer, dict) else {}
+        return self._learn(answer) if isinstance(answer, dict) else {}
+
+    def _link(self, address: str) -> ClientLink:
+        link = self._links.get(address)
+        if link is None or link.is_lost:
+            link = self._links[address] = ClientLink(self._context, self.key, address)
+        return link
 
     def _learn(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Remember the other peers a status names, to fail over to them."""
-        for peer in answer.get("peers", []):
+        for peer in answer.get("peers", ()):
             if isinstance(peer, dict) and peer.get("state") == "alive":
                 address = peer.get("address")
                 if isinstance(address, str) and address not in self._known:
                     self._known.append(address)
         return answer
 
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+
+class _Session:
+    """Numbers what this client asks for, and knows which answers it still waits for."""
+
+    def __init__(self, id_: str) -> None:
+        self.id = id_
+        self._next = 0
+        self._awaited: dict[int, None] = {}  # in ascending order
+
+    def begin(self) -> int:
+        serial = self._next
+        self._next += 1
+        self._awaited[serial] = None
+        return serial
+
+    def end(self, serial: int) -> None:
+        self._awaited.pop(serial, None)
+
+    def ticket(self, serial: int) -> list[str | int]:
+        return [self.id, serial, next(iter(self._awaited))]
 
 
-class _Connection:
-    """One DEALER to one peer, known to have shaken hands."""
+class _Question:
+    """One request: the same id and number however often, and whoever, it is asked."""
 
-    def __init__(self, address: str, sock: zmq.asyncio.Socket, key: ClusterKey) -> None:
-        self.address = address
-        self._sock = sock
-        self._key = key
-        self._lost = asyncio.Event()
-        self._monitor = sock.get_monitor_socket()
-        self._watcher: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        verb: str,
+        args: dict[str, Any],
+        session: _Session | None = None,
+        serial: int | None = None,
+    ) -> None:
+        self.serial = serial
+        self.is_open = False  # it was sent, and nobody said what became of it
+        self._session = session
+        self._body = {"id": uuid.uuid4().hex, "verb": verb, "args": args}
 
-    @staticmethod
-    async def open(context: zmq.asyncio.Context, key: ClusterKey, address: str) -> "_Connection":
-        host, port = parse_address(address)
-        sock = dealer(context, key)  # type: ignore[arg-type]
-        connection = _Connection(f"{host}:{port}", sock, key)  # type: ignore[arg-type]
-        connection.address = address
-        try:
-            sock.connect(f"tcp://{host}:{port}")
-            await asyncio.wait_for(connection._shake_hands(), CONNECT_TIMEOUT_S)
-        except (TimeoutError, P2PError) as error:
-            connection.close()
-            if isinstance(error, P2PError):
-                raise
-            raise Unreachable(
-                f"no peer answers at {address} within {CONNECT_TIMEOUT_S:g} s"
-            ) from error
-        connection._watcher = asyncio.ensure_future(connection._watch())
-        return connection
+    def body(self) -> dict[str, Any]:
+        if self._session is None or self.serial is None:
+            return self._body
+        return {**self._body, "session": self._session.ticket(self.serial)}
 
-    async def ask(self, sender: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        sent = encode(Envelope(self._key.cluster_id, sender, "", "request", body))
-        receive = asyncio.ensure_future(self._receive(sent, body["id"]))
-        lost = asyncio.ensure_future(self._lost.wait())
-        try:
-            done, _ = await asyncio.wait(
-                {receive, lost}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if receive in done:
-                return receive.result()
-        finally:
-            for task in (receive, lost):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, zmq.ZMQError):
-                    await task
-        if self._lost.is_set():
-            raise Unreachable(f"the peer at {self.address} went away")
-        raise Unreachable(f"the peer at {self.address} did not answer within {timeout_s:.1f} s")
-
-    def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        self._sock.disable_monitor()
-        self._monitor.close(0)
-        self._sock.close(0)
-
-    async def _receive(self, sent: bytes, request: str) -> dict[str, Any]:
-        await self._sock.send(sent)
-        while True:
-            data = await self._sock.recv()
-            with contextlib.suppress(Malformed):
-                reply = decode(bytes(data), self._key.cluster_id)
-                if reply.kind == "reply" and reply.body.get("id") == request:
-                    return reply.body
-
-    async def _shake_hands(self) -> None:
-        refused = 0
-        while True:
-            event = parse_monitor_message(await self._monitor.recv_multipart())["event"]
-            if event == zmq.Event.HANDSHAKE_SUCCEEDED:
-                return
-            if event == zmq.Event.CLOSED:
-                raise Unreachable(f"no peer answers at {self.address}")
-            if event & _HANDSHAKE_FAILED:
-                refused += 1
-                # A peer that dies in the middle of a handshake looks the same, once.
-                if refused == 2:
-                    raise Refused(
-                        f"the peer at {self.address} refused our key: it belongs to another "
-                        f"cluster than {self._key.cluster_id}; give that cluster's --token-file"
-                    )
-
-    async def _watch(self) -> None:
-        while True:
-            event = parse_monitor_message(await self._monitor.recv_multipart())["event"]
-            if event == zmq.Event.DISCONNECTED:
-                self._lost.set()
-                return
-
-
-_HANDSHAKE_FAILED = (
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-    | zmq.Event.HANDSHAKE_FAILED_AUTH
-)
+    def given_up(self, problem: P2PError) -> P2PError:
+        if not self.is_open or isinstance(problem, OutcomeUnknown):
+            return problem
+        return OutcomeUnknown(
+            f"{problem}; whether the request was carried out is unknown", problem.exit_code
+        )
 
 
 def _more_telling(old: P2PError, new: P2PError) -> P2PError:
     """A peer that answered "no leader" says more than one that did not answer."""
-    return old if isinstance(old, NoQuorum) and isinstance(new, Unreachable) else new
+    return new if isinstance(old, Unreachable) or not isinstance(new, Unreachable) else old

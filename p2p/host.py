@@ -22,7 +22,7 @@ from p2p import data_dir, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.disk import Folder
-from p2p.errors import NoQuorum, P2PError, Refused, Unreachable
+from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Refused, Unreachable
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
 from p2p.network import Listener
@@ -239,7 +239,7 @@ class _Host:
                     f"the cluster took this peer in but does not reach it at {self.who.address}: "
                     "give --advertise HOST:PORT where the others reach it"
                 )
-            except (NoQuorum, Unreachable) as error:
+            except (NoQuorum, Unreachable, OutcomeUnknown) as error:
                 if not self.peer.state.members:  # a new peer; one that comes back keeps trying
                     if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
                         raise

@@ -19,7 +19,7 @@ from p2p.clock import Clock
 from p2p.controller import GRACE_S
 from p2p.drills import Drills
 from p2p.envelope import Envelope, Malformed, decode, encode
-from p2p.errors import NoQuorum, to_wire
+from p2p.errors import NoQuorum, OutcomeUnknown, to_wire
 from p2p.leadership import Leadership
 from p2p.links import Links
 from p2p.log_store import LogStore
@@ -421,8 +421,10 @@ class Peer:
         given_up += [asked for asked in self.forwarded.values() if asked.id not in self.waiting]
         self.waiting.clear()
         self.forwarded.clear()
+        unknown = "the leader was lost meanwhile: whether this was done is unknown; try again"
+        lost = OutcomeUnknown(unknown, NoQuorum.exit_code)
         for asked in given_up:
-            self.answer(asked, to_wire(NoQuorum("the leader was lost meanwhile; try again")))
+            self.answer(asked, to_wire(lost))
 
     def _campaign_soon(self, lost: str, attempts: int) -> None:
         """Stand for election without waiting for the time-out; others may notice a little later

@@ -8,11 +8,12 @@ import msgpack
 
 from consensus.changes import ConfChange, SnapshotMeta, Step
 from consensus.config import RaftConfig
+from consensus.errors import Busy as CoreBusy
 from consensus.errors import ProposalDropped, TransferRefused
 from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.node import RawNode, Role, Status
 from consensus.storage import Storage
-from p2p.errors import NoQuorum, P2PError, Usage
+from p2p.errors import Busy, NoQuorum, P2PError, Usage
 from p2p.log_store import LogStore
 from p2p.read_barriers import ReadBarriers
 
@@ -84,12 +85,15 @@ class RaftHost:
         self.node.step(message)
 
     def propose(self, command: Mapping[str, Any]) -> int:
-        """Append to the log; returns the index. Raises NoQuorum if this peer cannot lead now."""
+        """Append to the log; returns the index. Raises NoQuorum if this peer cannot lead now,
+        Busy if too much waits for a majority already."""
         data = msgpack.packb(dict(command))
         if len(data) > COMMAND_BYTES_MAX:
             raise Usage(f"{len(data)} bytes are too many for the log: keep data out of the request")
         try:
             index = self.node.propose(data)
+        except CoreBusy as busy:
+            raise Busy(f"the cluster is busy: {busy}") from busy
         except ProposalDropped as dropped:
             raise NoQuorum(f"no leader takes proposals now ({dropped}); try again") from dropped
         return index

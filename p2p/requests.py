@@ -1,7 +1,8 @@
 """What a client (or a joining peer) may ask a peer: one small handler per verb.
 
-`local` verbs are answered from this peer's copy of the state; `leader` verbs are forwarded to the
-leader and proposed there; `fault` goes to the peer it names.
+LOCAL verbs are answered from this peer's copy of the state, READ verbs too, but only once it holds
+all that was agreed when they were asked; PROPOSED ones are forwarded to the leader and proposed
+there; DIRECTED ones go to the peer they name.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Args = Mapping[str, Any]
 FAULT_KINDS = ("kill", "pause", "crash-trainer", *DRILL_KINDS, "heal")
 ADD_MAX = 16
 PAUSE_MAX_S = 3_600.0
-WAITING_MAX = 1_000
+WAITING_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def handle(peer: Peer, asked: Asked) -> None:
             _to_leader(peer, asked)
         elif asked.verb in DIRECTED:
             _to_target(peer, asked)
+        elif asked.verb in READ:
+            _read(peer, asked)
         else:
             raise Usage(f"this peer does not know the request {asked.verb!r}: is it older?")
     except P2PError as error:
@@ -99,6 +102,23 @@ def _to_leader(peer: Peer, asked: Asked) -> None:
         # own answer counts only if it is a refusal.
         _wait(peer, asked)
         _forward(peer, status.leader, asked)
+
+
+def _read(peer: Peer, asked: Asked) -> None:
+    """Answer from this peer's copy once it holds all that was committed when it was asked."""
+
+    def answer(confirmed: bool) -> None:
+        if confirmed:
+            peer.answer(asked, READ[asked.verb](peer, asked.args))
+        else:
+            unsure = "this peer cannot make sure with the leader that nothing newer is agreed"
+            peer.answer(asked, to_wire(NoQuorum(f"{unsure}; try again")))
+
+    READ[asked.verb](peer, asked.args)  # what is malformed is said at once
+    if asked.args.get("stale") is True:
+        answer(True)
+    else:
+        peer.raft.read_barrier(answer)
 
 
 def _wait(peer: Peer, asked: Asked) -> None:
@@ -254,6 +274,11 @@ def _compare_and_set(peer: Peer, args: Args) -> dict[str, Any]:
     return _storable(command if value is None else {**command, "value": value}) | {"value": value}
 
 
+def _get(peer: Peer, args: Args) -> dict[str, Any]:
+    key = str(_storable({"key": args["key"]})["key"])
+    return {"value": peer.state.store.get(key)}
+
+
 def _storable(command: dict[str, Any]) -> dict[str, Any]:
     """Refused before it is in the log, not only after. Raises Usage."""
     problem = problem_with(command["key"], command.get("value", b""))
@@ -340,4 +365,8 @@ PROPOSED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
     "delete": _delete,
     "compare_and_set": _compare_and_set,
 }
+# These do no harm when they are applied again; all others need a session to be asked again safely.
+REPEATABLE = frozenset({"join", "leave", "session"})
+ONCE = frozenset(PROPOSED) - REPEATABLE
+READ: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"get": _get}
 DIRECTED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"fault": _fault}

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2p.errors import P2PError, Unreachable
+from p2p.errors import OutcomeUnknown, P2PError, Unreachable
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -38,7 +38,7 @@ class ClusterSource:
             client = self._client or await self._find()
             try:
                 return await client.request(verb, **args)
-            except Unreachable:
+            except (Unreachable, OutcomeUnknown):
                 await self._look_again()
                 raise
 
