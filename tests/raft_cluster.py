@@ -39,7 +39,7 @@ class Peer:
         while self.node.has_ready():
             ready = self.node.ready()
             out += ready.messages_now
-            if self.hold_disk and (ready.entries or ready.must_sync):
+            if self.hold_disk and (ready.entries or ready.must_sync or ready.snapshot):
                 self.held = ready
                 return out
             out += self.finish(ready)
@@ -67,6 +67,17 @@ class Peer:
         ready, self.held = self.held, None
         after = [] if ready is None else list(self.finish(ready))
         return after + self.drain()
+
+    def compact(self, keep: int = 0) -> SnapshotMeta:
+        """Take a snapshot of all that is applied and forget its entries, but for the last few."""
+        status = self.node.status()
+        conf = ConfState(
+            status.voters, status.learners, status.voters_outgoing, status.learners_next
+        )
+        meta = SnapshotMeta(status.applied, self.storage.term(status.applied), conf)
+        self.storage.create_snapshot(meta)
+        self.storage.compact(max(0, status.applied - keep))
+        return meta
 
     def step(self, kind: MessageType, sender: str, term: int, **fields: Any) -> list[Message]:
         """Give it a message made by hand; returns what it sends."""
