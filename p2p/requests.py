@@ -17,7 +17,7 @@ from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
-from p2p.state import TEXT_MAX, Job, Member, parse_member
+from p2p.state import REPLACES_MAX, TEXT_MAX, Job, Member, parse_member
 from p2p.store import problem_with
 
 if TYPE_CHECKING:
@@ -227,7 +227,11 @@ def _add(peer: Peer, args: Args) -> dict[str, Any]:
 
 def _join(peer: Peer, args: Args) -> dict[str, Any]:
     parse_member(args["member"])
-    return {"type": "member.join", "member": dict(args["member"])}
+    joins = {"type": "member.join", "member": dict(args["member"])}
+    replaces = [str(peer) for peer in args.get("replaces", ())]
+    if len(replaces) > REPLACES_MAX:
+        raise Usage(f"a peer replaces at most {REPLACES_MAX} former selves")
+    return {**joins, "replaces": replaces} if replaces else joins
 
 
 def _leave(peer: Peer, args: Args) -> dict[str, Any]:
