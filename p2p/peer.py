@@ -29,6 +29,7 @@ from p2p.raft_host import TICK_S, MakeNode, RaftHost, all_voters
 from p2p.reports import PeerReport, check_trainer_message, parse_report
 from p2p.requests import Asked
 from p2p.state import State, is_address
+from p2p.traffic import Traffic
 from p2p.trainer_desk import TrainerDesk, Workplace
 
 REPORT_EVERY_S = 0.5
@@ -80,6 +81,7 @@ class Peer:
         self.drills = Drills()
         self.links = Links(identity.id, parts.network)
         self.dropped_messages = 0
+        self.traffic = Traffic()
         self.waiting: dict[str, list[Asked]] = {}  # by request id
         self.forwarded: dict[str, Asked] = {}  # by the id we gave it
         self.raft = RaftHost(
@@ -88,6 +90,7 @@ class Peer:
             parts.rng,
             self._send_raft,
             self._on_command,
+            parts.call_later,
             parts.make_node,
         )
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
@@ -122,6 +125,7 @@ class Peer:
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:
+        self.traffic.received(data)
         try:
             envelope = decode(data, self.identity.cluster)
         except Malformed:
@@ -193,7 +197,8 @@ class Peer:
     def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
         """Answer a request: an answer with an "error" is the error."""
         wrapped = body if "error" in body else {"ok": dict(body)}
-        self.parts.network.reply(asked.route, self._wrap("reply", {**wrapped, "id": asked.id}))
+        data = self._wrap("reply", {**wrapped, "id": asked.id})
+        self.parts.network.reply(asked.route, self.traffic.sent(data))
 
     def vitals(self) -> dict[str, view.Vitals]:
         return self.leadership.vitals() if self.raft.is_leader else self._digest
@@ -347,6 +352,7 @@ class Peer:
         self.state, answer = apply(before, command)
         for asked in self.waiting.pop(str(command.get("request")), ()):
             self.answer(asked, answer)
+            self.raft.hurry(asked.sender)  # a peer passed it on and answers when it applies it
         if self.state.members is not before.members:
             if command.get("type") == "member.join":
                 self.leadership.welcome(str(command["member"]["id"]))
@@ -358,10 +364,10 @@ class Peer:
 
     def _send(self, peer: str, kind: str, data: bytes) -> bool:
         if not self.drills.running:
-            return self.parts.network.send(peer, data)
+            return self.parts.network.send(peer, self.traffic.sent(data))
 
         def send() -> None:
-            self.parts.network.send(peer, data)
+            self.parts.network.send(peer, self.traffic.sent(data))
 
         self._through_drills(self.identity.id, peer, kind, send)
         return True

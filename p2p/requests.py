@@ -8,7 +8,7 @@ there; DIRECTED ones go to the peer they name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2p import job_spec, view
@@ -38,6 +38,7 @@ class Asked:
     verb: str
     args: Args
     route: Route
+    sender: str
     ticket: Ticket | None = None  # of the client's session, where it matters that it is done once
 
     @staticmethod
@@ -50,7 +51,7 @@ class Asked:
             ticket = None if session is None else Ticket.parse(session)
         except ValueError as error:
             raise Malformed(str(error)) from error
-        return Asked(id_, verb, args, route, ticket)
+        return Asked(id_, verb, args, route, envelope.sender, ticket)
 
     def to_wire(self) -> dict[str, Any]:
         body = {"id": self.id, "verb": self.verb, "args": dict(self.args)}
@@ -212,6 +213,18 @@ def _events(peer: Peer, args: Args) -> dict[str, Any]:
     return view.events(peer.state, int(args.get("since", 0)))
 
 
+def _stats(peer: Peer, args: Args) -> dict[str, Any]:
+    """What this peer did since its start, for benchmarks and the curious."""
+    return {
+        "schema": view.SCHEMA,
+        "leads": peer.raft.is_leader,
+        "applied_index": peer.raft.applied,
+        "syncs": peer.raft.syncs,
+        "dropped_messages": peer.dropped_messages,
+        **asdict(peer.traffic),
+    }
+
+
 def _add(peer: Peer, args: Args) -> dict[str, Any]:
     count = int(args.get("count", 1))
     if not 1 <= count <= ADD_MAX:
@@ -353,6 +366,7 @@ LOCAL: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
     "job": _job,
     "history": _history,
     "events": _events,
+    "stats": _stats,
     "add": _add,
     "transfer": _transfer,
 }

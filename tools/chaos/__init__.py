@@ -1,1 +1,0 @@
-"""Real processes, real clients and real faults; then: was every promise kept?"""
