@@ -28,15 +28,12 @@ COMMAND_BYTES_MAX = 4 * 1024 * 1024
 MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
 
 
-def _no_snapshots(what: SnapshotMeta | Message) -> None:
-    raise P2PError(f"this peer has nobody that moves snapshots, but needs one: {what}")
-
-
 class RaftHost:
     """`send(peer, messages)` and `on_command(index, command)` are the way out, by pump() alone.
 
-    `on_snapshot(meta)`: another peer's state, received before, replaces this one; durable when it
-    returns. `send_snapshot(message)`: this MsgSnap asks for a transfer; report_snapshot() ends it.
+    `on_applied()` comes after every entry, command or not. `on_snapshot(meta)`: another peer's
+    state, received before, replaces this one; durable when it returns. `send_snapshot(message)`:
+    this MsgSnap asks for a transfer; report_snapshot() ends it.
     """
 
     def __init__(
@@ -48,16 +45,22 @@ class RaftHost:
         on_command: Callable[[int, Mapping[str, Any]], None],
         call_later: Callable[[float, Callable[[], None]], object],
         make_node: MakeNode = RawNode,
-        on_snapshot: Callable[[SnapshotMeta], None] = _no_snapshots,
-        send_snapshot: Callable[[Message], None] = _no_snapshots,
+        *,
+        on_applied: Callable[[], None],
+        on_snapshot: Callable[[SnapshotMeta], None],
+        send_snapshot: Callable[[Message], None],
     ) -> None:
         self._store = store
         self._outbox = Outbox(send, call_later)
         self._on_command = on_command
+        self._on_applied = on_applied
         self._on_snapshot = on_snapshot
         self._send_snapshot = send_snapshot
         self._pumping = False
-        self.applied = store.storage.snapshot().index
+        base = store.storage.snapshot()
+        self.applied, self.applied_term = base.index, base.term
+        self.applied_bytes = 0  # of the entries after the snapshot that this process started from
+        self.conf = base.conf  # as of the last applied entry
         self.syncs = 0  # of the log, since the start
         config = RaftConfig(
             id=self_id,
@@ -148,8 +151,10 @@ class RaftHost:
                 ready = self.node.ready()
                 self._send_all(ready.messages_now)
                 if ready.snapshot is not None:
-                    self._on_snapshot(ready.snapshot)
-                    self.applied = ready.snapshot.index
+                    base = ready.snapshot
+                    self.applied, self.applied_term = base.index, base.term
+                    self.conf = base.conf
+                    self._on_snapshot(base)
                 if ready.hard_state is not None or ready.entries:
                     self._store.save(ready.hard_state, ready.entries, ready.must_sync)
                     self.syncs += ready.must_sync
@@ -170,14 +175,16 @@ class RaftHost:
         self._outbox.hurry(peer)
 
     def _apply(self, entry: Entry) -> None:
-        self.applied = entry.index
+        self.applied, self.applied_term = entry.index, entry.term
+        self.applied_bytes += len(entry.data)
         if entry.type is EntryType.CONF_CHANGE:
             change = ConfChange.decode(entry.data)
-            self.node.apply_conf_change(change)
+            self.conf = self.node.apply_conf_change(change)
             if change.context:
                 self._on_command(entry.index, msgpack.unpackb(change.context))
         elif entry.data:
             self._on_command(entry.index, msgpack.unpackb(entry.data))
+        self._on_applied()
 
     def _send_all(self, messages: tuple[Message, ...]) -> None:
         snapshots = [message for message in messages if message.type is MessageType.SNAP]
