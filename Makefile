@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
+MINUTES ?= 1
+SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install sim bench clean
+.PHONY: demo test check install sim chaos bench clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -35,6 +37,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 sim: install
 	@$(BIN)/python -m tools.simulate --seeds $(SEEDS)
+
+chaos: install
+	@$(BIN)/python -m tools.chaos --minutes $(MINUTES) --seed $(SEED)
 
 bench: install
 	@$(BIN)/python -m tools.bench recovery

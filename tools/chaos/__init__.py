@@ -1,0 +1,1 @@
+"""Real processes, real clients and real faults; then: was every promise kept?"""

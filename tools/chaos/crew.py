@@ -1,0 +1,172 @@
+"""The peers' processes: started, killed, stopped and continued, without waiting for any of them."""
+
+import asyncio
+import contextlib
+import json
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from p2p.client import Client
+from p2p.errors import P2PError
+from p2p.local_cluster import LocalCluster, LocalPeer
+from p2p.processes import open_peer
+
+ARGUMENTS = ("--slots", "0", "--allow-faults")
+ASK_TIMEOUT_S = 3.0
+REMOVED = "removed"
+
+Life = Literal["up", "down", "paused", "leaving", "gone"]
+
+
+@dataclass
+class Member:
+    """One peer through all its processes. `told` is empty until it announced itself once.
+
+    down: killed, to be started again; leaving: asked to end by itself; gone: for good.
+    """
+
+    folder: Path
+    peer: LocalPeer
+    life: Life = "up"
+    may_be_removed: bool = False
+    ends: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_known(self) -> bool:
+        return "address" in self.peer.told
+
+    def last_words(self) -> str:
+        said = self.peer.log.read_text(errors="replace").strip().splitlines()
+        return said[-1] if said else "it said nothing"
+
+
+class Crew:
+    """`problems`: what must not happen to a process; a run with any has failed."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self.cluster = cluster
+        self.members = [Member(Path(peer.told["data_dir"]), peer) for peer in cluster.peers]
+        self.problems: list[str] = []
+
+    def of(self, *lives: Life) -> list[Member]:
+        return [member for member in self.members if member.life in lives]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [m.peer.address for m in self.members if m.is_known and m.life != "gone"]
+
+    # -- what happens to one ---------------------------------------------------------------------
+
+    def kill(self, member: Member) -> None:
+        member.peer.kill()
+        member.life = "down"
+
+    def pause(self, member: Member) -> None:
+        member.peer.process.send_signal(signal.SIGSTOP)
+        member.life = "paused"
+
+    def resume(self, member: Member) -> None:
+        if member.life == "paused":
+            member.peer.process.send_signal(signal.SIGCONT)
+            member.life = "up"
+
+    def drain(self, member: Member) -> None:
+        member.peer.process.send_signal(signal.SIGTERM)
+        member.life = "leaving"
+
+    def start(self, member: Member) -> None:
+        """Again, with its data directory."""
+        if member.life == "down":
+            stdout = member.peer.process.stdout
+            if stdout is not None:
+                stdout.close()
+            member.peer.process = self._open(member.folder, ())
+            member.life = "up"
+
+    def add(self) -> Member:
+        folder = self.cluster.folder / f"peer-{len(self.members) + 1}"
+        token_file = str(self.members[0].peer.told["token_file"])
+        join = ("--join", ",".join(self.addresses), "--token-file", token_file)
+        process = self._open(folder, (*join, "--listen", "127.0.0.1:0"))
+        peer = LocalPeer(process, {}, self._log(folder))
+        self.cluster.peers.append(peer)  # so that it ends with the cluster
+        self.members.append(Member(folder, peer))
+        return self.members[-1]
+
+    def _open(self, folder: Path, arguments: tuple[str, ...]) -> Any:
+        given = ["--json", "--data-dir", str(folder), *ARGUMENTS, *arguments]
+        return open_peer(given, self._log(folder), self.cluster.environment)
+
+    def _log(self, folder: Path) -> Path:
+        return self.cluster.folder / f"{folder.name}.log"
+
+    # -- what is to be noticed -------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Take in announcements and ends; call it often."""
+        for member in self.of("up", "paused", "leaving"):
+            if not member.is_known:
+                self._hear(member)
+            code = member.peer.process.poll()
+            if code is not None:
+                self._ended(member, code)
+
+    def _hear(self, member: Member) -> None:
+        stdout = member.peer.process.stdout
+        assert stdout is not None
+        if select.select([stdout], [], [], 0.0)[0]:
+            line = stdout.readline()
+            if line:
+                member.peer.told.update(json.loads(line))
+
+    def _ended(self, member: Member, code: int) -> None:
+        words = member.last_words()
+        member.ends.append(f"{code}: {words}")
+        if member.may_be_removed and REMOVED in words:
+            member.life = "gone"
+        elif member.life == "leaving" and code in (0, -signal.SIGTERM):  # asked while it started
+            member.life = "down"
+        elif not member.is_known:  # it never was a member: its join found no quorum, say
+            member.life = "gone"
+        else:
+            member.life = "gone"
+            self.problems.append(f"{member.name} ended by itself with {code}: {words}")
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def ask(self, verb: str, /, at: Member | None = None, **args: Any) -> dict[str, Any] | None:
+        """An answer, or None when there is none now. `at`: of this peer and no other."""
+        addresses = (
+            [at.peer.address] if at else [m.peer.address for m in self.of("up") if m.is_known]
+        )
+        if not addresses:
+            return None
+        with contextlib.suppress(P2PError):
+            return asyncio.run(self._ask(addresses, verb, args))
+        return None
+
+    async def _ask(self, addresses: list[str], verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        client = Client(addresses, self.cluster.key, ASK_TIMEOUT_S)
+        try:
+            return await client.request(verb, **args)
+        finally:
+            await client.close()
+
+    def until(self, is_so: Any, what: str, within_s: float) -> bool:
+        """Waits; on time-out that is a problem. `is_so` is asked a few times a second."""
+        deadline_s = time.monotonic() + within_s
+        while time.monotonic() < deadline_s:
+            self.watch()
+            if is_so():
+                return True
+            time.sleep(0.1)
+        self.problems.append(f"not within {within_s:g} s: {what}")
+        return False

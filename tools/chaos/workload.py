@@ -1,0 +1,131 @@
+"""Clients that put, get, delete and compare-and-set, and write down what they saw."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from p2p.client import Client
+from p2p.errors import OutcomeUnknown, P2PError
+from p2p.keys import ClusterKey
+from tools.linearizability import Operation, Verb
+
+HOT_KEYS = 5
+PAUSE_S = 0.02  # at most, between two operations of a client
+KEPT_SHARE = 0.03  # of the operations put a key that nobody touches again
+TIMEOUT_S = 4.0
+VERBS: tuple[Verb, ...] = ("put", "put", "get", "get", "get", "cas", "cas", "delete")
+
+
+class Workload:
+    """A thread with its own event loop, so that the storm may block. `history` grows meanwhile."""
+
+    def __init__(
+        self, addresses: Callable[[], list[str]], key: ClusterKey, clients: int, seed: int
+    ) -> None:
+        self.history: list[Operation] = []
+        self.counts: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.kept: list[str] = []
+        self._addresses, self._key, self._count, self._seed = addresses, key, clients, seed
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Raises what ended a client that should not have ended."""
+        self._stopping.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except BaseException as failure:
+            self._failure = failure
+
+    async def _all(self) -> None:
+        await asyncio.gather(*(self._live(f"c{number}") for number in range(1, self._count + 1)))
+
+    async def _live(self, name: str) -> None:
+        """One client after the other (each with its own session), as users come and go."""
+        rng = Random(f"{self._seed} {name}")
+        number, seen = 0, dict[str, Any].fromkeys(f"k{n}" for n in range(HOT_KEYS))
+        while not self._stopping.is_set():
+            client = Client(self._addresses(), self._key, TIMEOUT_S)
+            try:
+                for _ in range(rng.randint(20, 400)):
+                    number += 1
+                    await self._one(client, name, number, rng, seen)
+                    await asyncio.sleep(rng.uniform(0.0, PAUSE_S))
+                    if self._stopping.is_set():
+                        return
+            finally:
+                await client.close()
+
+    async def _one(
+        self, client: Client, name: str, number: int, rng: Random, seen: dict[str, Any]
+    ) -> None:
+        value, verb = f"{name}.{number}", rng.choice(VERBS)
+        key = rng.choice(sorted(seen))
+        argument: Any = None
+        if rng.random() < KEPT_SHARE:
+            key, verb = f"kept-{value}", "put"
+            self.kept.append(key)
+        if verb == "put":
+            argument = value
+        elif verb == "cas":
+            argument = (seen[key], value)
+        told = await self.done(client, name, key, verb, argument)
+        if told is not None and key in seen:
+            after = {"put": value, "get": told.result, "delete": None}
+            seen[key] = after[verb] if verb in after else value if told.result else seen[key]
+
+    async def done(
+        self, client: Client, name: str, key: str, verb: Verb, argument: Any
+    ) -> Operation | None:
+        """One operation, written down unless it was refused for certain; None: no answer."""
+        began_s = time.monotonic()
+        try:
+            result = await asked(client, verb, key, argument)
+        except P2PError as error:
+            self.errors[f"{type(error).__name__}: {str(error)[:70]}"] += 1
+            is_unknown = isinstance(error, OutcomeUnknown) and verb != "get"
+            self.counts["unknown" if is_unknown else "failed"] += 1
+            if is_unknown:
+                self.history.append(Operation(name, key, verb, argument, None, began_s, None))
+            return None
+        self.counts["ok"] += 1
+        told = Operation(name, key, verb, argument, result, began_s, time.monotonic())
+        self.history.append(told)
+        return told
+
+
+async def asked(client: Client, verb: Verb, key: str, argument: Any) -> Any:
+    """The result as the checker wants it; values are text there and bytes in the store."""
+    match verb:
+        case "put":
+            return await client.put(key, argument.encode())
+        case "get":
+            value = await client.get(key)
+            return None if value is None else value.decode()
+        case "delete":
+            return await client.delete(key)
+        case "cas":
+            expected, new = argument
+            before = None if expected is None else expected.encode()
+            return await client.compare_and_set(key, before, new.encode())
+
+
+def longest_gap_s(history: list[Operation]) -> float:
+    """The longest time in which no operation of any client was answered."""
+    ends = sorted(o.returned_at for o in history if o.returned_at is not None)
+    return max((after - before for before, after in pairwise(ends)), default=0.0)
