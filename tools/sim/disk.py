@@ -1,46 +1,53 @@
-"""An in-memory disk that forgets: a power cut loses or tears what was written but not synced."""
+"""The in-memory disk with what the simulator arms on it: an end of the process, or a failure."""
 
+import errno
 import random
+from collections.abc import Callable, Collection
 
-SECTOR_BYTES = 512
+from p2p.disk_memory import MemoryDisk
 
 
-class Disk:
-    """One append-only file: `durable` survives anything, `pending` the death of the process."""
+class PowerGone(BaseException):
+    """The crash that was armed for this point; no code of the peer may catch it."""
 
-    def __init__(self) -> None:
-        self.durable = bytearray()
-        self.pending = bytearray()
 
-    @property
-    def length(self) -> int:
-        return len(self.durable) + len(self.pending)
+class SimDisk(MemoryDisk):
+    """`on_sync` is told of each sync, which takes time."""
 
-    def write(self, frame: bytes) -> None:
-        self.pending += frame
+    def __init__(self, on_sync: Callable[[], None]) -> None:
+        super().__init__()
+        self.crash_in: int | None = None  # steps until the power goes
+        self.fail_in: int | None = None  # steps until one fails
+        self.touched: set[str] = set()  # files written to, for whoever wants to know
+        self._on_sync = on_sync
+        self.before_step = self._before_step
+        self.on_durable = lambda name, data: self._on_sync()
 
-    def sync(self) -> None:
-        self.durable += self.pending
-        self.pending.clear()
+    def is_durable(self, names: Collection[str]) -> bool:
+        """Whether a power cut would lose nothing of these files. (The mark needs no sync.)"""
+        return not self._renames and not any(
+            self._files[name].dirty for name in names if name in self._files
+        )
 
-    def truncate(self, length: int) -> None:
-        """Recovery cuts a torn tail off, before anything else is written."""
-        del self.pending[max(0, length - len(self.durable)) :]
-        del self.durable[length:]
+    def lose_power(self, rng: random.Random) -> str:
+        unsynced = self._renames or any(file.dirty for file in self._files.values())
+        self.power_cut(rng)
+        return "unsynced writes at risk" if unsynced else "clean"
 
-    def read(self) -> bytes:
-        """What a new process sees: also what no sync has made durable yet."""
-        return bytes(self.durable + self.pending)
+    def end(self) -> None:
+        """The process is gone, and with it what was armed for it."""
+        self.crash_in = self.fail_in = self.capacity_bytes = None
+        self.restart()
 
-    def power_cut(self, rng: random.Random) -> str:
-        """Keep none, all, or a torn part of what was not synced; zeros in missing sectors."""
-        size = len(self.pending)
-        fate = rng.choice(("lost", "torn", "zeros", "kept")) if size else "clean"
-        keep = {"lost": 0, "kept": size, "clean": 0}.get(fate, rng.randrange(size) if size else 0)
-        tail = bytearray(self.pending[:keep])
-        if fate == "zeros":
-            gap = -(len(self.durable) + keep) % SECTOR_BYTES  # a sector is written whole or not
-            tail = bytearray(self.pending[: min(size, keep + gap)]).ljust(size, b"\0")
-        self.durable += tail
-        self.pending.clear()
-        return fate
+    def _before_step(self, what: str, name: str) -> None:
+        if what == "write" and not name.endswith(".mark"):
+            self.touched.add(name)
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in < 0:
+                raise PowerGone
+        if self.fail_in is not None:
+            self.fail_in -= 1
+            if self.fail_in < 0:
+                self.fail_in = None
+                raise OSError(errno.EIO, "input/output error")

@@ -3,26 +3,28 @@
 import random
 from collections.abc import Callable
 
-from consensus.errors import ProposalDropped, TransferRefused
-from consensus.node import RawNode
-from tools.sim.client import Client
-from tools.sim.host import CRASH_POINTS, Host
-from tools.sim.members import Members
-from tools.sim.network import Link
+from tools.sim.host import Host
+from tools.sim.membership_faults import MembershipFaults
+from tools.sim.network import Way
 from tools.sim.parameters import MS, SECOND
+from tools.sim.requests import ask, junk
+from tools.sim.storage_faults import StorageFaults
 from tools.sim.world import World
 
 
 class Nemesis:
     """Strikes at random intervals until the fault phase ends; heal() undoes what is left."""
 
-    def __init__(self, world: World, client: Client) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self._client = client
         self.rng: random.Random = world.stream("faults")
         self.active = True
-        self._members = Members(world)
-        self._strike = {name: getattr(self, name) for name in world.parameters.faults}
+        storage, members = StorageFaults(self), MembershipFaults(self)
+        self._strike: dict[str, Callable[[], bool]] = {
+            name: next(getattr(o, name) for o in (self, storage, members) if hasattr(o, name))
+            for name in world.parameters.faults
+        }
+        self._members = members
         world.on_elected = self._elected
         self._wait()
 
@@ -30,15 +32,15 @@ class Nemesis:
         """A new leader is asked for everything at once: the moment when guards matter most."""
         if not self.active or self.rng.random() < 0.5:
             return
-        delay = self.rng.randint(0, 4 * self.world.parameters.delay)
-        change = "membership" in self.world.parameters.faults and self.rng.random() < 0.5
+        count = self.rng.randint(0, self.world.parameters.junk)
+        change = "configure" in self.world.parameters.faults and self.rng.random() < 0.5
 
-        def ask() -> None:
-            self._client.burst(host, self.rng.randint(0, 3))
+        def propose() -> None:
+            junk(host, count)
             if change and host.is_leader:
-                self._members.change()
+                self._members.configure()
 
-        self._later(delay, ask)
+        self.later(self.rng.randint(0, 4 * self.world.parameters.delay), propose)
 
     def _wait(self) -> None:
         mean = self.world.parameters.fault_every
@@ -54,38 +56,39 @@ class Nemesis:
 
     def heal(self) -> None:
         """No more faults; everybody is back, connected, and fast."""
-        self.active = self._members.active = False
+        self.active = False
         self.world.network.perfect()
-        for host in self.world.hosts.values():
-            host.crash_at = None
+        for host in list(self.world.hosts.values()):
+            host.disk.crash_in = host.disk.fail_in = host.disk.capacity_bytes = None
+            host.sends_left = None
             host.sync_time = min(host.sync_time, 1 * MS)
             if host.paused:
                 host.unpause()
-            self.world.restart(host)
+            self.world.start(host)
 
-    # Choices
+    # -- choices -----------------------------------------------------------------------------------
 
-    def _someone(self) -> Host | None:
+    def someone(self) -> Host | None:
         up = self.world.up()
         return self.rng.choice(up) if up else None
 
-    def _leader_or_someone(self) -> Host | None:
+    def leader_or_someone(self) -> Host | None:
         leaders = self.world.leaders()
         if leaders and self.rng.random() < 0.6:
             return self.rng.choice(leaders)
-        return self._someone()
+        return self.someone()
 
-    def _seconds(self, mean: float) -> int:
+    def seconds(self, mean: float) -> int:
         return int(self.rng.expovariate(1 / mean) * SECOND)
 
-    def _later(self, delay: int, action: Callable[[], None]) -> None:
+    def later(self, delay: int, action: Callable[[], None]) -> None:
         """An end of a fault, unless the heal phase has already ended it."""
         self.world.after(delay, lambda: action() if self.active else None)
 
-    # Processes
+    # -- processes ---------------------------------------------------------------------------------
 
     def crash(self) -> bool:
-        host = self._leader_or_someone()
+        host = self.leader_or_someone()
         if host is None:
             return False
         self.world.crash(host, self.rng.random() < 0.7)
@@ -99,132 +102,135 @@ class Nemesis:
             self.world.crash(host, power_cut)
         return bool(up)
 
-    def crash_inside_ready(self) -> bool:
-        """The power goes at a chosen point of the next Ready, with some of its messages sent."""
-        host = self._leader_or_someone()
+    def crash_in_disk(self) -> bool:
+        """The power goes before a chosen step of the disk: a write, a sync, a rename."""
+        host = self.leader_or_someone()
         if host is None:
             return False
-        host.crash_at = self.rng.randrange(CRASH_POINTS)
+        host.disk.crash_in = self.rng.choice((0, 1, 2, 3, 5, 8, 13, 30))
+        return True
+
+    def crash_in_send(self) -> bool:
+        """The power goes with some of the messages of one moment sent."""
+        host = self.leader_or_someone()
+        if host is None:
+            return False
+        host.sends_left = self.rng.randrange(8)
         return True
 
     def pause(self) -> bool:
-        """SIGSTOP: the clock stands still, what arrives waits, and is all handled at once after."""
-        host = self._leader_or_someone()
+        """SIGSTOP: what arrives waits, and is all handled at once afterwards."""
+        host = self.leader_or_someone()
         if host is None or host.paused:
             return False
         host.pause()
+        self.world.note(host.name, "is stopped")
         incarnation = host.incarnation
-        self._later(
-            self._seconds(2.0),
+        self.later(
+            self.seconds(2.0),
             lambda: host.unpause() if host.incarnation == incarnation and host.up else None,
         )
         return True
 
     def slow_disk(self) -> bool:
-        host = self._leader_or_someone()
+        host = self.leader_or_someone()
         if host is None:
             return False
+        host.sync_time = self.seconds(0.2)
         usual = self.world.parameters.sync_time
-        host.sync_time = self._seconds(0.3)
-        self._later(self._seconds(3.0), lambda: setattr(host, "sync_time", usual))
+        self.later(self.seconds(3.0), lambda: setattr(host, "sync_time", usual))
         return True
 
-    # Network
-
-    def _cut(self, links: list[Link], seconds: float) -> bool:
-        if not links:
+    def clock_jump(self) -> bool:
+        """Somebody sets the wall clock; nothing may depend on it."""
+        host = self.someone()
+        if host is None:
             return False
-        self.world.network.cut(links)
-
-        def mend() -> None:
-            for message in self.world.network.mend(links):
-                self.world.deliver(message)
-
-        self._later(self._seconds(seconds), mend)
+        host.clock.wall_jump_s += self.rng.choice((-86_400.0, -1.0, 3.0, 86_400.0))
         return True
 
-    def partition(self) -> bool:
-        names = list(self.world.hosts)
+    # -- network -----------------------------------------------------------------------------------
+
+    def _cut(self, ways: list[Way], seconds: float) -> bool:
+        if not ways:
+            return False
+        self.world.note("network", f"cut: {sorted(ways)}")
+        self.world.network.cut(ways)
+        self.later(self.seconds(seconds), lambda: self.world.network.mend(ways))
+        return True
+
+    def _split(self) -> tuple[list[str], list[str]]:
+        names = [host.name for host in self.world.hosts.values() if not host.gone]
         self.rng.shuffle(names)
         split = self.rng.randint(0, len(names))
-        left, right = names[:split], names[split:]
+        return names[:split], names[split:]
+
+    def partition(self) -> bool:
+        left, right = self._split()
         pairs = [(a, b) for a in left for b in right]
-        return self._cut(pairs + [(b, a) for a, b in pairs], 4.0)
+        return self._cut(pairs + [(b, a) for a, b in pairs], 3.0)
 
     def one_way(self) -> bool:
         """Some hear nothing from the others, though the others hear them."""
-        names = list(self.world.hosts)
-        self.rng.shuffle(names)
-        split = self.rng.randint(0, len(names))
-        return self._cut([(a, b) for a in names[:split] for b in names[split:]], 4.0)
+        left, right = self._split()
+        return self._cut([(a, b) for a in left for b in right], 3.0)
 
     def isolate_leader(self) -> bool:
         leaders = self.world.leaders()
         if not leaders:
             return False
         leader = self.rng.choice(leaders)
-        name = leader.name
         # What it appends now must give way later to what the others agree on.
-        self._later(MS, lambda: self._client.burst(leader, self.rng.randint(0, 8)))
-        others = [other for other in self.world.hosts if other != name]
+        self.later(MS, lambda: junk(leader, self.rng.randint(0, self.world.parameters.junk)))
+        others = [o.name for o in self.world.hosts.values() if o is not leader and not o.gone]
         keep = self.rng.choice(others) if others and self.rng.random() < 0.4 else None
         cut = [other for other in others if other != keep]
+        name = leader.name
         return self._cut([(name, o) for o in cut] + [(o, name) for o in cut], 3.0)
 
     def clog(self) -> bool:
         """Swizzle-clogging (FoundationDB): links stand still, and let go in any order."""
         names = list(self.world.hosts)
         for _ in range(self.rng.randint(1, 2 * len(names))):
-            link = (self.rng.choice(names), self.rng.choice(names))
-            self.world.network.clog(link, self.world.now + self._seconds(2.0))
+            way = (self.rng.choice(names), self.rng.choice(names))
+            self.world.network.clog(way, self.world.now + self.seconds(2.0))
         return True
 
     def storm(self) -> bool:
         rng = self.rng
         self.world.network.storm(rng.random() * 0.6, rng.random() * 0.5, rng.random() * 0.3)
-        self._later(self._seconds(3.0), self.world.network.calm)
+        self.later(self.seconds(3.0), self.world.network.calm)
         return True
 
     def drop_connection(self) -> bool:
-        """A peer sees a connection break: it tells its core, and may stand for election at once."""
-        host = self._someone()
-        if host is None:
+        """A connection breaks: whoever hears of it may stand for election at once."""
+        host = self.someone()
+        if host is None or host.network is None or not host.network.links:
             return False
-        peer = self.rng.choice(list(self.world.hosts))
-        campaign = self.rng.random() < 0.5
+        leader = host.view.leader if host.view is not None else None
+        peers = sorted(host.network.links)
+        likely = leader in peers and self.rng.random() < 0.5
+        return host.network.break_link(leader if likely and leader else self.rng.choice(peers))
 
-        def dropped(core: RawNode) -> None:
-            core.report_unreachable(peer)
-            if host.view is not None and host.view.leader == peer:
-                core.forget_leader()
-                if campaign:
-                    core.campaign()
-
-        host.put(dropped)
-        return True
-
-    # Requests to the core
+    # -- requests ----------------------------------------------------------------------------------
 
     def campaign(self) -> bool:
-        host = self._someone()
-        if host is not None:
-            host.put(RawNode.campaign)
-        return host is not None
-
-    def transfer(self) -> bool:
-        host = self._leader_or_someone()
-        if host is None:
+        host = self.someone()
+        if host is None or host.core is None or host.peer is None:
             return False
-        to = self.rng.choice(list(self.world.hosts))
+        core, peer = host.core, host.peer
 
-        def request(core: RawNode) -> None:
-            try:
-                core.transfer_leader(to)
-            except (TransferRefused, ProposalDropped):
-                self.world.counts["transfers refused"] += 1
+        def stand() -> None:
+            core.campaign()
+            peer.advance()
 
-        host.put(request)
+        host.call(stand)
         return True
 
-    def membership(self) -> bool:
-        return self._members.change()
+    def transfer(self) -> bool:
+        host = self.leader_or_someone()
+        to = self.someone()
+        if host is None or to is None:
+            return False
+        ask(host, "transfer", peer=to.name)
+        return True

@@ -1,25 +1,28 @@
 """The liveness phase: no more faults, and within a bound the cluster must be whole again."""
 
-from consensus.errors import ProposalDropped
-from consensus.node import RawNode
+from typing import Any
+
+from p2p.envelope import Envelope, decode, encode
+from tools.sim.client import CLUSTER
 from tools.sim.host import Host
 from tools.sim.parameters import SECOND
 from tools.sim.violation import Violation
 from tools.sim.world import World
 
-GRACE = 60 * SECOND
+GRACE = 40 * SECOND
 ROUND_TRIPS_PER_ENTRY = 6  # what one entry per append and one append in flight may cost
 LOOK_EVERY = SECOND // 4
-PROBE = b"probe "
+KEY = "healed"
 
 
 class Heal:
-    """Waits for one leader, a proposal of the heal phase applied by all members, and equal logs."""
+    """Waits for one leader, members that agree on everything, and a write that is read back."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._probe_index = 0
-        self._probe_term = 0
+        self._asked = 0
+        self._wrote: bytes | None = None
+        self._read: Any = None
 
     def run(self) -> int:
         """Returns the simulated time it took. Raises Violation when it takes too long."""
@@ -38,30 +41,43 @@ class Heal:
         if len(leaders) != 1:
             return f"{len(leaders)} peers lead: {', '.join(h.name for h in leaders) or 'nobody'}"
         leader = leaders[0]
-        assert leader.view is not None
-        if self._probe_term != leader.view.term:
-            self._propose(leader)
-            return "a new proposal is not accepted by the leader"
-        members = self._members(leader)
-        for host in members:
-            if host.view is None or host.applied < self._probe_index:
-                return f"{host.name} has not applied the new proposal at {self._probe_index}"
-            if host.log.chain != leader.log.chain:
+        conf = leader.halves(), sorted(leader.learners())
+        for host in self.world.up():
+            assert host.peer is not None
+            if not host.peer.is_known:
+                return f"{host.name} is no member"
+            if host.log.chain[-1] != leader.log.chain[-1] or host.log.last != leader.log.last:
                 return f"the logs of {host.name} and {leader.name} differ"
+            if host.applied < leader.log.last:
+                return f"{host.name} has not applied {leader.log.last}"
+            if (host.halves(), sorted(host.learners())) != conf:
+                return f"{host.name} and {leader.name} differ in the configuration"
+            if host.state() != leader.state():
+                return f"{host.name} and {leader.name} differ in the state"
+        return self._write_and_read(leader)
+
+    def _write_and_read(self, leader: Host) -> str | None:
+        if self._wrote is None:
+            self._ask("put", {"key": KEY, "value": b"%d" % self._asked}, self._put)
+            return "a new write is not acknowledged"
+        if self._read != self._wrote:
+            self._ask("get", {"key": KEY}, self._got)
+            return f"{self._wrote!r} was written, {self._read!r} is read"
         return None
 
-    def _members(self, leader: Host) -> list[Host]:
-        assert leader.core is not None
-        status = leader.core.status()
-        return [self.world.hosts[name] for name in (*status.voters, *status.learners)]
+    def _put(self, body: dict[str, Any]) -> None:
+        if "ok" in body:
+            self._wrote = body["id"].removeprefix("heal-").encode()
 
-    def _propose(self, leader: Host) -> None:
-        def propose(core: RawNode) -> None:
-            assert leader.view is not None
-            try:
-                self._probe_index = core.propose(PROBE)
-                self._probe_term = leader.view.term
-            except ProposalDropped:
-                pass
+    def _got(self, body: dict[str, Any]) -> None:
+        self._read = body["ok"]["value"] if "ok" in body else body["error"]
 
-        leader.put(propose)
+    def _ask(self, verb: str, args: dict[str, Any], then: Any) -> None:
+        body = {"id": f"heal-{self._asked}", "verb": verb, "args": args}
+        self._asked += 1
+        data = encode(Envelope(CLUSTER, "healer", "", "request", body))
+        up = self.world.up()
+        host = up[self._asked % len(up)]
+        self.world.network.ask(
+            "healer", host.address, data, lambda reply: then(decode(reply, CLUSTER).body)
+        )

@@ -1,26 +1,39 @@
-"""One simulated peer: the core, its disk, and the loop around them in the order of the real one.
+"""One simulated peer: its disk and clock, and the process that runs the production Peer on them.
 
-ready -> send messages_now -> write -> sync -> send messages_after -> apply -> advance, where the
-power may go between any two of these, and a slow disk may keep the loop waiting.
+All that happens to the process goes through call(): it may be stopped, or busy with a sync, and
+then takes in later what came meanwhile. A sync takes its time within one call: what the call sends
+after it leaves later, and a crash before then takes it back.
 """
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consensus import wal
-from consensus.changes import ConfChange, ConfState
+from consensus.changes import ConfState
 from consensus.config import RaftConfig
-from consensus.messages import Entry, EntryType, Message
+from consensus.messages import Message
 from consensus.node import RawNode, Ready
-from consensus.storage import MemoryStorage
-from tools.sim.disk import Disk
-from tools.sim.parameters import Parameters
-from tools.sim.shadow import Batch, Durable, ShadowLog
+from consensus.storage import Storage
+from p2p.disk import DiskFailed
+from p2p.network import Listener
+from p2p.peer import Identity, Parts, Peer
+from p2p.processes import MemoryChildren
+from p2p.trainer_desk import Workplace
+from tools.sim.clock import SimClock
+from tools.sim.disk import PowerGone, SimDisk
+from tools.sim.network import SimNetwork
+from tools.sim.parameters import MS, SECOND
+from tools.sim.process import Process
+from tools.sim.shadow import Durable, ShadowLog
+from tools.sim.watch import WatchedNode, WatchedStore
 
-Input = Callable[[RawNode], None]
-CRASH_POINTS = 8
+if TYPE_CHECKING:
+    from tools.sim.world import World
+
+INBOX_MAX = 5_000
+CLUSTER = "c0ffee"
 
 
 class View(NamedTuple):
@@ -35,54 +48,44 @@ class View(NamedTuple):
     last_index: int
 
 
-class Surroundings(Protocol):
-    """What a host needs of the world around it."""
-
-    def send(self, host: "Host", message: Message) -> None: ...
-    def after(self, delay: int, action: Callable[[], None]) -> None: ...
-    def observe(self, host: "Host") -> None: ...
-    def is_ready(self, host: "Host", ready: Ready) -> None: ...
-    def has_synced(self, host: "Host") -> None: ...
-    def applies(self, host: "Host", entry: Entry) -> None: ...
-    def configures(self, host: "Host", index: int, conf: ConfState) -> None: ...
-    def crash(self, host: "Host", power_cut: bool) -> None: ...
-
-
-class PowerGone(Exception):
-    """The crash that was armed for this point of the loop."""
-
-
 class Host:
-    def __init__(
-        self, name: str, world: Surroundings, rng: random.Random, parameters: Parameters
-    ) -> None:
+    def __init__(self, name: str, number: int, world: "World") -> None:
+        parameters = world.parameters
         self.name = name
-        self.disk = Disk()
-        self.durable = Durable()
+        self.address = f"10.0.0.{number}:7000"
+        self.world = world
+        self.rng: random.Random = world.stream(f"host {name}")
+        self.disk = SimDisk(self._synced)
+        self.durable = Durable(self.disk)
         self.log = ShadowLog()
+        rate = 1 + self.rng.uniform(-1, 1) * parameters.skew
+        self.clock = SimClock(lambda: world.now, rate, self.rng.uniform(100.0, 10_000.0))
+        self.sync_time = parameters.sync_time
+        self.peer: Peer | None = None
+        self.process: Process | None = None
         self.core: RawNode | None = None
+        self.network: SimNetwork | None = None
         self.view: View | None = None
+        self.known_halves: list[frozenset[str]] = []  # the newest, also while it is down
         self.incarnation = 0
         self.applied = 0
-        self.next_frame = 1
-        self.tick = int(parameters.tick * (1 + rng.uniform(-1, 1) * parameters.skew))
         self.paused = False
-        self.destroyed = False
-        self.sync_time = parameters.sync_time
-        self.crash_at: int | None = None
-        self.mutations: frozenset[str] = frozenset()
-        self.rng = rng
-        self._world = world
-        self._overlap = parameters.overlap
-        self._drain_delay = parameters.drain_delay
-        self._drain_due = False
-        self._inbox: deque[Input] = deque()
-        self._cycle: Iterator[int] | None = None
-        self._sync_done = False
+        self.gone: str | None = None  # why this id never comes back
+        self.rotten = self.removing = False  # it may soon be gone
+        self.sends_left: int | None = None  # until the power goes
+        self.spent = 0  # of the call that runs now
+        self._busy_until = 0
+        self._waking = False
+        self._inbox: deque[Callable[[], None]] = deque()
 
     @property
     def up(self) -> bool:
-        return self.core is not None
+        return self.peer is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Nothing may depend on this id any more."""
+        return self.gone is not None or self.rotten or self.removing
 
     @property
     def is_leader(self) -> bool:
@@ -108,162 +111,227 @@ class Host:
         assert self.core is not None
         return {peer: (p.match, p.next) for peer, p in self.core._raft.progress.items()}
 
-    def voters(self) -> tuple[str, ...]:
-        """The voters in force on this host."""
+    def halves(self) -> list[frozenset[str]]:
+        """The voter sets in force on this host, each of which must agree."""
         assert self.core is not None
-        return self.core.status().voters
+        voters = self.core._raft.configuration.voters
+        return [half for half in (voters.incoming, voters.outgoing) if half]
 
-    # Life and death
+    def learners(self) -> frozenset[str]:
+        assert self.core is not None
+        return frozenset(self.core.status().learners)
 
-    def start(self, config: RaftConfig, storage: MemoryStorage) -> None:
-        """Bring the core up; the state machine is in memory and starts empty."""
+    # -- life and death ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A new process on the disk. Raises what the peer raises when it cannot start."""
+        world = self.world
         self.incarnation += 1
         self.applied = 0
-        self.core = RawNode(config, storage, random.Random(self.rng.getrandbits(64)))
-        self._storage = storage
-        self._world.observe(self)
+        self.spent = 0
+        self._busy_until = world.now
+        store = WatchedStore(self.disk, self.durable, world.parameters.segment_bytes)
+        member = {
+            "id": self.name,
+            "name": f"name-{self.name}",
+            "address": self.address,
+            "host": f"host-{self.name}",
+            "pid": self.incarnation,
+            "slots": 0,
+            "version": "0",
+            "incarnation": f"{self.name}.{self.incarnation}",
+        }
+        incarnation = self.incarnation
+
+        def later(delay_s: float, callback: Callable[[], None]) -> None:
+            world.after(
+                self.spent + self.clock.microseconds(delay_s),
+                lambda: self.call(callback) if self.incarnation == incarnation else None,
+            )
+
+        self.network = SimNetwork(world.network, self)
+        parts = Parts(
+            store=store,
+            network=self.network,
+            children=MemoryChildren(),
+            clock=self.clock,
+            rng=random.Random(self.rng.getrandbits(64)),
+            workplace=Workplace(self.name, "127.0.0.1", "/ipc", {}, "/checkpoints", "/sources"),
+            call_later=later,
+            measure=lambda: (1_000, 0.5),
+            start_peers=lambda count: list(range(count)),
+            fault=lambda kind, for_s: None,
+            new_id=lambda: f"{self.name}-{self.rng.getrandbits(32):08x}",
+            make_node=self._make_node,
+        )
+        identity = Identity(self.name, CLUSTER, str(member["incarnation"]), member)
+        self.peer = peer = Peer(identity, parts)
+        self._check_recovery(store)
+        self.network.start(Listener(peer.on_message, peer.on_link))
+        self.process = Process(self, peer)
+        self.call(self.process.begin)
+
+    def _make_node(self, config: RaftConfig, storage: Storage, rng: random.Random) -> RawNode:
+        p = self.world.parameters
+        config = replace(
+            config,
+            election_ticks=p.election_ticks,
+            heartbeat_ticks=p.heartbeat_ticks,
+            learner_heartbeat_ticks=p.learner_heartbeat_ticks,
+            max_append_bytes=p.max_append_bytes,
+            max_inflight=p.max_inflight,
+        )
+        self.core = WatchedNode(self, config, storage, rng)
+        return self.core
+
+    def _check_recovery(self, store: WatchedStore) -> None:
+        log = ShadowLog()
+        hard_state, _ = store.storage.initial_state()
+        last = store.storage.last_index()
+        log.replace(store.storage.entries(1, last + 1, 1 << 62))
+        self.log = log
+        self.view = self.look()
+        self.world.checks.recovered(self, hard_state, log)
+        self.world.note(self.name, f"starts term={hard_state.term} log={last}")
+        self.world.checks.start(self, self.view)
 
     def stop(self, power_cut: bool) -> str:
         """Lose everything in memory; returns what became of the writes that were not synced."""
-        self.core = None
-        self.view = None
-        self.paused = False
-        self.crash_at = None
+        assert self.network is not None
+        self.peer = self.process = self.core = self.view = None
+        self.network.close(silently=power_cut and self.rng.random() < 0.5)
+        self.paused = self._waking = False
+        self.sends_left = None
         self._inbox.clear()
-        self._cycle = None
-        self._drain_due = self._sync_done = False
+        self.incarnation += 1
+        self.durable.interrupt()
+        self.world.network.take_back(self.name, self.world.now)
         # kill -9 alone loses nothing: the kernel still holds the written pages.
-        return self.disk.power_cut(self.rng) if power_cut else "kept"
+        fate = self.disk.lose_power(self.rng) if power_cut else "kept"
+        self.disk.end()
+        return fate
 
-    # The loop
+    # -- the loop ----------------------------------------------------------------------------------
 
-    def put(self, item: Input) -> None:
-        """Hand an input to the core, or queue it while the process is paused or in a sync."""
-        if self.core is None:
+    def call(self, action: Callable[[], None]) -> None:
+        """Run it in the process, now or when the process takes in what waits."""
+        if self.peer is None:
             return
-        if self.paused or (self._cycle is not None and not self._overlap):
-            if len(self._inbox) < 5_000:
-                self._inbox.append(item)
+        if self.paused or self.world.now < self._busy_until or self._inbox:
+            if len(self._inbox) < INBOX_MAX:
+                self._inbox.append(action)
+            self._wake()
             return
-        self._handle(item)
+        self._run(action)
 
     def pause(self) -> None:
         self.paused = True
 
     def unpause(self) -> None:
         self.paused = False
-        if self._cycle is not None and self._sync_done:
-            self._continue()
-        self.drain()
         self._take_inbox()
+
+    def _wake(self) -> None:
+        if self.paused or self._waking:
+            return
+        self._waking = True
+        incarnation = self.incarnation
+
+        def wake() -> None:
+            if self.incarnation == incarnation:
+                self._waking = False
+                self._take_inbox()
+
+        self.world.after(max(0, self._busy_until - self.world.now), wake)
 
     def _take_inbox(self) -> None:
-        while self._inbox and not self.paused and self.core is not None:
-            if self._cycle is not None and not self._overlap:
+        while self._inbox and not self.paused and self.up:
+            if self.world.now < self._busy_until:
+                self._wake()
                 return
-            self._handle(self._inbox.popleft())
+            self._run(self._inbox.popleft())
 
-    def _handle(self, item: Input) -> None:
-        assert self.core is not None
-        item(self.core)
-        self._world.observe(self)
-        if not self._drain_delay:
-            self.drain()
-        elif not self._drain_due and self.core.has_ready():
-            self._drain_due = True
-            incarnation = self.incarnation
-            self._world.after(self._drain_delay, lambda: self._drain_later(incarnation))
-
-    def _drain_later(self, incarnation: int) -> None:
-        if self.incarnation == incarnation and self.core is not None:
-            self._drain_due = False
-            if not self.paused:
-                self.drain()
-
-    def drain(self) -> None:
-        while self.core is not None and self._cycle is None and self.core.has_ready():
-            self._cycle = self._process(self.core, self.core.ready())
-            self._continue()
-
-    def _continue(self) -> None:
-        """Run the cycle on until it waits for the disk, ends, or the power goes."""
-        assert self._cycle is not None
-        self._sync_done = False
+    def _run(self, action: Callable[[], None]) -> None:
+        self.spent = 0
         try:
-            wait = next(self._cycle, None)
+            action()
+            if self.core is not None:
+                self.observe()
         except PowerGone:
-            self._cycle = None
-            self._world.crash(self, True)
-            return
-        if wait is None:
-            self._cycle = None
-            return
-        incarnation = self.incarnation
-        self._world.after(wait, lambda: self._disk_done(incarnation))
+            self.world.crash(self, power_cut=True)
+        except DiskFailed as failed:
+            self.world.note(self.name, f"ends: {failed}")
+            self.world.counts["peers ended by their disk"] += 1
+            self.world.crash(self, power_cut=self.rng.random() < 0.5)
+        self._busy_until = self.world.now + self.spent
+        self.spent = 0
 
-    def _disk_done(self, incarnation: int) -> None:
-        if self.incarnation != incarnation or self._cycle is None:
-            return
-        if self.paused:
-            self._sync_done = True
-            return
-        self._continue()
-        self.drain()
-        self._take_inbox()
+    def _synced(self) -> None:
+        self.world.counts["syncs"] += 1
+        if self.sync_time:
+            self.spent += int(self.sync_time * (0.5 + self.rng.random()))
+        self.durable.settle()
 
-    def _process(self, core: RawNode, ready: Ready) -> Iterator[int]:
-        self._world.is_ready(self, ready)
-        self._power(0)
-        if "host-reply-before-sync" in self.mutations:
-            self._send(ready.messages_after, 1)
-        self._send(ready.messages_now, 1)
-        self._write(ready)
-        self._power(2)
-        if ready.must_sync and "host-never-sync" not in self.mutations:
-            if self.sync_time:
-                yield int(self.sync_time * (0.5 + self.rng.random()))
-            self.disk.sync()
-            self.durable.sync()
-            self._world.has_synced(self)
-        self._power(3)
-        if "host-reply-before-sync" not in self.mutations:
-            self._send(ready.messages_after, 4)
+    # -- what the core does (Watcher of watch.py) --------------------------------------------------
+
+    def observe(self) -> None:
+        view, before = self.look(), self.view
+        if view == before or before is None:
+            return
+        self.view = view
+        world = self.world
+        if view.role == "leader" and before.role != "leader":
+            world.counts["elections"] += 1
+            world.on_elected(self)
+        if world.trace is not None:
+            world.note(self.name, " ".join(f"{k}={v}" for k, v in view._asdict().items()))
+        world.checks.observe(self, view, before)
+
+    def has_stepped(self, message: Message) -> None:
+        self.world.checks.stepped(self, message)
+
+    def is_ready(self, ready: Ready) -> None:
+        self.world.checks.ready(self, ready)
+
+    def has_advanced(self, ready: Ready) -> None:
         for entry in ready.committed:
-            self._apply(core, entry)
-            self._power(5)
-        self._power(6)
-        core.advance(ready)
-        self._world.observe(self)
-        self._power(7)
+            self.world.checks.apply(self, entry)
+            self.applied = entry.index
+        if ready.committed:
+            self.world.checks.applied(self)
 
-    def _power(self, point: int) -> None:
-        if self.crash_at == point:
-            raise PowerGone
+    def configures(self, index: int, conf: ConfState) -> None:
+        self.known_halves = self.halves()
+        if self.world.trace is not None:
+            self.world.note(self.name, f"configuration {index}: {conf.voters} + {conf.learners}")
+        self.world.checks.configuration(self, index, conf)
 
-    def _send(self, messages: Sequence[Message], point: int) -> None:
-        cut = self.rng.randint(0, len(messages)) if self.crash_at == point else None
-        for number, message in enumerate(messages):
-            if number == cut:
+    def sends(self, message: Message) -> None:
+        """Raises PowerGone when the crash was armed for this message."""
+        if self.sends_left is not None:
+            if self.sends_left == 0:
                 raise PowerGone
-            self._world.send(self, message)
-        if cut is not None and messages:
-            raise PowerGone
+            self.sends_left -= 1
+        self.world.checks.send(self, message)
+        if self.world.trace is not None:
+            self.world.note(self.name, describe(message))
 
-    def _write(self, ready: Ready) -> None:
-        if ready.hard_state is None and not ready.entries:
-            return
-        self.disk.write(wal.encode_batch(self.next_frame, ready.hard_state, ready.entries))
-        self.next_frame += 1
-        self.durable.write(Batch(ready.hard_state, ready.entries))
-        if ready.entries:
-            self._storage.append(ready.entries)
-        if ready.hard_state is not None:
-            self._storage.set_hard_state(ready.hard_state)
+    def seconds(self, mean: float) -> int:
+        return int(self.rng.expovariate(1 / mean) * SECOND)
 
-    def _apply(self, core: RawNode, entry: Entry) -> None:
-        self._world.applies(self, entry)
-        self.applied = entry.index
-        if entry.type is EntryType.CONF_CHANGE:
-            conf = core.apply_conf_change(ConfChange.decode(entry.data))
-            self._world.configures(self, entry.index, conf)
-            self._world.observe(self)
+    def state(self) -> Any:
+        assert self.peer is not None
+        return self.peer.state
+
+
+def describe(message: Message) -> str:
+    text = (
+        f"-> {message.to} {message.type} term={message.term} index={message.index}"
+        f"/{message.log_term} commit={message.commit}"
+    )
+    if message.entries:
+        text += f" entries={len(message.entries)}"
+    return text + (f" reject hint={message.reject_hint}" if message.reject else "")
+
+
+__all__ = ["CLUSTER", "MS", "Host", "View", "describe"]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from consensus.changes import ConfState
+
 
 class Committed(NamedTuple):
     term: int  # of the entry
@@ -16,7 +18,8 @@ class Oracle:
 
     leaders: dict[int, str] = field(default_factory=dict)
     committed: list[Committed] = field(default_factory=lambda: [Committed(0, 0, 0)])
-    configurations: dict[int, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    configurations: dict[int, ConfState] = field(default_factory=dict)
+    states: dict[int, tuple[int, str]] = field(default_factory=dict)  # checksum, and whose
 
     @property
     def last_committed(self) -> int:

@@ -1,16 +1,20 @@
-"""The simulator's own record of each log: the term at each index and a hash of everything up to it.
+"""The simulator's own record of each log: the term at each index and a checksum of all up to it.
 
-Two logs with equal hashes at an index hold the same entries up to there, so comparing logs costs
-one look. The hashes never reach the trace: they differ from process to process.
+Two logs with equal checksums at an index hold the same entries up to there, so comparing logs costs
+one look.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from consensus.messages import Entry, EntryType, HardState
+from tools.sim.disk import SimDisk
 
 
 class ShadowLog:
+    """Index 0 is `base`: what a snapshot covers, with the term and checksum at its end."""
+
     def __init__(self) -> None:
         self.terms = [0]
         self.chain = [0]
@@ -35,40 +39,79 @@ class ShadowLog:
             if entry.type is EntryType.CONF_CHANGE:
                 self.changes.append(entry.index)
 
+    def copy_from(self, other: "ShadowLog") -> None:
+        self.terms, self.chain = list(other.terms), list(other.chain)
+        self.changes = list(other.changes)
+
 
 def link(before: int, entry: Entry) -> int:
-    return hash((before, entry.term, int(entry.type), entry.data))
+    start = crc32(b"%d %d %d" % (before, entry.term, entry.type))
+    return crc32(entry.data, start) << 32 | start
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One write that is not synced yet."""
+    """One step of the log store, and the files it wrote."""
 
-    hard_state: HardState | None
+    hard_state: HardState
     entries: Sequence[Entry]
+    files: frozenset[str]
 
 
 class Durable:
     """What would survive a power cut now: the record of completed syncs (P in the invariants)."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: SimDisk) -> None:
         self.term = 0
         self.vote: str | None = None
-        self.commit = 0
         self.log = ShadowLog()
         self.pending: list[Batch] = []
+        self._disk = disk
+        self._newest = HardState()
+        self._interrupted = False
 
-    def write(self, batch: Batch) -> None:
-        self.pending.append(batch)
+    def found(self, hard_state: HardState, entries: Sequence[Entry]) -> None:
+        """What was there before the run."""
+        self._newest = hard_state
+        self.accept(Batch(hard_state, entries, frozenset()))
 
-    def sync(self) -> None:
-        for batch in self.pending:
-            self.accept(batch)
-        self.pending.clear()
+    def save(
+        self, hard_state: HardState | None, entries: Sequence[Entry], files: frozenset[str]
+    ) -> None:
+        """The log store was told to make this durable, and wrote to these files."""
+        self._newest = hard_state or self._newest
+        self.pending.append(Batch(self._newest, entries, files))
+
+    def settle(self) -> None:
+        """Take over what is on the platter by now, in order."""
+        while self.pending and not self._interrupted:
+            batch = self.pending[0]
+            if not batch.files or not self._disk.is_durable(batch.files):
+                return
+            self.accept(self.pending.pop(0))
+
+    def interrupt(self) -> None:
+        """The process ended: how far the pending writes came, only the next one can tell."""
+        self._interrupted = True
 
     def accept(self, batch: Batch) -> None:
-        if batch.hard_state is not None:
-            self.term = batch.hard_state.term
-            self.vote = batch.hard_state.vote
-            self.commit = batch.hard_state.commit
+        self.term, self.vote = batch.hard_state.term, batch.hard_state.vote
         self.log.replace(batch.entries)
+
+    def recovered(self, hard_state: HardState, log: ShadowLog) -> bool:
+        """Whether that is what was durable, plus some whole later batches, in order."""
+        while not self._matches(hard_state, log):
+            if not self.pending:
+                return False
+            self.accept(self.pending.pop(0))
+        self.pending.clear()
+        self._interrupted = False
+        self._newest = hard_state
+        return True
+
+    def _matches(self, hard_state: HardState, log: ShadowLog) -> bool:
+        return (
+            (self.term, self.vote) == (hard_state.term, hard_state.vote)
+            and self.log.last == log.last
+            and self.log.chain[-1] == log.chain[-1]
+        )

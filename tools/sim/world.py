@@ -6,30 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from consensus import wal
-from consensus.changes import ConfChange, ConfChangeType, ConfState
-from consensus.config import RaftConfig
-from consensus.messages import Entry, EntryType, HardState, Message
-from consensus.node import RawNode, Ready, bootstrap
-from consensus.storage import MemoryStorage
+from consensus.node import bootstrap
+from p2p.errors import P2PError
+from p2p.log_store import LogStore
 from tools.sim.checks import Checks
 from tools.sim.host import Host
-from tools.sim.network import Network
+from tools.sim.network import Wires
 from tools.sim.oracle import Oracle
 from tools.sim.parameters import SECOND, Parameters
-from tools.sim.recovery import recover
-from tools.sim.shadow import Batch
-from tools.sim.violation import Violation
 
 Action = Callable[[], None]
 PEERS_EVER_MAX = 14
-WIRE_SAMPLE = 0.02  # of the messages go through their wire form
 
 
 class World:
-    def __init__(
-        self, parameters: Parameters, mutations: frozenset[str] = frozenset(), tracing: bool = False
-    ) -> None:
+    def __init__(self, parameters: Parameters, tracing: bool = False) -> None:
         self.parameters = parameters
         self.now = 0
         self.events = 0
@@ -38,8 +29,7 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.oracle = Oracle()
         self.checks = Checks(self.oracle, self.hosts)
-        self.network = Network(parameters, self.stream("network"), self.counts)
-        self.mutations = mutations
+        self.network = Wires(self)
         self.on_elected: Callable[[Host], None] = lambda host: None
         self._rng = self.stream("world")
         self._queue: list[tuple[int, int, Action]] = []
@@ -53,7 +43,7 @@ class World:
         if self.trace is not None:
             self.trace.append(f"{self.now / SECOND:.6f} {host} {text}")
 
-    # Time
+    # -- time --------------------------------------------------------------------------------------
 
     def after(self, delay: int, action: Action) -> None:
         heapq.heappush(self._queue, (self.now + delay, next(self._order), action))
@@ -66,63 +56,41 @@ class World:
             action()
         self.now = end
 
-    # Hosts
+    # -- hosts -------------------------------------------------------------------------------------
 
     def found(self) -> None:
-        """The first host alone, or all with the log that a founder and its joiners would share."""
-        peers = self.parameters.peers
-        if self.parameters.grown:
-            peers = 1
-        names = [self.add_host() for _ in range(peers)]
-        hard_state, entries = bootstrap(names[0])
-        for index, name in enumerate(names[1:], 2):
-            change = ConfChange.one(ConfChangeType.ADD_VOTER, name)
-            entries.append(Entry(index, 1, EntryType.CONF_CHANGE, change.encode()))
-        hard_state = HardState(hard_state.term, hard_state.vote, len(entries))
-        for name in names:
-            self.seed_disk(self.hosts[name], hard_state, entries)
-            self.start(self.hosts[name])
+        """One founder; the others join it, as they would in real life."""
+        first = self.add_host()
+        hard_state, entries = bootstrap(first.name)
+        LogStore(first.disk).save(hard_state, entries, must_sync=True)
+        first.durable.found(hard_state, entries)
+        self.start(first)
+        for _ in range(self.parameters.peers - 1):
+            self.start(self.add_host())
 
-    def add_host(self) -> str:
+    def add_host(self) -> Host:
         """A new peer with an empty disk; an id is never used twice."""
-        name = f"n{len(self.hosts) + 1}"
-        host = Host(name, self, self.stream(f"host {name}"), self.parameters)
-        host.mutations = self.mutations
-        self.hosts[name] = host
-        return name
-
-    def seed_disk(self, host: Host, hard_state: HardState, entries: Sequence[Entry]) -> None:
-        host.disk.write(wal.encode_start(1, HardState(), (0, 0)))
-        host.disk.write(wal.encode_batch(2, hard_state, entries))
-        host.disk.sync()
-        host.durable.accept(Batch(hard_state, entries))
+        number = len(self.hosts) + 1
+        host = Host(f"n{number}", number, self)
+        self.hosts[host.name] = host
+        return host
 
     def start(self, host: Host) -> None:
-        """Read the disk back through the codec and start a fresh core on it."""
-        hard_state, entries = recover(host)
-        p = self.parameters
-        config = RaftConfig(
-            id=host.name,
-            election_ticks=p.election_ticks,
-            heartbeat_ticks=p.heartbeat_ticks,
-            max_append_bytes=p.max_append_bytes,
-            max_inflight=p.max_inflight,
-        )
-        host.start(config, MemoryStorage(hard_state, entries))
-        if self.trace is not None:
-            self.note(host.name, f"starts term={hard_state.term} log={len(entries)}")
-        assert host.view is not None
-        self.checks.start(host, host.view)
-        incarnation = host.incarnation
-        self.after(self._rng.randint(0, host.tick), lambda: self._tick(host, incarnation))
-        host.drain()
-
-    def _tick(self, host: Host, incarnation: int) -> None:
-        if host.incarnation != incarnation or not host.up:
+        """A peer whose log is damaged comes back as a new one, with an empty disk."""
+        if host.up or host.gone:
             return
-        self.after(host.tick, lambda: self._tick(host, incarnation))
-        if not host.paused:  # a process that was stopped does not catch up on lost ticks
-            host.put(RawNode.tick)
+        try:
+            host.start()
+        except P2PError as error:
+            self.note(host.name, f"cannot start: {error}")
+            self.counts["damaged logs refused"] += 1
+            self.lose(host, str(error))
+            self.start(self.add_host())
+
+    def lose(self, host: Host, why: str) -> None:
+        """This id never comes back: its disk is gone, or it was told to go."""
+        host.gone = why
+        self.note(host.name, f"is gone for good: {why}")
 
     def crash(self, host: Host, power_cut: bool) -> None:
         if not host.up:
@@ -132,12 +100,28 @@ class World:
         if power_cut and fate != "clean":
             self.counts[f"unsynced writes {fate}"] += 1
         self.note(host.name, f"{'loses power' if power_cut else 'is killed'} ({fate})")
-        down = int(self._rng.expovariate(1 / self.parameters.down_for))
-        self.after(down, lambda: self.restart(host))
+        self._come_back(host)
 
-    def restart(self, host: Host) -> None:
-        if not host.up and not host.destroyed:
-            self.start(host)
+    def retire(self, host: Host, why: str) -> None:
+        """The process ends by itself, and for good."""
+        if host.up:
+            host.stop(power_cut=False)
+            self.counts["peers retired"] += 1
+            self.lose(host, why)
+
+    def left(self, host: Host, removed: bool) -> None:
+        """The process ends after it drained; it comes back unless it was removed."""
+        if removed:
+            self.retire(host, "removed")
+            return
+        host.stop(power_cut=False)
+        self.counts["peers left"] += 1
+        self.note(host.name, "has left")
+        self._come_back(host)
+
+    def _come_back(self, host: Host) -> None:
+        down = int(self._rng.expovariate(1 / self.parameters.down_for))
+        self.after(down, lambda: self.start(host))
 
     def up(self) -> list[Host]:
         return [host for host in self.hosts.values() if host.up]
@@ -146,62 +130,19 @@ class World:
         """Whoever believes to lead; during a partition that may be several, in different terms."""
         return [host for host in self.hosts.values() if host.is_leader]
 
-    # What hosts do (the Surroundings of host.py)
-
-    def send(self, host: Host, message: Message) -> None:
-        self.checks.send(host, message)
-        self.counts["messages"] += 1
-        if self.trace is not None:
-            self.note(host.name, describe(message))
-        if self._rng.random() < WIRE_SAMPLE and Message.from_wire(message.to_wire()) != message:
-            raise Violation("wire", f"{message.type} changes on its way through the wire form.")
-        for arrival in self.network.arrivals(message, self.now):
-            self.after(arrival - self.now, lambda: self.deliver(message))
-
-    def deliver(self, message: Message) -> None:
-        host = self.hosts.get(message.to)
-        if host is not None:
-            host.put(lambda core: self._step(host, core, message))
-
-    def _step(self, host: Host, core: RawNode, message: Message) -> None:
-        core.step(message)
-        self.checks.stepped(host, message)
-
-    def observe(self, host: Host) -> None:
-        view = host.look()
-        before = host.view
-        if view == before:
-            return
-        host.view = view
-        if before is None:
-            return
-        if view.role == "leader" and before.role != "leader":
-            self.counts["elections"] += 1
-            self.on_elected(host)
-        if self.trace is not None:
-            self.note(host.name, " ".join(f"{k}={v}" for k, v in view._asdict().items()))
-        self.checks.observe(host, view, before)
-
-    def is_ready(self, host: Host, ready: Ready) -> None:
-        self.checks.ready(host, ready)
-
-    def has_synced(self, host: Host) -> None:
-        self.counts["syncs"] += 1
-        self.checks.synced(host)
-
-    def applies(self, host: Host, entry: Entry) -> None:
-        self.checks.apply(host, entry)
-
-    def configures(self, host: Host, index: int, conf: ConfState) -> None:
-        self.note(host.name, f"configuration {index}: {conf.voters} + {conf.learners}")
-        self.checks.configuration(host, index, conf)
-
-
-def describe(message: Message) -> str:
-    text = (
-        f"-> {message.to} {message.type} term={message.term} index={message.index}"
-        f"/{message.log_term} commit={message.commit}"
-    )
-    if message.entries:
-        text += f" entries={len(message.entries)}"
-    return text + (f" reject hint={message.reject_hint}" if message.reject else "")
+    def may_lose(self, names: Sequence[str]) -> bool:
+        """Whether these may vanish for good: whoever still has its disk must hold a majority of
+        each configuration that anybody has in force or may have soon, or what was promised could
+        be lost with them.
+        """
+        for host in self.hosts.values():
+            if host.is_lost:
+                continue
+            if host.up and host.log.changes and host.log.changes[-1] > host.applied:
+                return False
+            for voters in host.known_halves:
+                soon = voters.union(names)
+                lost = [v for v in soon if v in names or self.hosts[v].is_lost]
+                if 2 * len(lost) >= len(soon):
+                    return False
+        return True

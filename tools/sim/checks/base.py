@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from consensus.changes import ConfState
-from consensus.messages import Entry, Message
+from consensus.messages import Entry, HardState, Message
 from consensus.node import Ready
 from tools.sim.host import Host, View
 from tools.sim.oracle import Oracle
+from tools.sim.shadow import ShadowLog
 from tools.sim.violation import Violation
 
 
@@ -21,6 +22,9 @@ class Check:
 
     def fail(self, sentence: str) -> Violation:
         return Violation(self.name, sentence)
+
+    def on_recovered(self, host: Host, hard_state: HardState, log: ShadowLog) -> None:
+        """What the log store found on the disk, before the core starts on it."""
 
     def on_start(self, host: Host, view: View) -> None:
         """After the core came up on what the disk held."""
@@ -37,14 +41,14 @@ class Check:
     def on_logged(self, host: Host, ready: Ready) -> None:
         """After host.log took them."""
 
-    def on_synced(self, host: Host) -> None:
-        """After a sync: host.durable is what a power cut would leave."""
-
     def on_send(self, host: Host, message: Message) -> None:
         """As a message is released to the network."""
 
     def on_apply(self, host: Host, entry: Entry) -> None:
         """Before host.applied moves to this entry."""
+
+    def on_applied(self, host: Host) -> None:
+        """After everything up to host.applied was applied."""
 
     def on_configuration(self, host: Host, index: int, conf: ConfState) -> None:
         """After the configuration entry at the index took effect on the host."""

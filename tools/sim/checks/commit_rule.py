@@ -16,14 +16,14 @@ class CommitRule(Check):
                 f"{host.name} leads term {view.term} and commits index {index}, which is not an "
                 f"entry of that term."
             )
-        voters = host.voters()
         chain = host.log.chain[index]
-        holders = [v for v in voters if v in self.hosts and holds(self.hosts[v], index, chain)]
-        if len(holders) * 2 <= len(voters):
-            raise self.fail(
-                f"{host.name} commits index {index}, which is on disk at {sorted(holders)} only, "
-                f"no majority of the voters {sorted(voters)}."
-            )
+        for voters in host.halves():
+            holders = [v for v in voters if holds(self.hosts[v], index, chain)]
+            if len(holders) * 2 <= len(voters):
+                raise self.fail(
+                    f"{host.name} commits index {index}, which is on disk at {sorted(holders)} "
+                    f"only, no majority of the voters {sorted(voters)}."
+                )
 
 
 def holds(host: Host, index: int, chain: int) -> bool:

@@ -34,7 +34,8 @@ class Membership(Check):
             )
 
     def on_configuration(self, host: Host, index: int, conf: ConfState) -> None:
-        if host.look().role == "leader" and host.name not in conf.voters:
+        voters = (*conf.voters, *conf.voters_outgoing)
+        if host.look().role == "leader" and host.name not in voters:
             raise self.fail(
                 f"{host.name} still leads after the change at {index} made it no voter."
             )

@@ -38,13 +38,13 @@ class Monotone(Check):
         durable = host.durable
         if (view.term, view.vote) != (durable.term, durable.vote):
             raise self.fail(
-                f"{host.name} comes back with term {view.term} and vote {view.vote}, but had "
-                f"stored {durable.term} and {durable.vote}."
+                f"{host.name} starts with term {view.term} and vote {view.vote}, though its disk "
+                f"has {durable.term} and {durable.vote}."
             )
         if view.last_index != durable.log.last or view.commit > durable.log.last:
             raise self.fail(
-                f"{host.name} comes back with a log to {view.last_index} and commit "
-                f"{view.commit}, but had stored a log to {durable.log.last}."
+                f"{host.name} starts with a log to {view.last_index} and commit {view.commit}, "
+                f"though the log on its disk ends at {durable.log.last}."
             )
 
     def on_ready(self, host: Host, ready: Ready) -> None:

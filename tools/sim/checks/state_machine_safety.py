@@ -1,7 +1,11 @@
+from zlib import crc32
+
 from consensus.changes import ConfState
 from consensus.messages import Entry
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
+
+SAMPLE = 16
 
 
 class StateMachineSafety(Check):
@@ -24,10 +28,17 @@ class StateMachineSafety(Check):
             )
 
     def on_configuration(self, host: Host, index: int, conf: ConfState) -> None:
-        mine = (frozenset(conf.voters), frozenset(conf.learners))
-        first = self.oracle.configurations.setdefault(index, mine)
-        if mine != first:
+        first = self.oracle.configurations.setdefault(index, conf)
+        if conf != first:
             raise self.fail(
-                f"{host.name} has voters {sorted(mine[0])} and learners {sorted(mine[1])} at "
-                f"index {index}, others have {sorted(first[0])} and {sorted(first[1])}."
+                f"{host.name} has the configuration {conf} at index {index}, others have {first}."
             )
+
+    def on_applied(self, host: Host) -> None:
+        """Now and then, because it costs: is the state itself the same?"""
+        if host.applied % SAMPLE:
+            return
+        mine = crc32(repr(host.state()).encode())
+        first, who = self.oracle.states.setdefault(host.applied, (mine, host.name))
+        if mine != first:
+            raise self.fail(f"{host.name} and {who} differ in the state after {host.applied}.")

@@ -20,7 +20,7 @@ class TermDiscipline(Check):
                 f"asked for a pre-vote."
             )
 
-    def on_synced(self, host: Host) -> None:
+    def on_applied(self, host: Host) -> None:
         disk = host.durable
         if disk.log.terms[-1] > disk.term:
             raise self.fail(

@@ -1,0 +1,5 @@
+"""Mutants of consensus/."""
+
+from tools.sim.mutants.mutant import Mutant
+
+CORE: tuple[Mutant, ...] = ()

@@ -1,0 +1,5 @@
+"""Mutants of p2p/."""
+
+from tools.sim.mutants.mutant import Mutant
+
+PEER: tuple[Mutant, ...] = ()
