@@ -11,8 +11,8 @@ from tools import simulate
 from tools.sim.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
-SEEDS = 8
-CAUGHT_AT_ONCE: tuple[str, ...] = ()
+SEEDS = 5
+CAUGHT_AT_ONCE = ("commit-old-term", "answer-before-sync")
 
 
 def in_a_process(*arguments: str, hash_seed: str = "0") -> "subprocess.CompletedProcess[str]":
