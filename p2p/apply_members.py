@@ -19,8 +19,14 @@ def found(state: State, command: Command) -> Result:
 
 
 def join(state: State, command: Command) -> Result:
-    """A new peer, or one that comes back with another address, process or size."""
+    """A new peer, or one that comes back with another address, process or size.
+
+    `replaces`: ids under which it ran before its log was lost or damaged; nobody else will.
+    """
     member = parse_member(command["member"])
+    former = [str(peer) for peer in command.get("replaces", ()) if str(peer) != member.id]
+    for peer in former:
+        state = _forget(state, peer)
     if member.id in state.removed:
         raise Rejected(
             "this peer was removed from the cluster: join with an empty --data-dir", exit_code=4
@@ -29,13 +35,16 @@ def join(state: State, command: Command) -> Result:
         member = replace(member, name=f"{member.name}-{member.id[:4]}")
     known = state.members.get(member.id)
     state = _with_member(state, member)
-    if known is None:
-        text = f"{member.name} joined at {member.address}"
-    else:
-        text = f"{member.name} is back at {member.address}"
-    return with_event(state, command, "peer-joined", text, peer=member.id), {
-        "member": asdict(member)
-    }
+    answer = {"member": asdict(member)}
+    if known is None and former:
+        text = f"{member.name} lost its log: it is back as a new peer that follows and is repaired"
+        warned = with_event(
+            state, command, "peer-replaced", text, severity="warning", peer=member.id
+        )
+        return warned, answer
+    verb = "joined" if known is None else "is back"
+    text = f"{member.name} {verb} at {member.address}"
+    return with_event(state, command, "peer-joined", text, peer=member.id), answer
 
 
 def dead(state: State, command: Command) -> Result:
@@ -69,8 +78,7 @@ def leave(state: State, command: Command) -> Result:
 def remove(state: State, command: Command) -> Result:
     """Forget a peer for good: its id may never come back (its log may be gone with its disk)."""
     member = _member(state, command)
-    members = {id_: other for id_, other in state.members.items() if id_ != member.id}
-    state = replace(state, members=members, removed=state.removed | {member.id})
+    state = _forget(state, member.id)
     return with_event(
         state, command, "peer-removed", f"{member.name} was removed", peer=member.id
     ), {"peer": member.id}
@@ -83,6 +91,16 @@ def elected(state: State, command: Command) -> Result:
     return with_event(state, command, "leader", text, peer=str(command["peer"])), {}
 
 
+def recovered(state: State, command: Command) -> Result:
+    """One peer goes on alone after a lost majority; the others' ids may never come back."""
+    me = _member(state, command)
+    for other in sorted(state.members.keys() - {me.id}):
+        state = _forget(state, other)
+    state = _with_member(state, replace(me, state="alive"))
+    text = f"{me.name} goes on alone, by force: {command['entries']} entries of the log were kept"
+    return with_event(state, command, "recovered", text, severity="error", peer=me.id), {}
+
+
 def voters_changed(state: State, command: Command) -> Result:
     """The log's own configuration entry says who; this says why, for whoever reads the events."""
     return with_event(state, command, "voters", str(command["reason"])), {}
@@ -93,6 +111,11 @@ def _member(state: State, command: Command) -> Member:
     if member is None:
         raise Rejected(f"there is no peer {command['peer']}")
     return member
+
+
+def _forget(state: State, peer: str) -> State:
+    members = {id_: other for id_, other in state.members.items() if id_ != peer}
+    return replace(state, members=members, removed=state.removed | {peer})
 
 
 def _with_member(state: State, member: Member) -> State:
@@ -114,4 +137,5 @@ MEMBER_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "member.remove": remove,
     "leader.elected": elected,
     "voters.changed": voters_changed,
+    "cluster.recovered": recovered,
 }

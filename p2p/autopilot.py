@@ -125,6 +125,8 @@ def _elect(members: Mapping[str, Member], known: Electorate) -> Change | None:
     go = [peer for peer in sorted(known.voters) if peer not in wanted]
     if not (come or go):
         return None
+    if len(wanted) < len(known.voters) and _coming(members, known):
+        return None  # nobody gives up a vote whom a learner can replace in a moment
     runs = [peer for peer in wanted if _runs(members, peer, known)]
     failed = [peer for peer in known.voters if not _runs(members, peer, known)]
     if 2 * len(runs) <= len(wanted) or 2 * len(failed) >= len(known.voters):
@@ -154,6 +156,16 @@ def _eligible(members: Mapping[str, Member], known: Electorate) -> list[str]:
         if _stays(members, peer, known) and known.steady_s.get(peer, 0.0) >= STEADY_S
     }
     return sorted(voters | ready, key=preference)
+
+
+def _coming(members: Mapping[str, Member], known: Electorate) -> bool:
+    """Whether a learner is active that is not ready yet, but will be."""
+    return any(
+        peer in known.behind
+        and _stays(members, peer, known)
+        and known.steady_s.get(peer, 0.0) < STEADY_S
+        for peer in known.learners
+    )
 
 
 def _why(members: Mapping[str, Member], come: list[str], go: list[str], count: int) -> str:

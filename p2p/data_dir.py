@@ -1,10 +1,11 @@
 """A peer's data directory: who it is, its cluster's key, its log, its checkpoints.
 
 lock         held while the peer runs
-peer.json    id, name, address, cluster
+peer.json    id, name, address, cluster; where others are
 token        the cluster's token, readable by the owner only
 wal-…        the write-ahead log, in segments; raft.mark says what of it was synced
 snapshot-…   the state up to some entry; the log goes on from there
+damaged-…    logs that were found damaged, by the second (Unix time) in which that was
 checkpoints/ sources/ logs/ added/
 """
 
@@ -14,7 +15,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from p2p.disk import Folder, Locked
+from p2p.disk import Disk, Folder, Locked
 from p2p.errors import P2PError, Refused
 from p2p.keys import ClusterKey, parse_token
 from p2p.settings import data_home
@@ -26,12 +27,19 @@ DEFAULT_DIRS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a peer keeps of itself between runs."""
+    """What a peer keeps of itself between runs.
+
+    replaces: ids it had before its log was lost, until the cluster knows. others: addresses of
+    voters to ask when the log cannot tell. sole_voter: whether nobody else could have voted.
+    """
 
     id: str
     name: str
     address: str
     cluster: str
+    replaces: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    sole_voter: bool = False
 
 
 def open_data_dir(given: str | None, cluster: str | None) -> Folder:
@@ -72,14 +80,17 @@ def recall(folder: Folder) -> Remembered | None:
     if data is None:
         return None
     try:
-        return Remembered(**json.loads(data))
-    except (ValueError, TypeError) as error:
+        told = json.loads(data)
+        return Remembered(
+            **{**told, "replaces": tuple(told["replaces"]), "others": tuple(told["others"])}
+        )
+    except (ValueError, TypeError, LookupError) as error:
         raise P2PError(
             f"{folder.path / IDENTITY_NAME} is damaged: start with an empty --data-dir"
         ) from error
 
 
-def remember(folder: Folder, who: Remembered) -> None:
+def remember(folder: Disk, who: Remembered) -> None:
     folder.replace(IDENTITY_NAME, json.dumps(asdict(who)).encode())
 
 

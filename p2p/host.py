@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from p2p.processes import (
     end_self,
     start_peer,
 )
-from p2p.raft_host import TICK_S
+from p2p.raft_host import TICK_S, all_voters
+from p2p.rejoin import Opened, open_log
 from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
@@ -45,6 +46,7 @@ JOIN_TIMEOUT_S = 15.0
 LOST_S = 5.0
 OPEN_FILES = 8_192
 MEASURE_EVERY_S = 1.0
+REMEMBER_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +102,20 @@ class _Host:
         self.network = ZmqNetwork(self.key, listen, options.advertise)
         address = self.network.address
         name = options.name or (known.name if known else _default_name(address))
-        self.who = data_dir.Remembered(
-            known.id if known else uuid.uuid4().hex[:12], name, address, self.key.cluster_id
-        )
         data_dir.make_subfolders(folder)
+        fresh_id = uuid.uuid4().hex[:12]
         if known is None:
             data_dir.save_key(folder, self.key)
-        data_dir.remember(folder, self.who)
-        self.store = LogStore(folder)
-        if known is not None and self.store.is_new:
-            raise P2PError(
-                f"{folder.path} has no log any more, so this peer cannot know what it promised: "
-                "start with an empty --data-dir, the others have it all"
-            )
-        if self.founds and self.store.is_new:
-            self.store.save(*bootstrap(self.who.id), must_sync=True)
+            self.who = data_dir.Remembered(fresh_id, name, address, self.key.cluster_id)
+            data_dir.remember(folder, self.who)
+            self.opened = Opened(LogStore(folder), self.who)
+            if self.founds and self.opened.store.is_new:
+                self.opened.store.save(*bootstrap(fresh_id), must_sync=True)
+        else:
+            self.who = replace(known, name=name, address=address)
+            data_dir.remember(folder, self.who)
+            self.opened = open_log(folder, self.who, fresh_id, time.time(), bool(options.join))
+            self.who = self.opened.who
         self.runtime = runtime_dir.announce(
             self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
         )
@@ -122,6 +123,7 @@ class _Host:
         self.stop = asyncio.Event()
         self.terminal = Terminal()
         self.events_shown = 0
+        self._remembered_s = 0.0
         self._process = psutil.Process()
         self._measured = (0.0, (self._process.memory_info().rss, 0.0))
 
@@ -145,6 +147,8 @@ class _Host:
             ),
         )
         try:
+            if self.opened.note:
+                self.terminal.say(self.opened.note)
             self.peer = self._make_peer(children)
             self.network.start(Listener(self.peer.on_message, self.peer.on_link))
             self.peer.advance()  # applies what the log held before
@@ -203,7 +207,7 @@ class _Host:
             self.options.allow_faults,
         )
         parts = Parts(
-            store=self.store,
+            store=self.opened.store,
             network=self.network,
             children=children,
             clock=SystemClock(),
@@ -234,13 +238,15 @@ class _Host:
             try:
                 await self._ask_to_join()
                 if await self._hears_of_itself() or self.stop.is_set():
+                    self._remember_others()
                     return
                 raise Unreachable(
                     f"the cluster took this peer in but does not reach it at {self.who.address}: "
                     "give --advertise HOST:PORT where the others reach it"
                 )
             except (NoQuorum, Unreachable, OutcomeUnknown) as error:
-                if not self.peer.state.members:  # a new peer; one that comes back keeps trying
+                comes_back = self.peer.state.members or self.who.replaces
+                if not comes_back:  # a new peer; one that comes back keeps trying
                     if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
                         raise
                 elif time.monotonic() >= deadline_s:
@@ -276,20 +282,38 @@ class _Host:
             for member in self.peer.state.members.values()
             if member.id != self.who.id and member.state != "left"
         ]
-        addresses = list(dict.fromkeys([*self.options.join, *others, self.who.address]))
+        known = [*self.options.join, *others, *self.who.others]
+        addresses = list(dict.fromkeys([*known, self.who.address]))
         if not self.peer.state.members:
             addresses.remove(self.who.address)
         client = Client(addresses, self.key, timeout_s=3.0)
+        member, replaces = dict(self.peer.identity.member), list(self.who.replaces)
         try:
-            await client.request("join", member=dict(self.peer.identity.member))
+            await client.request("join", member=member, replaces=replaces)
         finally:
             await client.close()
+
+    def _remember_others(self) -> None:
+        """For a start after which the log cannot tell any more."""
+        self._remembered_s = time.monotonic()
+        if not self.peer.is_known:
+            return
+        voters = all_voters(self.peer.raft.status)
+        members = self.peer.state.members.values()
+        others = [member.address for member in members if member.id in voters - {self.who.id}]
+        sole = voters == {self.who.id}
+        who = replace(self.who, replaces=(), others=tuple(sorted(others)), sole_voter=sole)
+        if who != self.who:
+            self.who = who
+            data_dir.remember(self.folder, who)
 
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self.peer.on_tick()
             self._tell_events()
+            if time.monotonic() - self._remembered_s >= REMEMBER_EVERY_S:
+                self._remember_others()
             if self.peer.is_removed and not self.stop.is_set():
                 self.terminal.say("this peer was removed from the cluster and stops")
                 self.stop.set()

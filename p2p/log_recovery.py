@@ -39,6 +39,7 @@ class LogDamaged(P2PError):
             f"the log in this data directory is damaged ({flaw}), so this peer cannot tell what "
             "it promised: start it with an empty --data-dir, the others have it all"
         )
+        self.flaw = flaw
         self.hard_state: HardState = found.hard_state
         self.base: Position = found.base
         self.entries: list[Entry] = found.entries

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from consensus.changes import SnapshotMeta
 from consensus.messages import Message
 from consensus.node import RawNode, Role
 from consensus.wire import MalformedMessage, as_list
@@ -28,7 +29,10 @@ from p2p.processes import Children
 from p2p.raft_host import TICK_S, MakeNode, RaftHost, all_voters
 from p2p.reports import PeerReport, check_trainer_message, parse_report
 from p2p.requests import Asked
+from p2p.snapshot_desk import SnapshotDesk
+from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.state import State, is_address
+from p2p.traffic import Traffic
 from p2p.trainer_desk import TrainerDesk, Workplace
 
 REPORT_EVERY_S = 0.5
@@ -69,6 +73,7 @@ class Parts:
     fault: Callable[[str, float | None], None]  # carries out a drill on this very process
     new_id: Callable[[], str]
     make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
+    snapshots: SnapshotPolicy = DEFAULT_POLICY
 
 
 class Peer:
@@ -80,6 +85,7 @@ class Peer:
         self.drills = Drills()
         self.links = Links(identity.id, parts.network)
         self.dropped_messages = 0
+        self.traffic = Traffic()
         self.waiting: dict[str, list[Asked]] = {}  # by request id
         self.forwarded: dict[str, Asked] = {}  # by the id we gave it
         self.raft = RaftHost(
@@ -88,8 +94,21 @@ class Peer:
             parts.rng,
             self._send_raft,
             self._on_command,
+            parts.call_later,
             parts.make_node,
+            on_applied=lambda: self.snapshots.on_applied(self.state),
+            on_snapshot=self._on_snapshot,
+            send_snapshot=lambda message: self.snapshots.offer(message),
         )
+        self.snapshots = SnapshotDesk(
+            parts.store,
+            parts.clock,
+            parts.call_later,
+            parts.snapshots,
+            self._send_snapshot,
+            self.raft,
+        )
+        self.state = self.snapshots.stored()
         self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
         self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
         self._heard_s: dict[str, float] = {}  # Raft's messages, by peer
@@ -119,9 +138,11 @@ class Peer:
             self.report_now()
         if self.raft.is_leader and now_s - self._digested_s >= DIGEST_EVERY_S:
             self._send_digest(now_s)
+        self.snapshots.on_tick()
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:
+        self.traffic.received(data)
         try:
             envelope = decode(data, self.identity.cluster)
         except Malformed:
@@ -144,6 +165,7 @@ class Peer:
             self._look()
             return
         self.raft.node.report_unreachable(peer)
+        self.snapshots.on_link_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
             self._campaign_soon(peer, CAMPAIGNS_MAX)
@@ -193,7 +215,8 @@ class Peer:
     def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
         """Answer a request: an answer with an "error" is the error."""
         wrapped = body if "error" in body else {"ok": dict(body)}
-        self.parts.network.reply(asked.route, self._wrap("reply", {**wrapped, "id": asked.id}))
+        data = self._wrap("reply", {**wrapped, "id": asked.id})
+        self.parts.network.reply(asked.route, self.traffic.sent(data))
 
     def vitals(self) -> dict[str, view.Vitals]:
         return self.leadership.vitals() if self.raft.is_leader else self._digest
@@ -310,6 +333,8 @@ class Peer:
         match envelope.kind:
             case "raft":
                 self._on_raft(envelope.sender, body)
+            case "snapshot":
+                self.snapshots.on_message(envelope.sender, body)
             case "report":
                 report = parse_report(body)
                 if report.member["id"] != envelope.sender:
@@ -347,6 +372,7 @@ class Peer:
         self.state, answer = apply(before, command)
         for asked in self.waiting.pop(str(command.get("request")), ()):
             self.answer(asked, answer)
+            self.raft.hurry(asked.sender)  # a peer passed it on and answers when it applies it
         if self.state.members is not before.members:
             if command.get("type") == "member.join":
                 self.leadership.welcome(str(command["member"]["id"]))
@@ -358,10 +384,10 @@ class Peer:
 
     def _send(self, peer: str, kind: str, data: bytes) -> bool:
         if not self.drills.running:
-            return self.parts.network.send(peer, data)
+            return self.parts.network.send(peer, self.traffic.sent(data))
 
         def send() -> None:
-            self.parts.network.send(peer, data)
+            self.parts.network.send(peer, self.traffic.sent(data))
 
         self._through_drills(self.identity.id, peer, kind, send)
         return True
@@ -373,6 +399,14 @@ class Peer:
         }
         if not self.send(peer, "raft", body):
             self.raft.node.report_unreachable(peer)
+
+    def _send_snapshot(self, peer: str, body: Mapping[str, Any]) -> bool:
+        return self.send(peer, "snapshot", dict(body))
+
+    def _on_snapshot(self, meta: SnapshotMeta) -> None:
+        """The state jumps: what was asked here may be in it, but with what answer is not known."""
+        self.state = self.snapshots.install(meta)
+        self._give_up_waiting("this peer was far behind and took over the state of another")
 
     def _send_digest(self, now_s: float) -> None:
         self._digested_s = now_s
@@ -409,19 +443,19 @@ class Peer:
         leader = self.raft.status.leader
         if leader != self._leader:
             if self._leader is not None:
-                self._give_up_waiting()
+                self._give_up_waiting("the leader was lost meanwhile")
             self._leader = leader
             self.leadership.forget_old_reports()
             if leader is not None:
                 self.report_now()
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, why: str) -> None:
         """What the old leader was asked may be lost: who asked may ask again, by the same id."""
         given_up = [asked for several in self.waiting.values() for asked in several]
         given_up += [asked for asked in self.forwarded.values() if asked.id not in self.waiting]
         self.waiting.clear()
         self.forwarded.clear()
-        unknown = "the leader was lost meanwhile: whether this was done is unknown; try again"
+        unknown = f"{why}: whether this was done is unknown; try again"
         lost = OutcomeUnknown(unknown, NoQuorum.exit_code)
         for asked in given_up:
             self.answer(asked, to_wire(lost))

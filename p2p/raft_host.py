@@ -1,6 +1,6 @@
 """Runs the consensus core: persists, sends and applies what it asks for, in that order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -15,6 +15,7 @@ from consensus.node import RawNode, Role, Status
 from consensus.storage import Storage
 from p2p.errors import Busy, NoQuorum, P2PError, Usage
 from p2p.log_store import LogStore
+from p2p.outbox import Outbox
 from p2p.read_barriers import ReadBarriers
 
 TICK_S = 0.05
@@ -23,20 +24,16 @@ LEARNER_HEARTBEAT_TICKS = 6
 ELECTION_TICKS = 20
 # An entry must fit into an envelope, or no follower could ever get it.
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
-BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 MakeNode = Callable[[RaftConfig, Storage, Random], RawNode]
-
-
-def _no_snapshots(what: SnapshotMeta | Message) -> None:
-    raise P2PError(f"this peer has nobody that moves snapshots, but needs one: {what}")
 
 
 class RaftHost:
     """`send(peer, messages)` and `on_command(index, command)` are the way out, by pump() alone.
 
-    `on_snapshot(meta)`: another peer's state, received before, replaces this one; durable when it
-    returns. `send_snapshot(message)`: this MsgSnap asks for a transfer; report_snapshot() ends it.
+    `on_applied()` comes after every entry, command or not. `on_snapshot(meta)`: another peer's
+    state, received before, replaces this one; durable when it returns. `send_snapshot(message)`:
+    this MsgSnap asks for a transfer; report_snapshot() ends it.
     """
 
     def __init__(
@@ -46,17 +43,25 @@ class RaftHost:
         rng: Random,
         send: Callable[[str, list[Message]], None],
         on_command: Callable[[int, Mapping[str, Any]], None],
+        call_later: Callable[[float, Callable[[], None]], object],
         make_node: MakeNode = RawNode,
-        on_snapshot: Callable[[SnapshotMeta], None] = _no_snapshots,
-        send_snapshot: Callable[[Message], None] = _no_snapshots,
+        *,
+        on_applied: Callable[[], None],
+        on_snapshot: Callable[[SnapshotMeta], None],
+        send_snapshot: Callable[[Message], None],
     ) -> None:
         self._store = store
-        self._send = send
+        self._outbox = Outbox(send, call_later)
         self._on_command = on_command
+        self._on_applied = on_applied
         self._on_snapshot = on_snapshot
         self._send_snapshot = send_snapshot
         self._pumping = False
-        self.applied = store.storage.snapshot().index
+        base = store.storage.snapshot()
+        self.applied, self.applied_term = base.index, base.term
+        self.applied_bytes = 0  # of the entries after the snapshot that this process started from
+        self.conf = base.conf  # as of the last applied entry
+        self.syncs = 0  # of the log, since the start
         config = RaftConfig(
             id=self_id,
             election_ticks=ELECTION_TICKS,
@@ -146,10 +151,13 @@ class RaftHost:
                 ready = self.node.ready()
                 self._send_all(ready.messages_now)
                 if ready.snapshot is not None:
-                    self._on_snapshot(ready.snapshot)
-                    self.applied = ready.snapshot.index
+                    base = ready.snapshot
+                    self.applied, self.applied_term = base.index, base.term
+                    self.conf = base.conf
+                    self._on_snapshot(base)
                 if ready.hard_state is not None or ready.entries:
                     self._store.save(ready.hard_state, ready.entries, ready.must_sync)
+                    self.syncs += ready.must_sync
                 self._send_all(ready.messages_after)
                 for entry in ready.committed:
                     self._apply(entry)
@@ -162,43 +170,29 @@ class RaftHost:
             self._status = self.node.status()
             self._barriers.leader_is(self._status.term, self._status.leader)
 
+    def hurry(self, peer: str) -> None:
+        """Somebody waits at `peer` for what is committed here: tell it now."""
+        self._outbox.hurry(peer)
+
     def _apply(self, entry: Entry) -> None:
-        self.applied = entry.index
+        self.applied, self.applied_term = entry.index, entry.term
+        self.applied_bytes += len(entry.data)
         if entry.type is EntryType.CONF_CHANGE:
             change = ConfChange.decode(entry.data)
-            self.node.apply_conf_change(change)
+            self.conf = self.node.apply_conf_change(change)
             if change.context:
                 self._on_command(entry.index, msgpack.unpackb(change.context))
         elif entry.data:
             self._on_command(entry.index, msgpack.unpackb(entry.data))
+        self._on_applied()
 
     def _send_all(self, messages: tuple[Message, ...]) -> None:
-        by_peer: dict[str, list[Message]] = {}
-        for message in messages:
-            if message.type is MessageType.SNAP:
-                self._send_snapshot(message)
-                continue
-            by_peer.setdefault(message.to, []).append(message)
-        for peer, waiting in by_peer.items():
-            for batch in _batches(waiting):
-                self._send(peer, batch)
+        snapshots = [message for message in messages if message.type is MessageType.SNAP]
+        for message in snapshots:
+            self._send_snapshot(message)
+        self._outbox.post(message for message in messages if message.type is not MessageType.SNAP)
 
 
 def all_voters(status: Status) -> frozenset[str]:
     """Who votes; during a joint change, in either half."""
     return frozenset(status.voters + status.voters_outgoing)
-
-
-def _batches(messages: list[Message]) -> Iterator[list[Message]]:
-    """In order, cut so that each batch fits into one envelope."""
-    batch: list[Message] = []
-    size = 0
-    for message in messages:
-        own = sum(len(entry.data) for entry in message.entries)
-        if batch and size + own > BATCH_BYTES_MAX:
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += own
-    if batch:
-        yield batch

@@ -8,7 +8,7 @@ there; DIRECTED ones go to the peer they name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2p import job_spec, view
@@ -17,7 +17,7 @@ from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, P2PError, Refused, Usage, to_wire
 from p2p.network import Route
-from p2p.state import TEXT_MAX, Job, Member, parse_member
+from p2p.state import REPLACES_MAX, TEXT_MAX, Job, Member, parse_member
 from p2p.store import problem_with
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Asked:
     verb: str
     args: Args
     route: Route
+    sender: str
     ticket: Ticket | None = None  # of the client's session, where it matters that it is done once
 
     @staticmethod
@@ -50,7 +51,7 @@ class Asked:
             ticket = None if session is None else Ticket.parse(session)
         except ValueError as error:
             raise Malformed(str(error)) from error
-        return Asked(id_, verb, args, route, ticket)
+        return Asked(id_, verb, args, route, envelope.sender, ticket)
 
     def to_wire(self) -> dict[str, Any]:
         body = {"id": self.id, "verb": self.verb, "args": dict(self.args)}
@@ -212,6 +213,18 @@ def _events(peer: Peer, args: Args) -> dict[str, Any]:
     return view.events(peer.state, int(args.get("since", 0)))
 
 
+def _stats(peer: Peer, args: Args) -> dict[str, Any]:
+    """What this peer did since its start, for benchmarks and the curious."""
+    return {
+        "schema": view.SCHEMA,
+        "leads": peer.raft.is_leader,
+        "applied_index": peer.raft.applied,
+        "syncs": peer.raft.syncs,
+        "dropped_messages": peer.dropped_messages,
+        **asdict(peer.traffic),
+    }
+
+
 def _add(peer: Peer, args: Args) -> dict[str, Any]:
     count = int(args.get("count", 1))
     if not 1 <= count <= ADD_MAX:
@@ -227,7 +240,11 @@ def _add(peer: Peer, args: Args) -> dict[str, Any]:
 
 def _join(peer: Peer, args: Args) -> dict[str, Any]:
     parse_member(args["member"])
-    return {"type": "member.join", "member": dict(args["member"])}
+    joins = {"type": "member.join", "member": dict(args["member"])}
+    replaces = [str(peer) for peer in args.get("replaces", ())]
+    if len(replaces) > REPLACES_MAX:
+        raise Usage(f"a peer replaces at most {REPLACES_MAX} former selves")
+    return {**joins, "replaces": replaces} if replaces else joins
 
 
 def _leave(peer: Peer, args: Args) -> dict[str, Any]:
@@ -349,6 +366,7 @@ LOCAL: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {
     "job": _job,
     "history": _history,
     "events": _events,
+    "stats": _stats,
     "add": _add,
     "transfer": _transfer,
 }

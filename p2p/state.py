@@ -40,6 +40,7 @@ CHECKPOINTS_MAX = 1_000
 LEDGER_ROWS_MAX = 10_000
 FINAL_JOBS_MAX = 200
 SLOTS_MAX = 1_024
+REPLACES_MAX = 16  # former ids of one peer, each given up with a damaged log
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
 _ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
 

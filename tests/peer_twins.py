@@ -18,6 +18,7 @@ from p2p.network import Listener, MemoryHub, MemoryNetwork
 from p2p.peer import Identity, Parts, Peer
 from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
+from p2p.snapshots import SnapshotPolicy
 from p2p.trainer_desk import Workplace
 from tests.peer_fakes import CLUSTER, Players, described
 
@@ -43,8 +44,9 @@ class Twin:
 
 
 class TwinCluster:
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, snapshots: SnapshotPolicy | None = None) -> None:
         self.seed = seed
+        self.snapshots = snapshots or SnapshotPolicy()
         self.rng = Random(seed)
         self.clock = ManualClock()
         self.hub = MemoryHub()
@@ -103,6 +105,7 @@ class TwinCluster:
             start_peers=lambda count: list(range(count)),
             fault=lambda kind, for_s: twin.faults.append((kind, for_s)),
             new_id=lambda: f"{name}-{self.rng.getrandbits(32):08x}",
+            snapshots=self.snapshots,
         )
         peer = Peer(Identity(name, CLUSTER, me["incarnation"], me, allow_faults), parts)
         twin = self.twins[name] = Twin(name, peer, network, children, disk)
@@ -210,9 +213,11 @@ class TwinCluster:
         self.replies.setdefault(body["id"], body)
 
 
-def grown(count: int, seed: int = 1, **fields: Any) -> TwinCluster:
+def grown(
+    count: int, seed: int = 1, snapshots: SnapshotPolicy | None = None, **fields: Any
+) -> TwinCluster:
     """A settled cluster of `count` peers "a", "b", …"""
-    cluster = TwinCluster(seed)
+    cluster = TwinCluster(seed, snapshots)
     cluster.found("a", **fields)
     for number in range(1, count):
         cluster.join(chr(ord("a") + number), **fields)

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from p2p.disk_memory import MemoryDisk
+from p2p.snapshots import SnapshotPolicy
 from tests.peer_twins import TwinCluster, grown
 
 EVENTS = (
@@ -20,7 +21,10 @@ PEERS_MAX = 7
 class Chaos:
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
-        self.cluster: TwinCluster = grown(self.rng.choice((3, 4, 5)), seed)
+        # Every other time a snapshot is taken, and the log cut, after every single entry.
+        policy = SnapshotPolicy(every_entries=1, keep_entries=0, slice_chunks=1)
+        snapshots = policy if seed % 2 else SnapshotPolicy()
+        self.cluster: TwinCluster = grown(self.rng.choice((3, 4, 5)), seed, snapshots)
         self.disks: dict[str, MemoryDisk] = {}
         self.asked: list[str] = []
         self.log: list[str] = []

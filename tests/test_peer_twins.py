@@ -15,7 +15,7 @@ from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, 
 from p2p.raft_host import COMMAND_BYTES_MAX
 from p2p.reports import KEPT_MESSAGES
 from tests.peer_fakes import CLUSTER, described
-from tests.peer_twins import CLIENT, TwinCluster, grown
+from tests.peer_twins import CLIENT, Twin, TwinCluster, grown
 
 SUBMIT = {"task": "digits"}
 
@@ -572,3 +572,63 @@ def test_whatever_arrives_nothing_raises(messages: list[bytes]) -> None:
     cluster.clock.advance(0.1)
     peer.on_tick()
     assert "ok" in cluster.ask("a", "status")
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+def test_all_that_waits_is_synced_at_once_and_sent_at_once() -> None:
+    """One sync and one append for many proposals; the followers sync all of it once as well."""
+    cluster = grown(3)
+    synced: list[str] = []
+    for twin in cluster.live():
+        watch_syncs(twin, synced)
+    for number in range(20):
+        cluster.send(cluster.leader.name, "put", key=f"k{number}", value=b"v")
+    cluster.until(lambda: len(cluster.replies) >= 20, "20 answers")
+    assert sorted(synced) == ["a", "b", "c"]
+    cluster.until(cluster.agreed, "agreement")
+    assert all(len(twin.peer.state.store) == 20 for twin in cluster.live())
+
+
+def watch_syncs(twin: Twin, synced: list[str]) -> None:
+    save = twin.peer.parts.store.save
+
+    def counted(hard_state: Any, entries: Any, must_sync: bool) -> None:
+        if must_sync:
+            synced.append(twin.name)
+        save(hard_state, entries, must_sync)
+
+    twin.peer.parts.store.save = counted  # type: ignore[method-assign]
+
+
+def test_the_others_have_it_before_the_leader_syncs() -> None:
+    """So that their disks work beside its own."""
+    cluster = grown(3)
+    leader = cluster.leader
+    queued: list[int] = []
+    save = leader.peer.parts.store.save
+
+    def looked(hard_state: Any, entries: Any, must_sync: bool) -> None:
+        queued.append(len(cluster.hub.queue))
+        save(hard_state, entries, must_sync)
+
+    leader.peer.parts.store.save = looked  # type: ignore[method-assign]
+    leader.peer.propose({"type": "store.put", "key": "k", "value": b"v"})
+    assert not cluster.hub.queue
+    leader.peer.advance()
+    assert queued[0] == 2
+
+
+def test_a_peer_counts_what_it_does() -> None:
+    cluster = grown(3)
+    before = cluster.ask("a", "stats")["ok"]
+    assert "ok" in cluster.ask("a", "put", key="k", value=b"v" * 64)
+    after = cluster.ask("a", "stats")["ok"]
+    assert before["leads"]
+    assert after["syncs"] == before["syncs"] + 1
+    assert after["applied_index"] == before["applied_index"] + 1
+    # The append to each, their answers, the request and its answer; and the questions themselves.
+    assert after["messages_sent"] - before["messages_sent"] >= 4
+    assert after["messages_received"] - before["messages_received"] >= 4
+    assert after["bytes_sent"] - before["bytes_sent"] >= 2 * 64

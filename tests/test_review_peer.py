@@ -8,8 +8,8 @@ import pytest
 from consensus.messages import Message, MessageType
 from p2p.envelope import Envelope, encode
 from p2p.keys import ClusterKey
+from p2p.links import STRANGERS_MAX
 from p2p.network import Listener
-from p2p.peer import STRANGERS_MAX
 from p2p.sockets import ZmqNetwork
 from p2p.state import is_address
 from p2p.trainer_desk import LEASE_S

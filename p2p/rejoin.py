@@ -1,0 +1,75 @@
+"""A peer that cannot know what it promised: its log is damaged below what was durable, or gone.
+
+It must never vote or acknowledge under its id again, or what a majority holds could be forgotten
+(Howard & Abraham's "amnesia"; Alagappan et al., FAST 2018, on telling damage from a torn tail). So
+it sets the old files aside, takes a new id and joins as a learner; the same command of the log
+removes the old id, the others send it all they have, and the autopilot gives it a vote again.
+"""
+
+from dataclasses import dataclass, replace
+
+from p2p.data_dir import Remembered, remember
+from p2p.disk import Disk
+from p2p.errors import P2PError
+from p2p.log_store import LogDamaged, LogStore, set_aside
+from p2p.state import REPLACES_MAX
+
+ASIDE = "damaged-"
+KEPT_ASIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`note`: what happened to the log, for whoever started this peer; empty if nothing."""
+
+    store: LogStore
+    who: Remembered
+    note: str = ""
+
+
+def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bool) -> Opened:
+    """The log of a peer that has run before, or an empty one under a new identity.
+
+    `may_join`: addresses of others were given. Raises P2PError when nobody could repair it.
+    """
+    try:
+        store = LogStore(disk)
+    except LogDamaged as damaged:
+        flaw = f"is damaged ({damaged.flaw})"
+    else:
+        if not store.is_new or who.replaces:
+            return Opened(store, who)
+        flaw = "is gone"
+    _check_others_have_it(who, flaw, may_join)
+    # In this order: after a crash in between, the next start finds the damage once more.
+    who = replace(who, id=new_id, replaces=(*who.replaces, who.id)[-REPLACES_MAX:])
+    remember(disk, who)
+    kept = set_log_aside(disk, at_s)
+    where = f"; the old files are kept as {kept}…" if kept else ""
+    note = f"the log of this peer {flaw}: it joins as a new peer and is repaired{where}"
+    return Opened(LogStore(disk), who, note)
+
+
+def set_log_aside(disk: Disk, at_s: float) -> str:
+    """Rename the log's files; the newest KEPT_ASIDE sets are kept. Returns the prefix, if any."""
+    prefix = f"{ASIDE}{int(at_s)}-"
+    moved = set_aside(disk, prefix)
+    old = [name for name in disk.names() if name.startswith(ASIDE)]
+    times = sorted({name.split("-")[1] for name in old}, key=lambda text: (len(text), text))
+    for name in old:
+        if name.split("-")[1] in times[:-KEPT_ASIDE]:
+            disk.remove(name)
+    return prefix if moved else ""
+
+
+def _check_others_have_it(who: Remembered, flaw: str, may_join: bool) -> None:
+    if who.sole_voter:
+        raise P2PError(
+            f"the log of this peer {flaw}, and it was the only voter, so nobody can repair it: "
+            "`p2pnode recover --force-new-cluster` keeps what can still be read"
+        )
+    if not (who.others or may_join):
+        raise P2PError(
+            f"the log of this peer {flaw}, and it does not know where the others are: "
+            "give --join HOST:PORT of one of them"
+        )

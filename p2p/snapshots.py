@@ -1,0 +1,139 @@
+"""When a snapshot of the state is taken, and how: a slice at a time, between everything else.
+
+The state is made of frozen records, so the one that was current at the beginning stays as it was
+while slices of it are written, whatever is applied meanwhile: no copy, no fork, no thread.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from consensus.changes import SnapshotMeta
+from p2p.clock import Clock
+from p2p.log_store import LogStore
+from p2p.snapshot_file import SnapshotFile
+from p2p.state import State
+from p2p.state_wire import to_chunks
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """A snapshot is due after so many entries, or so many bytes of them, since the last one.
+
+    Both grow with the size of the last snapshot beyond `every_bytes`, or a large state would be
+    written again for every small change. `keep_*`: what stays of the log behind a snapshot, for
+    followers that are a little slow. A slice ends after `slice_s` or `slice_chunks`.
+    """
+
+    every_entries: int = 10_000
+    every_bytes: int = 8 * MIB
+    keep_entries: int = 2_000
+    keep_bytes: int = 4 * MIB
+    slice_s: float = 0.002
+    slice_chunks: int = 16
+    pause_s: float = 0.004
+    # A transfer under way would have to begin anew: wait for it, but not for ever.
+    patience: int = 4
+
+    def is_due(self, entries: int, log_bytes: int, snapshot_bytes: int, in_use: bool) -> bool:
+        """`in_use`: the last snapshot is being sent to somebody."""
+        scale = max(1.0, snapshot_bytes / self.every_bytes) * (self.patience if in_use else 1)
+        return entries >= self.every_entries * scale or log_bytes >= self.every_bytes * scale
+
+
+DEFAULT_POLICY = SnapshotPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a snapshot is made of: `state` is the one after entry meta.index."""
+
+    meta: SnapshotMeta
+    state: State
+
+
+class SnapshotTaker:
+    """Counts what is applied; writes a snapshot when due and forgets the log behind it.
+
+    A write that fails raises DiskFailed out of the event loop's callback and ends the peer, as any
+    other. A snapshot that is not finished when the peer ends is worth nothing and is begun anew.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        clock: Clock,
+        call_later: Callable[[float, Callable[[], None]], object],
+        policy: SnapshotPolicy,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._call_later = call_later
+        self._policy = policy
+        self._index = store.snapshot_meta.index  # of the newest one, or of the one under way
+        self._log_bytes = 0  # applied when that was begun
+        self._forced = False
+        self._file: SnapshotFile | None = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    def force(self) -> None:
+        """Take a new one as soon as possible: the last one is damaged."""
+        self._forced = True
+
+    def is_due(self, applied: int, log_bytes: int, in_use: bool) -> bool:
+        """Whether to begin one now, after entry `applied`. log_bytes: all entries' so far.
+
+        It depends on nothing but the log (and the snapshots before), so that all peers take theirs
+        at the same entries: then what a joiner got from one leader is a part of the next one's.
+        """
+        if self._file is not None:
+            return False
+        since = (applied - self._index, log_bytes - self._log_bytes)
+        return self._forced or self._policy.is_due(*since, self._store.snapshot_bytes, in_use)
+
+    def begin(self, captured: Captured, log_bytes: int) -> None:
+        self._index, self._log_bytes = captured.meta.index, log_bytes
+        self._forced = False
+        self._file = self._store.begin_snapshot(captured.meta)
+        self._chunks = to_chunks(captured.state)
+        self._slice_later(0.0, self._file)
+
+    def abandon(self, installed: int, log_bytes: int) -> None:
+        """Another peer's snapshot at `installed` takes the place of ours."""
+        if self._file is not None:
+            self._file.discard()
+        self._file, self._chunks = None, iter(())
+        self._index, self._log_bytes = installed, log_bytes
+
+    def _slice_later(self, delay_s: float, file: SnapshotFile) -> None:
+        self._call_later(delay_s, lambda: self._slice(file) if file is self._file else None)
+
+    def _slice(self, file: SnapshotFile) -> None:
+        end_s = self._clock.monotonic_s() + self._policy.slice_s
+        for _ in range(self._policy.slice_chunks):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._finish(file)
+                return
+            file.write(chunk)
+            if self._clock.monotonic_s() >= end_s:
+                break
+        file.sync_some()
+        self._slice_later(self._policy.pause_s, file)
+
+    def _finish(self, file: SnapshotFile) -> None:
+        self._file = None
+        file.finish()
+        self._store.compact(self._behind(self._store.snapshot_meta.index))
+
+    def _behind(self, index: int) -> int:
+        """The last entry to forget: behind it stays what slow followers may still want."""
+        storage, policy = self._store.storage, self._policy
+        first = max(storage.first_index(), index + 1 - policy.keep_entries)
+        kept_bytes = 0
+        for entry in reversed(storage.entries(first, index + 1, 1 << 62)):
+            kept_bytes += len(entry.data)
+            if kept_bytes > policy.keep_bytes:
+                return entry.index
+        return min(first - 1, index)

@@ -1,0 +1,189 @@
+"""Whole peers and snapshots: who is far behind gets the state, whoever dies meanwhile."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from p2p.disk_memory import MemoryDisk
+from p2p.envelope import decode
+from p2p.network import Route
+from p2p.raft_host import LEARNER_HEARTBEAT_TICKS, TICK_S
+from p2p.snapshots import SnapshotPolicy
+from tests.peer_fakes import CLUSTER
+from tests.peer_twins import Twin, TwinCluster, grown
+
+AT_EVERY_STEP = SnapshotPolicy(every_entries=1, keep_entries=0, slice_chunks=1)
+SOON = SnapshotPolicy(every_entries=10, keep_entries=0)
+VALUE_BYTES = 60_000
+
+
+@dataclass
+class Wiretap:
+    """What of a snapshot went to whom, and when the leader was heard."""
+
+    cluster: TwinCluster
+    chunk_bytes: dict[str, int] = field(default_factory=dict)
+    heard_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._post = self.cluster.hub.post
+        self.cluster.hub.post = self.post  # type: ignore[method-assign]
+
+    def post(self, sender: str, to: str, data: bytes, route: Route | None) -> bool:
+        envelope = decode(data, CLUSTER)
+        if envelope.kind == "snapshot":
+            size = len(envelope.body.get("data", b""))
+            self.chunk_bytes[to] = self.chunk_bytes.get(to, 0) + size
+        elif envelope.kind == "raft":
+            self.heard_s.setdefault(to, []).append(self.cluster.clock.now_s)
+        return self._post(sender, to, data, route)
+
+
+def put(cluster: TwinCluster, count: int, size: int = VALUE_BYTES) -> None:
+    """So many values, one after the other, through the leader."""
+    for number in range(count):
+        value = Random(number).randbytes(size)
+        told = cluster.ask(cluster.leader.name, "put", key=f"k{number}", value=value)
+        assert told == {**told, "ok": {}}
+
+
+def compacted(peers: int, values: int, policy: SnapshotPolicy = SOON) -> TwinCluster:
+    """A cluster whose leader no longer has the beginning of its log."""
+    cluster = grown(peers, snapshots=policy)
+    put(cluster, values)
+    cluster.until(lambda: all(first_index(twin) > 1 for twin in cluster.live()), "compaction")
+    return cluster
+
+
+def first_index(twin: Twin) -> int:
+    return twin.peer.parts.store.storage.first_index()
+
+
+def equal(cluster: TwinCluster) -> None:
+    cluster.until(cluster.agreed, "agreement")
+    states = [twin.peer.state for twin in cluster.live()]
+    assert all(state == states[0] for state in states)
+
+
+def test_a_joiner_gets_the_state_instead_of_the_log() -> None:
+    cluster = compacted(3, 12)
+    joiner = cluster.join("d")
+    equal(cluster)
+    assert first_index(joiner) > 1
+    assert len(joiner.peer.state.store) == 12
+
+
+def test_all_come_back_from_their_snapshots() -> None:
+    cluster = compacted(3, 25)
+    before = cluster.leader.peer.state.store
+    disks = {twin.name: cluster.kill(twin.name) for twin in cluster.live()}
+    for name, disk in disks.items():
+        twin = cluster.start(name, disk)
+        assert twin.peer.raft.applied >= twin.peer.parts.store.snapshot_meta.index > 0
+    cluster.until(cluster.has_leader, "a leader")
+    equal(cluster)
+    assert cluster.leader.peer.state.store == before
+
+
+def test_a_follower_that_slept_through_it() -> None:
+    cluster = compacted(3, 4)
+    sleeper = next(twin for twin in cluster.live() if twin is not cluster.leader)
+    disk = cluster.kill(sleeper.name)
+    put(cluster, 40, size=100)
+    tap = Wiretap(cluster)
+    back = cluster.join(sleeper.name, disk)
+    equal(cluster)
+    assert tap.chunk_bytes[back.network.address] > 0
+    put(cluster, 3)
+    equal(cluster)
+
+
+def test_a_request_that_waits_on_a_peer_that_is_overtaken_is_answered() -> None:
+    cluster = compacted(3, 4)
+    slow = next(twin for twin in cluster.live() if twin is not cluster.leader)
+    cluster.isolate(slow.name)
+    put(cluster, 40, size=100)
+    asked = cluster.send(slow.name, "submit", task="digits")
+    cluster.run(0.05)
+    cluster.heal()
+    cluster.until(lambda: asked in cluster.replies, "an answer")
+    equal(cluster)
+
+
+def transfer_begun(cluster: TwinCluster, name: str) -> tuple[Twin, Wiretap, int]:
+    """A joiner that has about half of the snapshot; the snapshot's size."""
+    tap = Wiretap(cluster)
+    joiner = cluster.start(name, MemoryDisk())
+    cluster.send(cluster.leader.name, "join", member=dict(joiner.peer.identity.member))
+    size = cluster.leader.peer.parts.store.snapshot_bytes
+    address = joiner.network.address
+    cluster.until(lambda: tap.chunk_bytes.get(address, 0) > size / 2, "half of the transfer")
+    assert tap.chunk_bytes[address] < size
+    return joiner, tap, size
+
+
+def test_the_next_leader_goes_on_where_the_last_one_died() -> None:
+    cluster = compacted(3, 50)
+    joiner, tap, size = transfer_begun(cluster, "d")
+    cluster.kill(cluster.leader.name)
+    cluster.until(cluster.has_leader, "a leader")
+    cluster.until(lambda: joiner.peer.is_known, "d is known")
+    equal(cluster)
+    assert tap.chunk_bytes[joiner.network.address] < 1.3 * size, "nothing is sent twice"
+
+
+def test_a_receiver_that_was_killed_goes_on_where_it_was() -> None:
+    cluster = compacted(3, 50)
+    joiner, tap, size = transfer_begun(cluster, "d")
+    disk = cluster.kill("d")
+    cluster.run(0.3)
+    back = cluster.start("d", disk)
+    cluster.until(lambda: back.peer.is_known or ask_to_join(cluster, back), "d is known")
+    equal(cluster)
+    assert tap.chunk_bytes[joiner.network.address] < 1.3 * size
+
+
+def ask_to_join(cluster: TwinCluster, twin: Twin) -> bool:
+    if not twin.peer.state.members and round(cluster.clock.now_s * 100) % 30 == 0:
+        cluster.send(cluster.leader.name, "join", member=dict(twin.peer.identity.member))
+    return False
+
+
+def test_heartbeats_do_not_wait_for_a_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.snapshot_sender.PACE_S", 0.2)
+    cluster = compacted(3, 50)
+    joiner, tap, size = transfer_begun(cluster, "d")
+    others = [twin for twin in cluster.live() if twin is not cluster.leader]
+    heard_s = {twin.name: [cluster.clock.now_s] for twin in others}
+    tap.heard_s = {twin.network.address: heard_s[twin.name] for twin in others}
+    cluster.until(lambda: tap.chunk_bytes[joiner.network.address] >= size, "the transfer")
+    for times_s in heard_s.values():
+        times_s.append(cluster.clock.now_s)
+        assert times_s[-1] - times_s[0] > 1.0
+        gaps_s = [after - before for before, after in pairwise(times_s)]
+        assert max(gaps_s) < LEARNER_HEARTBEAT_TICKS * TICK_S + 0.06
+    equal(cluster)
+
+
+def test_many_joiners_at_once() -> None:
+    cluster = compacted(3, 20)
+    names = [f"n{number}" for number in range(9)]
+    for name in names:
+        twin = cluster.start(name, MemoryDisk())
+        cluster.send(cluster.leader.name, "join", member=dict(twin.peer.identity.member))
+    cluster.until(lambda: all(cluster.twins[name].peer.is_known for name in names), "all known")
+    equal(cluster)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_snapshot_after_every_single_entry(seed: int) -> None:
+    cluster = grown(3, seed, snapshots=AT_EVERY_STEP)
+    put(cluster, 10, size=1_000)
+    cluster.join("d")
+    cluster.kill(cluster.leader.name)
+    cluster.until(cluster.has_leader, "a leader")
+    put(cluster, 5, size=1_000)
+    equal(cluster)
+    assert all(first_index(twin) > 1 for twin in cluster.live())

@@ -1,0 +1,52 @@
+"""What the consensus benchmark asks of every system: three processes, and a client outside them.
+
+One system runs at a time, each round starts it anew in a fresh folder, and the client talks to the
+leader, over one connection or as many as the system's users would open.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+VALUE = "v" * 64  # what every command writes
+KEYS = 100  # it goes through so many keys
+
+
+class Contender(Protocol):
+    """A context manager: on leaving, its processes are gone and so is its folder."""
+
+    name: str
+
+    def __enter__(self) -> Self:
+        """Start three processes and wait until a command was committed."""
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def one_at_a_time(self, seconds: float) -> list[float]:
+        """Seconds each command took, from sending it to its answer, the next only then."""
+
+    def in_flight(self, count: int, seconds: float) -> float:
+        """Commands per second with `count` always on their way."""
+
+    def kill_leader(self) -> float:
+        """kill -9 of the leader; seconds until a command of a client was committed.
+
+        The killed process is back, and the cluster quiet, on return.
+        """
+
+
+class Missing(Exception):
+    """The system is not installed; the text says how to get it."""
+
+
+def median(values: Sequence[float]) -> float:
+    """NaN of nothing."""
+    return statistics.median(values) if values else float("nan")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of them do not exceed; NaN of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return float("nan")
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
