@@ -42,8 +42,8 @@ class Writer:
         raise AssertionError(f"{verb} was never answered (seed {self.cluster.seed})")
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("steps", [0, 1, 2, 4])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 def test_asked_again_after_the_leaders_death_it_was_done_once(seed: int, steps: int) -> None:
     """A swap from absent can succeed once only: were it applied twice, the second would fail."""
     cluster = grown(3, seed)
@@ -54,6 +54,7 @@ def test_asked_again_after_the_leaders_death_it_was_done_once(seed: int, steps: 
     writer.send(via, "compare_and_set", **swap)
     for _ in range(steps):  # it got as far as that when the leader died
         cluster.hub.deliver()
+        cluster.clock.advance(0.0)
     cluster.kill(old)
     assert writer.answer("compare_and_set", **swap)["ok"] == {"swapped": True}
     assert writer.answer("compare_and_set", **swap)["ok"] == {"swapped": False}
