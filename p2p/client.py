@@ -93,8 +93,8 @@ class Client:
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
         """The peer's answer.
 
-        Raises OutcomeUnknown when the request may have been done, or be done yet; every other
-        P2PError (Unreachable, Refused, NoQuorum, Usage, Busy, …) promises that it was not.
+        Raises OutcomeUnknown when what goes into the log may have been done, or be done yet;
+        every other P2PError (Unreachable, Refused, NoQuorum, Usage, Busy, …) says it was not.
         """
         deadline_s = asyncio.get_running_loop().time() + self.timeout_s
         if verb not in ONCE:

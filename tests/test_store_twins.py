@@ -1,9 +1,11 @@
 """The store in whole peers: applied once whatever dies, and never read stale."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from consensus.config import RaftConfig
 from p2p.apply_sessions import Ticket
 from tests.peer_twins import TwinCluster, grown
 
@@ -137,3 +139,21 @@ def test_what_cannot_be_stored_is_said_before_it_is_in_the_log(
     assert answer["exit_code"] == 2
     assert said in answer["error"]
     assert cluster.leader.peer.raft.status.last_index == before
+
+
+def test_a_full_log_says_busy_and_takes_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = partial(RaftConfig, max_uncommitted_bytes=2_000)
+    monkeypatch.setattr("p2p.raft_host.RaftConfig", small)
+    cluster = grown(3)
+    leader = cluster.leader.name
+    cluster.isolate(leader)
+    for number in range(40):
+        cluster.send(leader, "put", f"p{number}", key=f"{number}", value=b"v" * 100)
+    cluster.until(lambda: "p39" in cluster.replies, "an answer")
+    assert cluster.replies["p39"]["kind"] == "Busy"
+    assert cluster.replies["p39"]["exit_code"] == 1
+    assert "the cluster is busy" in cluster.replies["p39"]["error"]
+    assert "p0" not in cluster.replies
+    cluster.heal()
+    cluster.until(lambda: "p0" in cluster.replies, "an answer to what was taken")
+    assert cluster.ask(leader, "put", key="k", value=b"")["ok"] == {}
