@@ -8,15 +8,14 @@ from typing import Any
 from consensus.changes import SnapshotMeta
 from consensus.messages import Message
 from p2p.clock import Clock
-from p2p.errors import P2PError
 from p2p.log_store import LogStore
 from p2p.raft_host import RaftHost
-from p2p.snapshot_receiver import SnapshotReceiver
+from p2p.snapshot_receiver import SnapshotReceiver, readable
 from p2p.snapshot_sender import SnapshotSender
 from p2p.snapshot_transfer import Chunk, Receipt
 from p2p.snapshots import Captured, SnapshotPolicy, SnapshotTaker
 from p2p.state import State
-from p2p.state_wire import MalformedState, from_chunks
+from p2p.state_wire import from_chunks
 
 CallLater = Callable[[float, Callable[[], None]], object]
 
@@ -46,13 +45,8 @@ class SnapshotDesk:
         """The state as of the newest snapshot. Raises P2PError when another version wrote it."""
         if self._store.snapshot_meta.index == 0:
             return State()
-        try:
+        with readable():
             return from_chunks(self._store.snapshot_chunks())
-        except MalformedState as error:
-            raise P2PError(
-                f"this version of p2pnode cannot read the snapshot of the cluster's state ({error})"
-                ": start the version that the others run"
-            ) from error
 
     def on_message(self, sender: str, body: Mapping[str, Any]) -> None:
         """A chunk from a leader, or a receipt for one of ours. Raises MalformedMessage."""
@@ -88,7 +82,8 @@ class SnapshotDesk:
         """The core takes over the snapshot that was received: durably, then the state from it."""
         self._taker.abandon(meta.index, self._raft.applied_bytes)
         self._store.install(meta)
-        return self.stored()
+        ready = self._receiver.ready
+        return ready[1] if ready is not None and ready[0] == meta else self.stored()
 
     def _take(self, message: Message) -> None:
         self._raft.step(message)

@@ -20,7 +20,7 @@ from p2p.errors import P2PError
 META, CHUNK, END = b"M", b"C", b"E"
 VERSION = 1
 CHUNK_BYTES_MAX = 1 << 20
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 18
 
 
 class SnapshotDamaged(P2PError):
@@ -149,6 +149,8 @@ class IncomingSnapshot:
         self.meta, self.total_bytes = meta, total_bytes
         self._disk, self._name = disk, name
         self._check = SnapshotCheck()
+        self._given = SnapshotCheck()
+        self._given_bytes = 0
         self._resume()
 
     @property
@@ -174,6 +176,18 @@ class IncomingSnapshot:
         """As of SnapshotFile."""
         if self._bytes:
             self._disk.sync(self._name)
+
+    def read_on(self) -> list[bytes]:
+        """The state's next chunks, of READ_BYTES of the file, in order from the beginning on.
+
+        Empty when all that arrived was given. So a state can be read while it arrives.
+        """
+        count = min(READ_BYTES, self._check.sound_bytes - self._given_bytes)
+        if not count:
+            return []
+        data = self._disk.read(self._name, self._given_bytes, count) or b""
+        self._given_bytes += len(data)
+        return self._given.feed(data)
 
     def complete(self) -> None:
         """Durable and sound. Raises SnapshotDamaged, and starts over, when it is not."""

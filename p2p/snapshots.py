@@ -31,7 +31,7 @@ class SnapshotPolicy:
     keep_entries: int = 2_000
     keep_bytes: int = 4 * MIB
     slice_s: float = 0.002
-    slice_chunks: int = 16
+    slice_chunks: int = 4
     pause_s: float = 0.004
     # A transfer under way would have to begin anew: wait for it, but not for ever.
     patience: int = 4

@@ -15,7 +15,7 @@ from tests.peer_fakes import CLUSTER
 from tests.peer_twins import Twin, TwinCluster, grown
 
 AT_EVERY_STEP = SnapshotPolicy(every_entries=1, keep_entries=0, slice_chunks=1)
-SOON = SnapshotPolicy(every_entries=10, keep_entries=0)
+SOON = SnapshotPolicy(every_entries=20, keep_entries=0)
 VALUE_BYTES = 60_000
 
 
@@ -54,6 +54,9 @@ def compacted(peers: int, values: int, policy: SnapshotPolicy = SOON) -> TwinClu
     cluster = grown(peers, snapshots=policy)
     put(cluster, values)
     cluster.until(lambda: all(first_index(twin) > 1 for twin in cluster.live()), "compaction")
+    cluster.run(1.0)  # one that is under way is finished
+    metas = {twin.peer.parts.store.snapshot_meta for twin in cluster.live()}
+    assert len(metas) == 1, "all take theirs after the same entry"
     return cluster
 
 
@@ -68,11 +71,11 @@ def equal(cluster: TwinCluster) -> None:
 
 
 def test_a_joiner_gets_the_state_instead_of_the_log() -> None:
-    cluster = compacted(3, 12)
+    cluster = compacted(3, 22)
     joiner = cluster.join("d")
     equal(cluster)
     assert first_index(joiner) > 1
-    assert len(joiner.peer.state.store) == 12
+    assert len(joiner.peer.state.store) == 22
 
 
 def test_all_come_back_from_their_snapshots() -> None:
@@ -88,7 +91,7 @@ def test_all_come_back_from_their_snapshots() -> None:
 
 
 def test_a_follower_that_slept_through_it() -> None:
-    cluster = compacted(3, 4)
+    cluster = compacted(3, 20)
     sleeper = next(twin for twin in cluster.live() if twin is not cluster.leader)
     disk = cluster.kill(sleeper.name)
     put(cluster, 40, size=100)
@@ -101,7 +104,7 @@ def test_a_follower_that_slept_through_it() -> None:
 
 
 def test_a_request_that_waits_on_a_peer_that_is_overtaken_is_answered() -> None:
-    cluster = compacted(3, 4)
+    cluster = compacted(3, 20)
     slow = next(twin for twin in cluster.live() if twin is not cluster.leader)
     cluster.isolate(slow.name)
     put(cluster, 40, size=100)
@@ -125,7 +128,7 @@ def transfer_begun(cluster: TwinCluster, name: str) -> tuple[Twin, Wiretap, int]
 
 
 def test_the_next_leader_goes_on_where_the_last_one_died() -> None:
-    cluster = compacted(3, 50)
+    cluster = compacted(3, 40)
     joiner, tap, size = transfer_begun(cluster, "d")
     cluster.kill(cluster.leader.name)
     cluster.until(cluster.has_leader, "a leader")
@@ -135,7 +138,7 @@ def test_the_next_leader_goes_on_where_the_last_one_died() -> None:
 
 
 def test_a_receiver_that_was_killed_goes_on_where_it_was() -> None:
-    cluster = compacted(3, 50)
+    cluster = compacted(3, 40)
     joiner, tap, size = transfer_begun(cluster, "d")
     disk = cluster.kill("d")
     cluster.run(0.3)
@@ -153,7 +156,7 @@ def ask_to_join(cluster: TwinCluster, twin: Twin) -> bool:
 
 def test_heartbeats_do_not_wait_for_a_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2p.snapshot_sender.PACE_S", 0.2)
-    cluster = compacted(3, 50)
+    cluster = compacted(3, 40)
     joiner, tap, size = transfer_begun(cluster, "d")
     others = [twin for twin in cluster.live() if twin is not cluster.leader]
     heard_s = {twin.name: [cluster.clock.now_s] for twin in others}

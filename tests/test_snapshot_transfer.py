@@ -1,6 +1,7 @@
 """A snapshot travels: in order, once, within its window, resumed after every kind of trouble."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -16,9 +17,11 @@ from p2p.log_store import LogStore
 from p2p.snapshot_receiver import SnapshotReceiver
 from p2p.snapshot_sender import PACE_S, TRANSFERS_MAX, SnapshotSender
 from p2p.snapshot_transfer import CHUNK_BYTES, STALLED_S, WINDOW_BYTES, Chunk, Receipt
+from p2p.state import State
+from p2p.state_wire import to_chunks
 
 CONF = ConfState(("a", "b"), ("c",))
-PAYLOADS = 24  # of 64 KiB: twelve chunks and a bit
+VALUES = 24  # of 64 KiB: twelve chunks and a bit
 
 
 def meta(index: int = 7, term: int = 2) -> SnapshotMeta:
@@ -29,19 +32,28 @@ def snap(to: str, term: int = 3, of: SnapshotMeta | None = None) -> Message:
     return Message(MessageType.SNAP, to, "a", term, snapshot=of or meta())
 
 
-def store_with(payloads: int = PAYLOADS, of: SnapshotMeta | None = None) -> LogStore:
+def store_with(values: int = VALUES, of: SnapshotMeta | None = None) -> LogStore:
     store = LogStore(MemoryDisk())
     entries = [Entry(index, 2, EntryType.NORMAL, b"") for index in range(1, 21)]
     store.save(HardState(2, None, 20), entries, must_sync=True)
-    take(store, payloads, of or meta())
+    take(store, values, of or meta())
     return store
 
 
-def take(store: LogStore, payloads: int, of: SnapshotMeta) -> None:
+def take(store: LogStore, values: int, of: SnapshotMeta) -> None:
     file = store.begin_snapshot(of)
-    for number in range(payloads):
-        file.write(Random(number).randbytes(64 * 1024))
+    for chunk in to_chunks(state_of(values)):
+        file.write(chunk)
     file.finish()
+
+
+def state_of(values: int) -> State:
+    """Of so many times 64 KiB."""
+    state = State(cluster_id="c")
+    for number in range(values):
+        value = Random(number).randbytes(64 * 1024)
+        state = replace(state, store=state.store.having(f"k{number}", value))
+    return state
 
 
 class Wire:
@@ -58,6 +70,7 @@ class Wire:
         self.receivers: dict[str, SnapshotReceiver] = {}
         self.commits: dict[str, int] = {}
         self.taken: list[Message] = []
+        self.states: dict[str, State] = {}
         self.reports: list[tuple[str, bool]] = []
         self.damaged = 0
         self.sent: list[tuple[str, Chunk]] = []
@@ -100,6 +113,10 @@ class Wire:
             assert message.snapshot is not None
             self.taken.append(message)
             if message.snapshot.index > self.commits[name]:
+                ready = self.receivers[name].ready
+                assert ready is not None
+                assert ready[0] == message.snapshot
+                self.states[name] = ready[1]
                 self.stores[name].install(message.snapshot)
                 self.commits[name] = message.snapshot.index
 
@@ -146,6 +163,7 @@ def test_every_byte_travels_once_and_the_core_gets_its_message() -> None:
     received = wire.stores["b"]
     assert received.snapshot_meta == meta()
     assert list(received.snapshot_chunks()) == list(wire.store.snapshot_chunks())
+    assert wire.states["b"] == state_of(VALUES), "read while it came"
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -203,6 +221,7 @@ def test_a_receiver_that_was_killed_goes_on_where_it_was() -> None:
     wire.sender.offer(snap("b"))
     wire.until_reported(2)
     assert wire.reports[-1] == ("b", True)
+    assert wire.states["b"] == state_of(VALUES)
     repeated = wire.data_bytes("b") - wire.store.snapshot_bytes
     assert before >= 6 * CHUNK_BYTES
     assert repeated <= WINDOW_BYTES
@@ -220,6 +239,7 @@ def test_another_leader_with_the_same_snapshot_goes_on() -> None:
     second.sender.offer(snap("b", term=4))
     second.until_reported()
     assert second.reports == [("b", True)]
+    assert second.states["b"] == state_of(VALUES)
     assert second.data_bytes("b") <= second.store.snapshot_bytes - 4 * CHUNK_BYTES
 
 
