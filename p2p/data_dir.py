@@ -12,7 +12,7 @@ checkpoints/ sources/ logs/ added/
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from p2p.disk import Disk, Folder, Locked
@@ -81,10 +81,9 @@ def recall(folder: Folder) -> Remembered | None:
         return None
     try:
         told = json.loads(data)
-        return Remembered(
-            **{**told, "replaces": tuple(told["replaces"]), "others": tuple(told["others"])}
-        )
-    except (ValueError, TypeError, LookupError) as error:
+        lists = {name: tuple(told.get(name, ())) for name in ("replaces", "others")}
+        return Remembered(**{**told, **lists})
+    except (ValueError, TypeError, AttributeError) as error:
         raise P2PError(
             f"{folder.path / IDENTITY_NAME} is damaged: start with an empty --data-dir"
         ) from error
@@ -92,6 +91,13 @@ def recall(folder: Folder) -> Remembered | None:
 
 def remember(folder: Disk, who: Remembered) -> None:
     folder.replace(IDENTITY_NAME, json.dumps(asdict(who)).encode())
+
+
+def forget_others(folder: Folder) -> None:
+    """This peer goes on alone."""
+    who = recall(folder)
+    if who is not None:
+        remember(folder, replace(who, replaces=(), others=(), sole_voter=True))
 
 
 def load_key(folder: Folder) -> ClusterKey:
