@@ -109,13 +109,13 @@ def test_a_waiting_job_is_paused_resumed_and_cancelled(one: LocalCluster) -> Non
 
 def test_the_store(one: LocalCluster) -> None:
     assert p2pnode(one, "put", "colour", "grün").code == 0
-    assert p2pnode(one, "get", "colour").stdout == "grün\n"
+    assert p2pnode(one, "get", "colour").out == "grün\n"
     told = p2pnode(one, "get", "colour", "--stale", "--json").json
     assert told == {"schema": 1, "key": "colour", "value": "grün"}
     assert p2pnode(one, "delete", "colour").code == 0
     absent = p2pnode(one, "get", "colour")
-    assert (absent.code, absent.stdout) == (1, "")
-    assert "there is no 'colour' in the store" in absent.stderr
+    assert (absent.code, absent.out) == (1, "")
+    assert "there is no 'colour' in the store" in absent.err
 
 
 def test_transfer_remove_and_faults(three: LocalCluster) -> None:
