@@ -153,8 +153,7 @@ class RawNode:
             bool(raft.log.unstable or raft.messages_now or raft.messages_after)
             or raft.log.pending is not None
             or raft.log.has_committed()
-            or raft.hard_state() != self._hard_state
-            or self._current_soft_state() != self._soft_state
+            or self._state_moved()
             or reading.has_work(raft)
             or replication.has_work(raft)
         )
@@ -221,6 +220,17 @@ class RawNode:
 
     def _current_soft_state(self) -> SoftState:
         return SoftState(self._raft.leader, self._raft.role)
+
+    def _state_moved(self) -> bool:
+        """Whether hard or soft state differ from the last Ready's; asked very often."""
+        raft, hard, soft = self._raft, self._hard_state, self._soft_state
+        return (
+            raft.log.committed != hard.commit
+            or raft.term != hard.term
+            or raft.vote != hard.vote
+            or raft.leader != soft.leader
+            or raft.role is not soft.role
+        )
 
 
 __all__ = [

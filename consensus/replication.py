@@ -32,61 +32,77 @@ def check_leads(raft: Raft) -> None:
 # -- sending -----------------------------------------------------------------------------------
 
 
+class _Sending:
+    """What one look at the log tells, for all peers that want something of it.
+
+    Many followers stand at the same place: their appends share one tuple of entries.
+    """
+
+    def __init__(self, raft: Raft) -> None:
+        self._raft = raft
+        self._first, self._last = raft.log.first_index(), raft.log.last_index()
+        self._committed = raft.log.committed
+        self._batches: dict[int, tuple[tuple[Entry, ...], int]] = {}
+
+    def wants(self, peer: str, progress: Progress) -> bool:
+        """Whether something can be sent to `peer` now."""
+        if progress.state is ProgressState.SNAPSHOT:
+            return False
+        if progress.next < self._first and not self._raft.is_active(peer):
+            return False  # a snapshot is for those who can take it
+        if progress.state is ProgressState.PROBE:
+            return not progress.paused
+        if progress.window.full:
+            return progress.nudge
+        if progress.next <= self._last or progress.nudge:
+            return True
+        return min(self._committed, progress.next - 1) > progress.sent_commit
+
+    def send(self, peer: str, progress: Progress) -> None:
+        """The next append, or the snapshot that must come before it."""
+        raft, previous = self._raft, progress.next - 1
+        if progress.next < self._first:
+            snapshot = raft.log.snapshot()
+            raft.send(MessageType.SNAP, peer, snapshot=snapshot)
+            progress.become_snapshot(snapshot.index)
+            return
+        entries, size = ((), 0) if progress.window.full else self._batch(progress.next)
+        raft.send(
+            MessageType.APP,
+            peer,
+            index=previous,
+            log_term=raft.log.term(previous),
+            commit=self._committed,
+            entries=entries,
+        )
+        progress.sent(previous + len(entries), len(entries), size, self._committed)
+
+    def _batch(self, first: int) -> tuple[tuple[Entry, ...], int]:
+        if first not in self._batches:
+            limit = self._raft.config.max_append_bytes
+            entries = tuple(self._raft.log.entries(first, self._last + 1, limit))
+            self._batches[first] = entries, sum(len(entry.data) for entry in entries)
+        return self._batches[first]
+
+
 def has_work(raft: Raft) -> bool:
     """Whether replicate() would send anything."""
-    if any(_wants_message(raft, peer) for peer in raft.stirred):
-        return True
-    raft.stirred = {}  # looked at; whatever changes for one of them stirs it again
+    if raft.stirred:
+        sending = _Sending(raft)
+        if any(sending.wants(peer, raft.progress[peer]) for peer in raft.stirred):
+            return True
+        raft.stirred = {}  # looked at; whatever changes for one of them stirs it again
     return False
 
 
 def replicate(raft: Raft) -> None:
     """Queue every append that the peers' progress allows. Nothing unless it leads."""
+    sending = _Sending(raft)
     for peer in raft.stirred:
-        while _wants_message(raft, peer):
-            _send_next(raft, peer, raft.progress[peer])
+        progress = raft.progress[peer]
+        while sending.wants(peer, progress):
+            sending.send(peer, progress)
     raft.stirred = {}
-
-
-def _wants_message(raft: Raft, peer: str) -> bool:
-    progress = raft.progress[peer]
-    if progress.state is ProgressState.SNAPSHOT:
-        return False
-    if progress.next < raft.log.first_index() and not raft.is_active(peer):
-        return False  # a snapshot is for those who can take it
-    if progress.state is ProgressState.PROBE:
-        return not progress.paused
-    if progress.window.full:
-        return progress.nudge
-    news = min(raft.log.committed, progress.next - 1) > progress.sent_commit
-    return progress.next <= raft.log.last_index() or news or progress.nudge
-
-
-def _send_next(raft: Raft, peer: str, progress: Progress) -> None:
-    if progress.next < raft.log.first_index():
-        snapshot = raft.log.snapshot()
-        raft.send(MessageType.SNAP, peer, snapshot=snapshot)
-        progress.become_snapshot(snapshot.index)
-    else:
-        _send_append(raft, peer, progress)
-
-
-def _send_append(raft: Raft, peer: str, progress: Progress) -> None:
-    log = raft.log
-    previous = progress.next - 1
-    entries: list[Entry] = []
-    if not progress.window.full and previous < log.last_index():
-        entries = log.entries(progress.next, log.last_index() + 1, raft.config.max_append_bytes)
-    raft.send(
-        MessageType.APP,
-        peer,
-        index=previous,
-        log_term=log.term(previous),
-        commit=log.committed,
-        entries=tuple(entries),
-    )
-    size = sum(len(entry.data) for entry in entries)
-    progress.sent(previous + len(entries), len(entries), size, log.committed)
 
 
 def heartbeat(raft: Raft, ticks: int) -> None:
@@ -153,7 +169,7 @@ def on_append_response(raft: Raft, message: Message) -> None:
         connected = progress.state is ProgressState.PROBE and progress.match == message.index
     if connected:
         progress.become_replicate()
-    if news:
+    if news and message.sender in raft.voters:
         maybe_commit(raft)
         send_timeout_now_when_ready(raft)
 
