@@ -258,6 +258,24 @@ def test_a_damaged_snapshot_is_passed_over_only_while_the_log_has_it_all() -> No
             opened(whole)
 
 
+def test_an_installed_snapshot_that_rots_before_a_frame_names_it_is_noticed() -> None:
+    """It may have been acknowledged: the older log alone is less than what was promised."""
+    sender = filled(MemoryDisk())
+    meta = snapshot(sender, 28, b"state")
+    disk = MemoryDisk()
+    store = filled(disk, 5)
+    incoming = store.receive_snapshot(meta, sender.snapshot_bytes)
+    incoming.write(0, sent(sender))
+    incoming.complete()
+    store.install(meta)
+    lost = disk.copy()
+    disk.flip_bit("snapshot-0000000000000028", 200)
+    lost.remove("snapshot-0000000000000028")
+    for broken in (disk, lost):
+        with pytest.raises(LogDamaged, match="snapshot at 28"):
+            opened(broken)
+
+
 def test_a_snapshot_arrives_in_pieces_also_across_restarts(disk: Disk, tmp_path: Path) -> None:
     sender = filled(MemoryDisk())
     chunks = [bytes([n]) * 90 for n in range(40)]

@@ -192,6 +192,17 @@ def test_a_missing_segment_or_a_flaw_before_the_last_one_is_damage() -> None:
     assert begun.entries == replayed(SMALL[:2])[1]
 
 
+def test_the_first_two_frames_of_a_segment_are_one_write() -> None:
+    """The second is whole, in a sector of its own: no evidence that the first was ever synced."""
+    start = wal.encode_start(1, HardState(1, "\U0001f4be" * 128, 0), (0, 0))
+    data = start + wal.encode_batch(2, *SMALL[0])
+    assert len(start) > 512
+    broken = bytes(512) + data[512:]
+    assert scanned(broken).verdict is Verdict.TORN_TAIL
+    third = wal.encode_batch(3, *SMALL[1])
+    assert scanned(broken + third).verdict is Verdict.DAMAGED
+
+
 def test_a_segment_must_begin_where_the_one_before_ended() -> None:
     first, _ = segments()
     wrong = (4, wal.encode_start(4, HardState(1, "a", 0), (2, 1)))
