@@ -6,6 +6,7 @@ from consensus.messages import MessageType
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import decode
 from p2p.network import Route
+from p2p.snapshots import SnapshotPolicy
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import CLIENT, Twin, TwinCluster, grown
 
@@ -19,8 +20,8 @@ class Lab:
     `disks`: of those that are crashed. `sent`: what the peers said to each other, when counting.
     """
 
-    def __init__(self, count: int, seed: int = 1) -> None:
-        self.cluster: TwinCluster = grown(count, seed)
+    def __init__(self, count: int, seed: int = 1, snapshots: SnapshotPolicy | None = None) -> None:
+        self.cluster: TwinCluster = grown(count, seed, snapshots)
         self.rng = Random(seed)
         self.disks: dict[str, MemoryDisk] = {}
         self.count = 0
@@ -67,6 +68,15 @@ class Lab:
 
     def terms(self) -> set[int]:
         return {twin.peer.raft.status.term for twin in self.cluster.live()}
+
+    def kept_entries(self) -> int:
+        """The longest log that anybody has in memory."""
+        logs = [twin.peer.raft.status for twin in self.cluster.live()]
+        return max(log.last_index - log.first_index + 1 for log in logs)
+
+    def starts_over(self) -> int:
+        """How many begin their log behind its beginning."""
+        return sum(twin.peer.raft.status.first_index > 1 for twin in self.cluster.live())
 
     # -- writes ----------------------------------------------------------------------------------
 

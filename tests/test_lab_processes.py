@@ -22,6 +22,7 @@ from tools.linearizability import check
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 WAIT_S = 30.0
 SHORT_S = 0.8
+VALUES, VALUE_BYTES = 200, 60_000  # 12 MB; a snapshot is due after 8
 
 
 class Lab:
@@ -177,6 +178,28 @@ def test_a_cut_off_leader_with_entries_of_its_own_gives_way(lab: Lab) -> None:
     lab.settle()
     lab.all_have(kept)
     assert lab.get(lost, old) == lab.get(lost, others[0])
+
+
+def test_who_was_down_too_long_gets_the_state(lab: Lab) -> None:
+    """More is written than the leader keeps of its log, so only a snapshot can help."""
+    victim = lab.followers[0]
+    lab.crew.kill(victim)
+    before = sorted(victim.folder.glob("*snap*"))
+
+    async def fill() -> None:
+        client = lab.crew.client()
+        try:
+            await asyncio.gather(
+                *(client.put(f"big{n % 8}", bytes(VALUE_BYTES)) for n in range(VALUES))
+            )
+        finally:
+            await client.close()
+
+    asyncio.run(fill())
+    key = lab.put()
+    lab.bring_back(victim)
+    lab.all_have(key)
+    assert sorted(victim.folder.glob("*snap*")) != before
 
 
 def test_all_are_killed_and_what_was_agreed_is_there(lab: Lab) -> None:

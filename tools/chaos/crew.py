@@ -153,6 +153,11 @@ class Crew:
             return asyncio.run(self._ask(addresses, verb, args))
         return None
 
+    def client(self) -> Client:
+        """Of all peers that run; to be used in a running event loop."""
+        addresses = [m.peer.address for m in self.of("up") if m.is_known]
+        return Client(addresses, self.cluster.key, timeout_s=30.0)
+
     async def _ask(self, addresses: list[str], verb: str, args: dict[str, Any]) -> dict[str, Any]:
         client = Client(addresses, self.cluster.key, ASK_TIMEOUT_S)
         try:
