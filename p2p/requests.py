@@ -218,6 +218,7 @@ def _stats(peer: Peer, args: Args) -> dict[str, Any]:
     return {
         "schema": view.SCHEMA,
         "leads": peer.raft.is_leader,
+        "first_index": peer.raft.status.first_index,
         "applied_index": peer.raft.applied,
         "syncs": peer.raft.syncs,
         "dropped_messages": peer.dropped_messages,

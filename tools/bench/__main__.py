@@ -6,6 +6,7 @@ import sys
 # A new benchmark is one file with `main(arguments) -> exit code` and one line here.
 BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
+    "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
     "memory": "resident memory of peers, warm spares and trainers",
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
 }

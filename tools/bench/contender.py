@@ -4,6 +4,7 @@ One system runs at a time, each round starts it anew in a fresh folder, and the 
 leader, over one connection or as many as the system's users would open.
 """
 
+import socket
 import statistics
 from collections.abc import Sequence
 from typing import Protocol, Self
@@ -37,6 +38,18 @@ class Contender(Protocol):
 
 class Missing(Exception):
     """The system is not installed; the text says how to get it."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody uses now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
 
 
 def median(values: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import zmq
 
+from p2p.autopilot import voters_wanted
 from p2p.client import Client
 from p2p.envelope import Envelope, decode, encode
 from p2p.errors import P2PError
@@ -47,9 +48,16 @@ class Peers:
     def __exit__(self, *error: object) -> None:
         self.cluster.close()
 
+    def grow_to_learners(self, count: int) -> None:
+        """Start more until so many follow without a vote."""
+        while self._count - voters_wanted(self._count) < count:
+            self.cluster.start()
+            self._count += 1
+        self.settle()
+
     def settle(self) -> None:
         """Wait until all are in and as many vote as shall; then `leader` is the one that leads."""
-        voters = min(self._count, 5) - (1 - min(self._count, 5) % 2)
+        voters = voters_wanted(self._count)
 
         def settled(status: dict[str, Any]) -> bool:
             alive = [peer for peer in status["peers"] if peer["state"] == "alive"]
@@ -85,17 +93,9 @@ class Peers:
         return Connection(self.cluster, peer)
 
     def one_at_a_time(self, seconds: float) -> list[float]:
-        taken = []
         with self.connect(self.leader) as connection:
             connection.put(0)  # the handshake is not part of a command
-            end_s = time.perf_counter() + seconds
-            number, now_s = 1, time.perf_counter()
-            while now_s < end_s:
-                connection.put(number)
-                then_s, now_s = now_s, time.perf_counter()
-                taken.append(now_s - then_s)
-                number += 1
-        return taken
+            return connection.puts(seconds)
 
     def in_flight(self, count: int, seconds: float) -> float:
         with self.connect(self.leader) as connection:
@@ -167,6 +167,20 @@ class Connection:
 
     def put(self, number: int) -> None:
         self.send_put(number)
+        self.answer()
+
+    def puts(self, seconds: float) -> list[float]:
+        """Seconds that each took, one after the other."""
+        taken: list[float] = []
+        start_s = now_s = time.perf_counter()
+        while now_s < start_s + seconds:
+            self.put(len(taken))
+            then_s, now_s = now_s, time.perf_counter()
+            taken.append(now_s - then_s)
+        return taken
+
+    def put_bytes(self, key: str, count: int) -> None:
+        self.send("put", {"key": key, "value": bytes(count)})
         self.answer()
 
     def try_put(self, number: int) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2p.training.death import die_with
-from tools.bench.contender import KEYS, VALUE, Missing
+from tools.bench.contender import KEYS, VALUE, Missing, free_ports
 
 MEMBERS = 3
 START_TIMEOUT_S = 30.0
@@ -41,7 +41,7 @@ class Etcd:
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="p2p-etcd-"))
-        ports = _free_ports(2 * MEMBERS)
+        ports = free_ports(2 * MEMBERS)
         self._clients, self._peers = ports[:MEMBERS], ports[MEMBERS:]
         self._processes = [self._start(number) for number in range(MEMBERS)]
         try:
@@ -119,6 +119,7 @@ class Etcd:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # as our peers: the kernel shares CPUs by session
                 preexec_fn=partial(die_with, os.getpid()),
             )
 
@@ -211,14 +212,3 @@ def _request(port: int, path: str, body: dict[str, Any]) -> bytes:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
