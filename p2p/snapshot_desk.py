@@ -35,7 +35,7 @@ class SnapshotDesk:
         self._store = store
         self._raft = raft
         self._send = send
-        self._taker = SnapshotTaker(store, clock, call_later, policy)
+        self._taker = SnapshotTaker(store, clock, call_later, policy, self._needed_after)
         self._sender = SnapshotSender(
             store, clock, call_later, send, raft.report_snapshot, self._taker.force
         )
@@ -84,6 +84,17 @@ class SnapshotDesk:
         self._store.install(meta)
         ready = self._receiver.ready
         return ready[1] if ready is not None and ready[0] == meta else self.stored()
+
+    def _needed_after(self) -> int:
+        """The least that a follower has which lives and gets entries; or will have, once it has the
+        snapshot that it is getting. A follower itself has to care for nobody.
+        """
+        first = self._store.storage.first_index()
+        followers = self._raft.status.progress.values()
+        active = [
+            peer.match for peer in followers if peer.recent_active and peer.match + 1 >= first
+        ]
+        return min([*active, *self._sender.indexes], default=self._raft.applied)
 
     def _take(self, message: Message) -> None:
         self._raft.step(message)

@@ -1,6 +1,6 @@
 """The leader's side of snapshot transfers: a few at a time, slowly enough that nobody waits."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,9 +50,9 @@ class SnapshotSender:
         return not self._running
 
     @property
-    def receivers(self) -> Iterable[str]:
-        """Peers that get a snapshot now or wait for it."""
-        return (*self._running, *self._waiting)
+    def indexes(self) -> list[int]:
+        """Of the snapshots that are being sent."""
+        return [transfer.meta.index for transfer in self._running.values()]
 
     def offer(self, message: Message) -> None:
         """The core wants message.to to have a snapshot; an older offer for it is void."""

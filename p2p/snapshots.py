@@ -22,8 +22,9 @@ class SnapshotPolicy:
     """A snapshot is due after so many entries, or so many bytes of them, since the last one.
 
     Both grow with the size of the last snapshot beyond `every_bytes`, or a large state would be
-    written again for every small change. `keep_*`: what stays of the log behind a snapshot, for
-    followers that are a little slow. A slice ends after `slice_s` or `slice_chunks`.
+    written again for every small change. `keep_*`: what stays of the log before a snapshot, for
+    followers that are a little slow; `patience` times `every_*` for those that just got one. A
+    slice ends after `slice_s` or `slice_chunks`.
     """
 
     every_entries: int = 10_000
@@ -66,11 +67,14 @@ class SnapshotTaker:
         clock: Clock,
         call_later: Callable[[float, Callable[[], None]], object],
         policy: SnapshotPolicy,
+        needed_after: Callable[[], int],
     ) -> None:
+        """`needed_after()`: somebody who is catching up needs the entries after this one."""
         self._store = store
         self._clock = clock
         self._call_later = call_later
         self._policy = policy
+        self._needed_after = needed_after
         self._index = store.snapshot_meta.index  # of the newest one, or of the one under way
         self._log_bytes = 0  # applied when that was begun
         self._forced = False
@@ -125,15 +129,26 @@ class SnapshotTaker:
     def _finish(self, file: SnapshotFile) -> None:
         self._file = None
         file.finish()
-        self._store.compact(self._behind(self._store.snapshot_meta.index))
+        self._store.compact(self._forgettable(self._store.snapshot_meta.index))
 
-    def _behind(self, index: int) -> int:
-        """The last entry to forget: behind it stays what slow followers may still want."""
-        storage, policy = self._store.storage, self._policy
-        first = max(storage.first_index(), index + 1 - policy.keep_entries)
+    def _forgettable(self, index: int) -> int:
+        """The last entry to forget. A follower that has just got a snapshot must find the entries
+        behind that one, or it would need a snapshot again and again while many commands come.
+        """
+        policy = self._policy
+        least = self._behind(index, policy.keep_entries, policy.keep_bytes)
+        most = self._behind(
+            index, policy.patience * policy.every_entries, policy.patience * policy.every_bytes
+        )
+        return max(most, min(least, self._needed_after()))
+
+    def _behind(self, index: int, count: int, size: int) -> int:
+        """The entry before the last ones up to `index`, at most so many, and so many bytes."""
+        storage = self._store.storage
+        first = max(storage.first_index(), index + 1 - count)
         kept_bytes = 0
         for entry in reversed(storage.entries(first, index + 1, 1 << 62)):
             kept_bytes += len(entry.data)
-            if kept_bytes > policy.keep_bytes:
+            if kept_bytes > size:
                 return entry.index
-        return min(first - 1, index)
+        return first - 1

@@ -94,7 +94,7 @@ def test_a_follower_that_slept_through_it() -> None:
     cluster = compacted(3, 20)
     sleeper = next(twin for twin in cluster.live() if twin is not cluster.leader)
     disk = cluster.kill(sleeper.name)
-    put(cluster, 40, size=100)
+    put(cluster, 110, size=100)
     tap = Wiretap(cluster)
     back = cluster.join(sleeper.name, disk)
     equal(cluster)
@@ -107,7 +107,7 @@ def test_a_request_that_waits_on_a_peer_that_is_overtaken_is_answered() -> None:
     cluster = compacted(3, 20)
     slow = next(twin for twin in cluster.live() if twin is not cluster.leader)
     cluster.isolate(slow.name)
-    put(cluster, 40, size=100)
+    put(cluster, 110, size=100)
     asked = cluster.send(slow.name, "submit", task="digits")
     cluster.run(0.05)
     cluster.heal()
@@ -167,6 +167,26 @@ def test_heartbeats_do_not_wait_for_a_transfer(monkeypatch: pytest.MonkeyPatch) 
         assert times_s[-1] - times_s[0] > 1.0
         gaps_s = [after - before for before, after in pairwise(times_s)]
         assert max(gaps_s) < LEARNER_HEARTBEAT_TICKS * TICK_S + 0.06
+    equal(cluster)
+
+
+def test_a_joiner_catches_up_while_commands_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many of them during one transfer as make the next snapshot due: one is sent, not two."""
+    monkeypatch.setattr("p2p.snapshot_sender.PACE_S", 0.06)
+    cluster = compacted(3, 40)
+    joiner, tap, size = transfer_begun(cluster, "d")
+    number = 0
+
+    def is_level() -> bool:
+        nonlocal number
+        number += 1
+        cluster.send(cluster.leader.name, "put", key="k", value=b"%d" % number)
+        behind = cluster.leader.peer.raft.applied - joiner.peer.raft.applied
+        return joiner.peer.is_known and behind < 10
+
+    cluster.until(is_level, "the joiner is level", 5.0)
+    assert number > SOON.every_entries
+    assert tap.chunk_bytes[joiner.network.address] == size
     equal(cluster)
 
 

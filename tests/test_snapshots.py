@@ -60,11 +60,13 @@ class Bench:
         made = [Entry(index, 1, EntryType.NORMAL, b"x" * 100) for index in range(1, entries + 1)]
         self.store.save(HardState(1, None, entries), made, must_sync=True)
         self.slices_s: list[float] = []
+        self.needed_after = 1_000
         self.taker = SnapshotTaker(
             self.store,
             self.clock,
             self._call_later,
             replace(POLICY, **policy),  # type: ignore[arg-type]
+            lambda: self.needed_after,
         )
 
     def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
@@ -119,6 +121,19 @@ def test_of_the_log_behind_it_a_little_stays(policy: dict[str, float], kept: int
     bench.run()
     storage = bench.store.storage
     assert (storage.first_index(), storage.last_index()) == (81 - kept, 100)
+
+
+@pytest.mark.parametrize(
+    ("needed_after", "kept"), [(1_000, 0), (70, 10), (60, 20), (59, 20), (0, 20)]
+)
+def test_who_is_catching_up_finds_the_entries_but_not_for_ever(
+    needed_after: int, kept: int
+) -> None:
+    bench = Bench(entries=100, keep_entries=0, every_entries=5)  # patience: four times that
+    bench.needed_after = needed_after
+    bench.begin(80, State())
+    bench.run()
+    assert bench.store.storage.first_index() == 81 - kept
 
 
 def test_none_is_due_while_one_is_under_way() -> None:
