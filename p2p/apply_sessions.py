@@ -104,8 +104,8 @@ def _unseen(session: Session, ticket: Ticket) -> tuple[int, Map[int, Answer]]:
     first, answers = ticket.unseen_from, session.answers
     if first <= session.unseen_from:
         return session.unseen_from, answers
-    closed = range(session.unseen_from, first)
-    for serial in closed if len(closed) <= len(answers) else list(answers):
+    few = first - session.unseen_from <= len(answers)
+    for serial in range(session.unseen_from, first) if few else list(answers):
         if serial < first and serial in answers:
             answers = answers.delete(serial)
     return first, answers

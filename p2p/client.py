@@ -145,7 +145,10 @@ class Client:
     async def _opened(self, deadline_s: float) -> "_Session":
         async with self._opening:
             if self._session is None:
-                answer = await self._ask(_Question("session", {}), deadline_s)
+                try:
+                    answer = await self._ask(_Question("session", {}), deadline_s)
+                except OutcomeUnknown as unknown:  # but what is asked in it was not even said
+                    raise NoQuorum(f"no session could be opened: {unknown}") from unknown
                 self._session = _Session(str(answer["session"]))
             return self._session
 

@@ -169,6 +169,7 @@ ENDS: list[tuple[str, Callable[[Cluster], Any], type[P2PError], int]] = [
     ("busy", lambda cluster: _session_then(cluster, BUSY), Busy, 1),
     ("refused", lambda cluster: _session_then(cluster, to_wire(Usage("no"))), Usage, 2),
     ("no session", lambda cluster: lambda body: LEADERLESS, NoQuorum, 5),
+    ("no session, leader lost", lambda cluster: lambda body: UNKNOWN, NoQuorum, 5),
     ("no session answered", lambda cluster: lambda body: None, Unreachable, 3),
     ("expired", lambda c: _session_then(c, UNKNOWN, EXPIRED), SessionExpired, 1),
 ]

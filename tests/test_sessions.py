@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2p.apply import apply
 from p2p.apply_sessions import SESSIONS_MAX, UNSEEN_MAX, Ticket
@@ -114,3 +116,37 @@ def test_malformed_tickets_change_nothing(ticket: Any) -> None:
     after, answer = apply(state, {**SUBMIT, "session": ticket})
     assert after is state
     assert "malformed" in answer["error"]
+
+
+def test_numbers_of_any_size_do_no_harm() -> None:
+    state, session = opened(State())
+    for serial, seen in ((2**64 - 1, 2**64 - 1), (2**64 - 1, -(2**63)), (-(2**63), -(2**63))):
+        state, answer = apply(state, put(session, serial, seen=seen))
+        assert answer == {} or "answered, or given up, before" in answer["error"]
+
+
+CLIENTS = 3
+DELIVERIES = st.lists(
+    st.tuples(st.integers(0, CLIENTS - 1), st.integers(0, 6), st.integers(0, 6)), max_size=60
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(DELIVERIES)
+def test_however_often_and_in_whatever_order_each_is_done_at_most_once(
+    deliveries: list[tuple[int, int, int]],
+) -> None:
+    state = founded("a")
+    sessions = []
+    for number in range(CLIENTS):
+        state, session = opened(state, f"c{number}")
+        sessions.append(session)
+    answered: dict[tuple[int, int], str] = {}
+    for client, serial, back in deliveries:
+        ticket = [sessions[client], serial, max(0, serial - back)]
+        state, answer = apply(state, {**SUBMIT, "at_s": 1.0, "session": ticket})
+        if "job" in answer:
+            assert answered.setdefault((client, serial), answer["job"]) == answer["job"]
+        else:
+            assert "before" in answer["error"]
+    assert len(state.jobs) == len(set(answered.values())) == len(answered)
