@@ -27,7 +27,13 @@ from p2p.log_store import LogStore
 from p2p.network import Network, Route
 from p2p.processes import Children
 from p2p.raft_host import TICK_S, MakeNode, RaftHost, all_voters
-from p2p.reports import PeerReport, check_trainer_message, parse_report
+from p2p.reports import (
+    PeerReport,
+    check_trainer_message,
+    digest_every_s,
+    parse_report,
+    report_every_s,
+)
 from p2p.requests import Asked
 from p2p.snapshot_desk import SnapshotDesk
 from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
@@ -35,8 +41,6 @@ from p2p.state import State, is_address
 from p2p.traffic import Traffic
 from p2p.trainer_desk import TrainerDesk, Workplace
 
-REPORT_EVERY_S = 0.5
-DIGEST_EVERY_S = 0.5
 # After the leader's connection broke: wait a random part of this, then stand for election.
 CAMPAIGN_WITHIN_S = 0.04
 CAMPAIGN_TURN_S = 0.02
@@ -134,9 +138,10 @@ class Peer:
         if ticks:
             self._ticked_s = now_s if due > ticks else self._ticked_s + ticks * TICK_S
             self.raft.tick(ticks)
-        if now_s - self._reported_s >= REPORT_EVERY_S:
+        count = len(self.state.members)
+        if now_s - self._reported_s >= report_every_s(count):
             self.report_now()
-        if self.raft.is_leader and now_s - self._digested_s >= DIGEST_EVERY_S:
+        if self.raft.is_leader and now_s - self._digested_s >= digest_every_s(count):
             self._send_digest(now_s)
         self.snapshots.on_tick()
         self._look()
