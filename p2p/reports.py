@@ -11,7 +11,6 @@ from typing import Any
 from p2p.envelope import Malformed
 from p2p.state import parse_member
 
-
 REPORT_EVERY_S = 0.5
 REPORT_EVERY_MAX_S = 1.5  # well before silence counts as death (p2p.controller.SILENT_S)
 PEERS_AT_FULL_RATE = 100

@@ -1,4 +1,4 @@
-"""A leader that drains, is removed or hands over: no request is lost, hardly one has to ask again."""
+"""A leader that drains, is removed or hands over: no request is lost, few are asked again."""
 
 import pytest
 
