@@ -19,7 +19,9 @@ VALUE_BYTES_MAX = 64 * 1024
 STORE_BYTES_MAX = 256 * 1024 * 1024
 # What a key costs beside its own bytes: else a store of tiny ones would fill the memory unseen.
 KEY_OVERHEAD_BYTES = 100
-BUCKETS = 4_096
+# A put copies one bucket, and a copy touches every key and value in it. The order of a snapshot
+# depends on it: another number is another format of p2p.state_wire.
+BUCKETS = 16_384
 
 Bucket = Mapping[str, bytes]  # never changed, only copied
 

@@ -198,7 +198,7 @@ def test_an_error_says_whether_it_may_have_been_done(
     async def story(cluster: Cluster, client: Client) -> None:
         # Connected, and in a session if it may be: what counts is how it ends, not how soon.
         await (client.request("status") if "session" in name else client.put("first", b""))
-        client.timeout_s = 0.5
+        client.timeout_s = 0.3
         cluster.plays[0] = play(cluster)
         with pytest.raises(P2PError) as caught:
             await client.put("k", b"v")

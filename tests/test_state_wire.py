@@ -116,7 +116,7 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
 
 def test_it_is_written_and_read_in_small_pieces() -> None:
     """No step of it keeps a peer from its heartbeats; a later state does not change the picture."""
-    state = filled(60_000, 64)
+    state = filled(30_000, 64)
     chunks, longest_s = [], 0.0
     iterator = to_chunks(state)
     later = state
@@ -156,7 +156,7 @@ def test_chunks_may_be_cut_anywhere() -> None:
     assert reader.finish() == full()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damage_raises_one_error_or_reads_as_some_state(data: st.DataObject) -> None:
     whole = bytearray(b"".join(to_chunks(full())))
