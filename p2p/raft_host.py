@@ -22,6 +22,9 @@ TICK_S = 0.05
 HEARTBEAT_TICKS = 2
 LEARNER_HEARTBEAT_TICKS = 6
 ELECTION_TICKS = 20
+# Who catches up gets no more than this at once, or the others' commits would wait behind it.
+APPEND_BYTES_MAX = 256 * 1024
+INFLIGHT_BYTES_MAX = 1024 * 1024
 # An entry must fit into an envelope, or no follower could ever get it.
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
 
@@ -67,6 +70,8 @@ class RaftHost:
             election_ticks=ELECTION_TICKS,
             heartbeat_ticks=HEARTBEAT_TICKS,
             learner_heartbeat_ticks=LEARNER_HEARTBEAT_TICKS,
+            max_append_bytes=APPEND_BYTES_MAX,
+            max_inflight_bytes=INFLIGHT_BYTES_MAX,
         )
         self.node = make_node(config, store.storage, rng)
         self._barriers = ReadBarriers(self.node.read_index, ELECTION_TICKS)
