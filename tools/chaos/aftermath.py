@@ -8,9 +8,9 @@ from p2p.client import Client
 from p2p.disk import Folder
 from p2p.errors import P2PError
 from p2p.log_store import LogStore
-from tools.chaos.crew import Crew, Member
+from tools.chaos.crew import Crew, Member, agreement
 from tools.chaos.storm import Storm
-from tools.chaos.workload import HOT_KEYS, TIMEOUT_S, Workload
+from tools.chaos.workload import HOT_KEYS, TIMEOUT_S, Workload, read
 from tools.linearizability import check
 
 HEAL_S = 60.0
@@ -26,28 +26,15 @@ def settle(crew: Crew, storm: Storm) -> int:
     def heal_and_look() -> bool:
         for member in crew.of("down"):  # it drained while the storm ended
             crew.start(member)
-        if crew.of("leaving") or not all(member.is_known for member in crew.of("up")):
+        if crew.of("leaving") or not all(member.is_in for member in crew.of("up")):
             return False
         for member in crew.of("up"):
             crew.ask("fault", at=member, kind="heal", peer=member.peer.id)
-        agreed[:] = _agreed(crew)
+        agreed[:] = agreement(crew)
         return bool(agreed)
 
     crew.until(heal_and_look, "all peers run, know each other and agree", HEAL_S)
     return agreed[0] if agreed else 0
-
-
-def _agreed(crew: Crew) -> list[int]:
-    """[the index] that all have committed and applied; [] when they do not agree."""
-    told = [crew.ask("status", at=member) for member in crew.of("up")]
-    views = [status["cluster"] for status in told if status is not None]
-    if len(views) < len(told) or not views:
-        return []
-    alive = {p["id"] for s in told if s for p in s["peers"] if p["state"] == "alive"}
-    facts = {(v["leader"], v["term"], v["commit_index"], v["applied_index"]) for v in views}
-    leader, _, commit, applied = next(iter(facts))
-    is_one = len(facts) == 1 and leader is not None and commit == applied
-    return [applied] if is_one and alive == {m.peer.id for m in crew.of("up")} else []
 
 
 def final_reads(crew: Crew, workload: Workload) -> dict[str, str | None]:
@@ -58,7 +45,7 @@ def final_reads(crew: Crew, workload: Workload) -> dict[str, str | None]:
         client = Client(crew.addresses, crew.cluster.key, TIMEOUT_S)
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def read(key: str) -> tuple[str, str | None]:
+        async def ask(key: str) -> tuple[str, str | None]:
             async with places:
                 told = await workload.done(client, "final", key, "get", None)
             if told is None:
@@ -66,7 +53,7 @@ def final_reads(crew: Crew, workload: Workload) -> dict[str, str | None]:
             return key, None if told is None else told.result
 
         try:
-            return dict(await asyncio.gather(*map(read, keys)))
+            return dict(await asyncio.gather(*map(ask, keys)))
         finally:
             await client.close()
 
@@ -92,8 +79,7 @@ async def _copies(crew: Crew, member: Member, keys: list[str]) -> dict[str, str 
     try:
         found = {}
         for key in keys:
-            value = (await client.request("get", key=key, stale=True)).get("value")
-            found[key] = value.decode() if isinstance(value, bytes) else None
+            found[key] = read(await client.get(key, stale=True))
         return found
     finally:
         await client.close()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import select
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ Life = Literal["up", "down", "paused", "leaving", "gone"]
 class Member:
     """One peer through all its processes. `told` is empty until it announced itself once.
 
+    `is_in`: the process that runs now has announced itself (perhaps under another id than before).
     down: killed, to be started again; leaving: asked to end by itself; gone: for good.
     """
 
@@ -33,6 +35,7 @@ class Member:
     peer: LocalPeer
     life: Life = "up"
     may_be_removed: bool = False
+    is_in: bool = True
     ends: list[str] = field(default_factory=list)
 
     @property
@@ -89,7 +92,7 @@ class Crew:
             if stdout is not None:
                 stdout.close()
             member.peer.process = self._open(member.folder, ())
-            member.life = "up"
+            member.life, member.is_in = "up", False
 
     def add(self) -> Member:
         folder = self.cluster.folder / f"peer-{len(self.members) + 1}"
@@ -98,8 +101,23 @@ class Crew:
         process = self._open(folder, (*join, "--listen", "127.0.0.1:0"))
         peer = LocalPeer(process, {}, self._log(folder))
         self.cluster.peers.append(peer)  # so that it ends with the cluster
-        self.members.append(Member(folder, peer))
+        self.members.append(Member(folder, peer, is_in=False))
         return self.members[-1]
+
+    def rot(self, member: Member, place: float) -> None:
+        """Kill it and flip a bit in the older half of its log, which was certainly durable."""
+        self.kill(member)
+        log = max(member.folder.glob("wal-*"))
+        data = bytearray(log.read_bytes())
+        data[int(place * len(data) / 2)] ^= 1
+        log.write_bytes(data)
+
+    def wipe(self, member: Member) -> None:
+        """Kill it and remove all it had: it never comes back, a new peer does."""
+        self.kill(member)
+        shutil.rmtree(member.folder)
+        member.life = "gone"
+        self.add()
 
     def _open(self, folder: Path, arguments: tuple[str, ...]) -> Any:
         given = ["--json", "--data-dir", str(folder), *ARGUMENTS, *arguments]
@@ -113,7 +131,7 @@ class Crew:
     def watch(self) -> None:
         """Take in announcements and ends; call it often."""
         for member in self.of("up", "paused", "leaving"):
-            if not member.is_known:
+            if not member.is_in:
                 self._hear(member)
             code = member.peer.process.poll()
             if code is not None:
@@ -126,6 +144,7 @@ class Crew:
             line = stdout.readline()
             if line:
                 member.peer.told.update(json.loads(line))
+                member.is_in = True
 
     def _ended(self, member: Member, code: int) -> None:
         words = member.last_words()
@@ -175,3 +194,16 @@ class Crew:
             time.sleep(0.1)
         self.problems.append(f"not within {within_s:g} s: {what}")
         return False
+
+
+def agreement(crew: Crew) -> list[int]:
+    """[the index] that all have committed and applied; [] when they do not agree."""
+    told = [crew.ask("status", at=member) for member in crew.of("up")]
+    views = [status["cluster"] for status in told if status is not None]
+    if len(views) < len(told) or not views:
+        return []
+    alive = {p["id"] for s in told if s for p in s["peers"] if p["state"] == "alive"}
+    facts = {(v["leader"], v["term"], v["commit_index"], v["applied_index"]) for v in views}
+    leader, _, commit, applied = next(iter(facts))
+    is_one = len(facts) == 1 and leader is not None and commit == applied
+    return [applied] if is_one and alive == {m.peer.id for m in crew.of("up")} else []

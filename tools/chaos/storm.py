@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from tools.chaos.crew import Crew, Member
+from tools.chaos.crew import Crew, Member, agreement
 
 PEERS_MIN, PEERS_MAX = 3, 6
 GAP_S = (0.3, 2.5)  # between two faults
@@ -24,8 +24,11 @@ WEIGHTS = {
     "add": 2,
     "remove": 2,
     "kill all": 1,
+    "rot": 2,
+    "wipe": 1,
 }
 DRILLS = ("partition", "delay", "drop")
+REPAIR_S = 15.0  # after a disk was lost, before the next may be: one at a time can be repaired
 
 
 class Storm:
@@ -38,6 +41,7 @@ class Storm:
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
         self._began_s = time.monotonic()
+        self._lost_disk_s = float("-inf")
         self._undone: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
 
@@ -90,6 +94,8 @@ class Storm:
         elif kind == "drain" and len(up) > 1:
             crew.drain(member)
             self._later(lasts_s, lambda: self._start_when_ended(member))
+        elif kind in ("rot", "wipe"):
+            return self._lose_disk(kind, member, lasts_s)
         elif kind in DRILLS:
             self._drill(kind, member, up, lasts_s)
         elif kind == "transfer":
@@ -101,6 +107,21 @@ class Storm:
             return crew.ask("remove", peer=member.peer.id) is not None
         else:
             return False
+        return True
+
+    def _lose_disk(self, kind: str, member: Member, lasts_s: float) -> bool:
+        """Only where all the others have everything: what no disk holds nobody can repair."""
+        since_s = time.monotonic() - self._lost_disk_s
+        if since_s < REPAIR_S or self.crew.of("down", "paused", "leaving"):
+            return False
+        if len(self.crew.of("up")) < PEERS_MIN or not agreement(self.crew):
+            return False
+        self._lost_disk_s = time.monotonic()
+        if kind == "wipe":
+            self.crew.wipe(member)
+        else:
+            self.crew.rot(member, self.rng.random())
+            self._later(lasts_s, lambda: self.crew.start(member))
         return True
 
     def _drill(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> None:

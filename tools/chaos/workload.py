@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
+from zlib import crc32
 
 from p2p.client import Client
 from p2p.errors import OutcomeUnknown, P2PError
@@ -18,6 +19,7 @@ HOT_KEYS = 5
 PAUSE_S = 0.02  # at most, between two operations of a client
 KEPT_SHARE = 0.03  # of the operations put a key that nobody touches again
 TIMEOUT_S = 4.0
+LARGE_BYTES, LARGE_ONE_IN = 40_000, 8
 VERBS: tuple[Verb, ...] = ("put", "put", "get", "get", "get", "cas", "cas", "delete")
 
 
@@ -74,7 +76,7 @@ class Workload:
     async def _one(
         self, client: Client, name: str, number: int, rng: Random, seen: dict[str, Any]
     ) -> None:
-        value, verb = f"{name}.{number}", rng.choice(VERBS)
+        value, verb = f"{name}-{number}", rng.choice(VERBS)
         key = rng.choice(sorted(seen))
         argument: Any = None
         if rng.random() < KEPT_SHARE:
@@ -109,20 +111,31 @@ class Workload:
         return told
 
 
+def stored(text: str | None) -> bytes | None:
+    """What stands for this text in the store: some are large, so that logs and snapshots grow."""
+    if text is None:
+        return None
+    data = text.encode()
+    return data.ljust(LARGE_BYTES, b".") if crc32(data) % LARGE_ONE_IN == 0 else data
+
+
+def read(value: bytes | None) -> str | None:
+    """Inverse of stored."""
+    return None if value is None else value.decode().rstrip(".")
+
+
 async def asked(client: Client, verb: Verb, key: str, argument: Any) -> Any:
     """The result as the checker wants it; values are text there and bytes in the store."""
     match verb:
         case "put":
-            return await client.put(key, argument.encode())
+            return await client.put(key, stored(argument) or b"")
         case "get":
-            value = await client.get(key)
-            return None if value is None else value.decode()
+            return read(await client.get(key))
         case "delete":
             return await client.delete(key)
         case "cas":
             expected, new = argument
-            before = None if expected is None else expected.encode()
-            return await client.compare_and_set(key, before, new.encode())
+            return await client.compare_and_set(key, stored(expected), stored(new))
 
 
 def longest_gap_s(history: list[Operation]) -> float:
