@@ -20,7 +20,7 @@ from p2p.local_cluster import LocalCluster
 from tools.chaos.aftermath import compare_logs, final_reads, judge, settle
 from tools.chaos.crew import ARGUMENTS, Crew
 from tools.chaos.storm import WEIGHTS, Storm
-from tools.chaos.workload import Workload, longest_gap_s
+from tools.chaos.workload import Workload, longest_gap
 
 TELL_EVERY_S = 10.0
 VOTERS_S = 30.0
@@ -82,7 +82,7 @@ def run(crew: Crew, storm: Storm, workload: Workload, seconds: float) -> list[st
         agreed = settle(crew, storm)
     finally:
         workload.stop()
-    gap_s = longest_gap_s(workload.history)
+    begin_s, end_s = longest_gap(workload.history)
     agreed = settle(crew, storm) or agreed  # the clients have stopped now
     final = final_reads(crew, workload)
     verdict = judge(crew, workload, final)
@@ -91,7 +91,8 @@ def run(crew: Crew, storm: Storm, workload: Workload, seconds: float) -> list[st
     return [
         f"operations: {counts['ok']} ok, {counts['unknown']} unknown, {counts['failed']} failed",
         f"faults: {', '.join(f'{count} {kind}' for kind, count in sorted(faults.items()))}",
-        f"longest time without an answer: {gap_s:.1f} s",
+        f"longest time without an answer: {end_s - begin_s:.1f} s, to "
+        f"{end_s - storm.began_s:.1f}; meanwhile: {', '.join(storm.told(begin_s - 4.0, end_s))}",
         f"history: {verdict}",
         f"logs: {shared} entries equal on two or more of {len(crew.members)} peers, "
         f"agreed up to {agreed}; {len(workload.kept)} single writes looked up",
@@ -123,7 +124,7 @@ def keep(crew: Crew, storm: Storm, workload: Workload) -> Path:
     shutil.copytree(crew.cluster.folder, kept / "cluster", ignore=sockets)
     lines = [operation.to_line() for operation in workload.history]
     (kept / "history.jsonl").write_text("\n".join(lines) + "\n")
-    (kept / "faults.txt").write_text("\n".join(storm.log) + "\n")
+    (kept / "faults.txt").write_text("\n".join(storm.told(0.0, time.monotonic())) + "\n")
     told = [f"{count} x {error}" for error, count in workload.errors.most_common()]
     (kept / "errors.txt").write_text("\n".join(told) + "\n")
     return kept

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from tools.chaos.crew import Crew, Member, agreement
+from tools.chaos.crew import Crew, Member
 
 PEERS_MIN, PEERS_MAX = 3, 6
 GAP_S = (0.3, 2.5)  # between two faults
@@ -32,15 +32,15 @@ REPAIR_S = 15.0  # after a disk was lost, before the next may be: one at a time 
 
 
 class Storm:
-    """`log`: what was done when, in seconds since the start. `counts`: faults of each kind."""
+    """`log`: what was done to whom, and when. `counts`: faults of each kind."""
 
     def __init__(self, crew: Crew, seed: int, kinds: frozenset[str] = frozenset(WEIGHTS)) -> None:
         self.crew = crew
         self.rng = Random(seed)
         self.kinds = {kind: weight for kind, weight in WEIGHTS.items() if kind in kinds}
         self.counts: Counter[str] = Counter()
-        self.log: list[str] = []
-        self._began_s = time.monotonic()
+        self.log: list[tuple[float, str]] = []
+        self.began_s = time.monotonic()
         self._lost_disk_s = float("-inf")
         self._undone: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
@@ -57,6 +57,11 @@ class Storm:
                 next_s = time.monotonic() + self.rng.uniform(*GAP_S)
                 each_second()
             time.sleep(0.05)
+
+    def told(self, begin_s: float, end_s: float) -> list[str]:
+        """What was done in that time, and when, in seconds since the storm began."""
+        since = [(at_s, what) for at_s, what in self.log if begin_s <= at_s <= end_s]
+        return [f"{at_s - self.began_s:.1f} {what}" for at_s, what in since]
 
     def calm(self) -> None:
         """Everybody may run and talk."""
@@ -76,7 +81,7 @@ class Storm:
         member = up[int(place * len(up))]
         if self._happens(kind, member, up, lasts_s):
             self.counts[kind] += 1
-            self.log.append(f"{time.monotonic() - self._began_s:7.2f} {kind} {member.name}")
+            self.log.append((time.monotonic(), f"{kind} {member.name}"))
 
     def _happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
         crew = self.crew
@@ -110,12 +115,16 @@ class Storm:
         return True
 
     def _lose_disk(self, kind: str, member: Member, lasts_s: float) -> bool:
-        """Only where all the others have everything: what no disk holds nobody can repair."""
-        since_s = time.monotonic() - self._lost_disk_s
-        if since_s < REPAIR_S or self.crew.of("down", "paused", "leaving"):
+        """Only while all voters live: what a majority's disks have lost nobody can repair."""
+        if time.monotonic() - self._lost_disk_s < REPAIR_S:
             return False
-        if len(self.crew.of("up")) < PEERS_MIN or not agreement(self.crew):
-            return False
+        self.calm()
+        deadline_s = time.monotonic() + REPAIR_S
+        while not self._all_voters_live():
+            if time.monotonic() > deadline_s:
+                return False
+            self.crew.watch()
+            time.sleep(0.2)
         self._lost_disk_s = time.monotonic()
         if kind == "wipe":
             self.crew.wipe(member)
@@ -123,6 +132,12 @@ class Storm:
             self.crew.rot(member, self.rng.random())
             self._later(lasts_s, lambda: self.crew.start(member))
         return True
+
+    def _all_voters_live(self) -> bool:
+        status = self.crew.ask("status") or {"peers": []}
+        voters = [peer for peer in status["peers"] if peer["role"] in ("leader", "voter")]
+        living = [voter for voter in voters if voter["state"] == "alive"]
+        return len(living) == len(voters) >= PEERS_MIN and not self.crew.of("down", "leaving")
 
     def _drill(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> None:
         """One peer, or a few together on one side."""

@@ -138,7 +138,7 @@ async def asked(client: Client, verb: Verb, key: str, argument: Any) -> Any:
             return await client.compare_and_set(key, stored(expected), stored(new))
 
 
-def longest_gap_s(history: list[Operation]) -> float:
-    """The longest time in which no operation of any client was answered."""
+def longest_gap(history: list[Operation]) -> tuple[float, float]:
+    """The longest time in which no operation of any client was answered: when it began and ended."""
     ends = sorted(o.returned_at for o in history if o.returned_at is not None)
-    return max((after - before for before, after in pairwise(ends)), default=0.0)
+    return max(pairwise(ends), key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
