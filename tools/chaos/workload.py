@@ -139,6 +139,6 @@ async def asked(client: Client, verb: Verb, key: str, argument: Any) -> Any:
 
 
 def longest_gap(history: list[Operation]) -> tuple[float, float]:
-    """The longest time in which no operation of any client was answered: when it began and ended."""
+    """The longest time in which no operation was answered: when it began and ended."""
     ends = sorted(o.returned_at for o in history if o.returned_at is not None)
     return max(pairwise(ends), key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
