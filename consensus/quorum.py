@@ -67,4 +67,6 @@ class JointConfig:
 
     def has_majority(self, members: Iterable[str]) -> bool:
         """Whether these members alone could win a vote."""
-        return self.vote_result(dict.fromkeys(members, True)) is VoteResult.WON
+        present = frozenset(members)
+        halves = (self.incoming, self.outgoing)
+        return all(2 * len(half & present) > len(half) for half in halves if half)

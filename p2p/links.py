@@ -37,11 +37,12 @@ class Links:
 
     def follow(self, members: Mapping[str, Member], status: Status) -> list[str]:
         """Relink after a change of members, voters or leader; returns who is linked no more."""
-        voters = all_voters(status)
-        sight = (members, voters, status.learners, status.leader)
+        voting = (status.voters, status.voters_outgoing)
+        sight = (members, *voting, status.learners, status.leader)
         if sight == self._sight:
             return []
         self._sight = sight
+        voters = all_voters(status)
         self._known = frozenset({*members, *voters, *status.learners})
         wanted = links_wanted(self._self_id, frozenset(members), status)
         for peer in sorted(wanted & members.keys()):

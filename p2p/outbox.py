@@ -6,7 +6,7 @@ messages and the awakenings of everybody. Raft may lose any message, so to drop 
 later append overtakes is nothing new to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from consensus.messages import Message, MessageType
 
@@ -24,16 +24,20 @@ class Outbox:
     ) -> None:
         self._send = send
         self._call_later = call_later
+        self._added: dict[str, list[Message]] = {}  # by peer
         self._news: dict[str, Message] = {}  # by peer
 
-    def post(self, messages: Iterable[Message]) -> None:
-        by_peer: dict[str, list[Message]] = {}
-        for message in messages:
-            if message.type is MessageType.APP and not message.entries:
-                self._hold_back(message)
-            else:
-                by_peer.setdefault(message.to, []).append(message)
-        for peer, waiting in by_peer.items():
+    def add(self, message: Message) -> None:
+        """It leaves with the next flush(), or a moment later."""
+        if message.type is MessageType.APP and not message.entries:
+            self._hold_back(message)
+        else:
+            self._added.setdefault(message.to, []).append(message)
+
+    def flush(self) -> None:
+        """Send what was added."""
+        added, self._added = self._added, {}
+        for peer, waiting in added.items():
             news = self._news.pop(peer, None)
             if news is not None and all(m.type is not MessageType.APP for m in waiting):
                 waiting.insert(0, news)
@@ -58,6 +62,9 @@ class Outbox:
 
 def _batches(messages: list[Message]) -> Iterator[list[Message]]:
     """In order, cut so that each batch fits into one envelope."""
+    if len(messages) == 1:
+        yield messages
+        return
     batch: list[Message] = []
     size = 0
     for message in messages:

@@ -154,12 +154,12 @@ class Peer:
             self.dropped_messages += 1
             return
 
+        if not self.drills.running:
+            self._take_in(envelope, route)
+            return
+
         def take_in() -> None:
-            try:
-                self._dispatch(envelope, route)
-            except (Malformed, MalformedMessage):
-                self.dropped_messages += 1
-            self._wake()
+            self._take_in(envelope, route)
 
         self._through_drills(envelope.sender, self.identity.id, envelope.kind, take_in)
 
@@ -317,8 +317,18 @@ class Peer:
     def _sight(self) -> tuple[object, ...]:
         """What the planners look at and the log decides; compared, mostly by identity."""
         state, status = self.state, self.raft.status
-        members = (state.members, state.removed, all_voters(status), status.learners)
-        return (*members, state.jobs, status.leader, self.leadership.is_settled)
+        return (
+            *(state.members, state.removed, state.jobs),
+            *(status.voters, status.voters_outgoing, status.learners),
+            *(status.leader, self.leadership.is_settled),
+        )
+
+    def _take_in(self, envelope: Envelope, route: Route | None) -> None:
+        try:
+            self._dispatch(envelope, route)
+        except (Malformed, MalformedMessage):
+            self.dropped_messages += 1
+        self._wake()
 
     def _through_drills(
         self, sender: str, receiver: str, kind: str, go_on: Callable[[], None]
@@ -385,7 +395,8 @@ class Peer:
                 self.leadership.died(str(command["peer"]))
 
     def _is_configured(self, peer: str) -> bool:
-        return peer in all_voters(self.raft.status) or peer in self.raft.status.learners
+        status = self.raft.status
+        return peer in status.voters or peer in status.voters_outgoing or peer in status.learners
 
     def _send(self, peer: str, kind: str, data: bytes) -> bool:
         if not self.drills.running:

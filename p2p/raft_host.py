@@ -167,7 +167,6 @@ class RaftHost:
                 for entry in ready.committed:
                     self._apply(entry)
                 self.node.advance(ready)
-                self._status = self.node.status()
                 self._barriers.confirmed(ready.read_states)
                 self._barriers.applied(self.applied)
         finally:
@@ -192,10 +191,12 @@ class RaftHost:
         self._on_applied()
 
     def _send_all(self, messages: tuple[Message, ...]) -> None:
-        snapshots = [message for message in messages if message.type is MessageType.SNAP]
-        for message in snapshots:
-            self._send_snapshot(message)
-        self._outbox.post(message for message in messages if message.type is not MessageType.SNAP)
+        for message in messages:
+            if message.type is MessageType.SNAP:
+                self._send_snapshot(message)
+            else:
+                self._outbox.add(message)
+        self._outbox.flush()
 
 
 def all_voters(status: Status) -> frozenset[str]:

@@ -113,27 +113,23 @@ class ZmqNetwork:
 
     def _recheck(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
         """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival."""
-        if self._loop is None or sock.closed:  # what was read may have ended this very link
-            return
-        if int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._loop is not None and _has_message(sock):
             self._loop.call_soon(read)
 
     def _read_router(self) -> None:
         for _ in range(BATCH_MAX):
-            try:
-                frames = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.ZMQError:
+            if not _has_message(self._router):
                 return
+            frames = self._router.recv_multipart(zmq.NOBLOCK)
             if len(frames) == 2 and self._listener is not None:
                 self._listener.on_message(frames[1], frames[0])
         self._recheck(self._router, self._read_router)
 
     def _read_link(self, link: "_Link") -> None:
         for _ in range(BATCH_MAX):
-            try:
-                data = link.dealer.recv(zmq.NOBLOCK)
-            except zmq.ZMQError:  # nothing more, or closed meanwhile
+            if not _has_message(link.dealer):
                 return
+            data = link.dealer.recv(zmq.NOBLOCK)
             if self._listener is not None:
                 self._listener.on_message(data, None)
         self._recheck(link.dealer, lambda: self._read_link(link))
@@ -187,6 +183,17 @@ def dealer(context: "zmq.Context[zmq.Socket[bytes]]", key: ClusterKey) -> "zmq.S
     sock.curve_publickey = key.client.public
     sock.curve_secretkey = key.client.secret
     return sock
+
+
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+
+
+def _has_message(sock: "zmq.Socket[bytes]") -> bool:
+    """Whether a message can be received now; asking costs a third of trying in vain.
+
+    What was received before may have closed this very socket.
+    """
+    return not sock.closed and bool(int(sock.get(_EVENTS)) & _POLLIN)
 
 
 def _descriptor(sock: "zmq.Socket[bytes]") -> int:

@@ -13,6 +13,12 @@ def outbox() -> tuple[Outbox, Sent, ManualClock]:
     return Outbox(lambda peer, batch: sent.append((peer, batch)), clock.call_later), sent, clock
 
 
+def post(box: Outbox, messages: list[Message]) -> None:
+    for message in messages:
+        box.add(message)
+    box.flush()
+
+
 def news(to: str, commit: int) -> Message:
     return Message(MessageType.APP, to, "a", 2, log_term=2, index=commit, commit=commit)
 
@@ -28,8 +34,8 @@ def heartbeat(to: str) -> Message:
 
 def test_news_alone_leaves_a_moment_later_and_only_the_newest() -> None:
     box, sent, clock = outbox()
-    box.post([news("b", 5), news("c", 5)])
-    box.post([news("b", 6)])
+    post(box, [news("b", 5), news("c", 5)])
+    post(box, [news("b", 6)])
     assert sent == []
     clock.advance(NEWS_S)
     assert sent == [("b", [news("b", 6)]), ("c", [news("c", 5)])]
@@ -39,8 +45,8 @@ def test_news_alone_leaves_a_moment_later_and_only_the_newest() -> None:
 
 def test_an_append_overtakes_it() -> None:
     box, sent, clock = outbox()
-    box.post([news("b", 5)])
-    box.post([append("b", 6)])
+    post(box, [news("b", 5)])
+    post(box, [append("b", 6)])
     clock.advance(1.0)
     assert sent == [("b", [append("b", 6)])]
 
@@ -48,15 +54,15 @@ def test_an_append_overtakes_it() -> None:
 def test_whatever_goes_there_takes_it_along() -> None:
     """A confirmed read, for one, waits for the commit that it names."""
     box, sent, clock = outbox()
-    box.post([news("b", 5)])
-    box.post([heartbeat("b"), heartbeat("c")])
+    post(box, [news("b", 5)])
+    post(box, [heartbeat("b"), heartbeat("c")])
     clock.advance(1.0)
     assert sent == [("b", [news("b", 5), heartbeat("b")]), ("c", [heartbeat("c")])]
 
 
 def test_it_hurries_where_somebody_waits() -> None:
     box, sent, clock = outbox()
-    box.post([news("b", 5), news("c", 5)])
+    post(box, [news("b", 5), news("c", 5)])
     box.hurry("b")
     box.hurry("nobody")
     assert sent == [("b", [news("b", 5)])]
@@ -67,5 +73,5 @@ def test_it_hurries_where_somebody_waits() -> None:
 def test_an_envelope_is_not_filled_beyond_its_size() -> None:
     box, sent, _ = outbox()
     large = [append("b", index, BATCH_BYTES_MAX // 2 + 1) for index in (6, 7)]
-    box.post([heartbeat("b"), *large])
+    post(box, [heartbeat("b"), *large])
     assert sent == [("b", [heartbeat("b"), large[0]]), ("b", [large[1]])]
