@@ -11,6 +11,8 @@ A flaw is a torn tail only if all of this holds; everything else is damage:
 - it looks like an interrupted write: the file ends too early, or a 512-byte sector of the frame
   holds only zeros, because the file had grown but the sector had not arrived (as etcd's
   isTornEntry).
+
+Zeros up to the end of a segment are space that was reserved for frames to come.
 """
 
 from collections.abc import Iterable
@@ -51,7 +53,8 @@ class Scan:
 
     base is the position before entries[0]; starts has the first frame number and the last index at
     its beginning for each segment that was read; valid_bytes counts what is sound in the last of
-    them, synced_bytes what of that lies at or below the known synced number.
+    them, synced_bytes what of that lies at or below the known synced number, whole_bytes what is
+    sound in the one before it.
     """
 
     hard_state: HardState = field(default_factory=HardState)
@@ -61,6 +64,7 @@ class Scan:
     starts: list[Position] = field(default_factory=list)
     valid_bytes: int = 0
     synced_bytes: int = 0
+    whole_bytes: int = 0
     verdict: Verdict = Verdict.CLEAN
     flaw: str = ""  # what is wrong and where, for the user
 
@@ -129,6 +133,8 @@ def scan(segments: Iterable[tuple[int, bytes]], synced: int | None) -> Scan:
 
 def _read_segment(found: Scan, data: bytes, synced: int | None) -> None:
     first, offset = found.next_number, 0
+    if found.starts:
+        found.whole_bytes = found.valid_bytes
     found.valid_bytes = found.synced_bytes = 0
     while offset < len(data) or offset == 0:
         header = header_at(data, offset)
@@ -136,6 +142,8 @@ def _read_segment(found: Scan, data: bytes, synced: int | None) -> None:
         if header is not None and header.number == found.next_number:
             payload = payload_at(data, offset, header)
         if header is None or payload is None:
+            if offset and not data[offset:].strip(b"\0"):
+                return  # space that was reserved; the numbers tell whether anything was here
             found.flaw = f"frame {found.next_number} at byte {offset} of {segment_name(first)}"
             torn = synced is not None and found.next_number > synced
             torn = torn and _is_torn(data, offset, found.next_number)

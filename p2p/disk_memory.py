@@ -13,6 +13,7 @@ from random import Random
 from p2p.disk import DiskFailed, failure_sentence
 
 SECTOR_BYTES = 512
+RESERVE_BYTES = 1024  # little, so that a thousand of them fit into memory
 
 
 class _File:
@@ -95,6 +96,17 @@ class MemoryDisk:
             self._write(name, self._open(name), offset, data)
         except OSError as error:
             raise self._failed("write", name, error) from error
+
+    def reserve(self, name: str, size_bytes: int) -> int:
+        size_bytes += -size_bytes % RESERVE_BYTES
+        try:
+            file = self._open(name)
+            zeros = bytes(max(0, size_bytes - len(file.cache)))
+            self._write(name, file, len(file.cache), zeros)
+            self._sync(name, file)
+        except OSError as error:
+            raise self._failed("reserve space in", name, error) from error
+        return len(file.cache)
 
     def replace(self, name: str, data: bytes) -> None:
         temporary = f".{name}.new"

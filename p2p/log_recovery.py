@@ -151,7 +151,7 @@ def _cut_torn_tail(disk: Disk, numbers: list[int], found: Scan) -> int:
     name = wal.segment_name(numbers[-1])
     if found.valid_bytes == 0:  # begun, and torn before its first frames were there
         disk.remove(name)
-        return disk.size(wal.segment_name(found.starts[-1][0])) or 0 if found.starts else 0
+        return found.whole_bytes
     unsure = disk.read(name, found.synced_bytes, found.valid_bytes - found.synced_bytes)
     if unsure:
         disk.overwrite(name, found.synced_bytes, unsure)

@@ -63,6 +63,18 @@ def test_overwriting_leaves_the_end_where_it_was(disk: Disk) -> None:
     assert disk.read("mark") == b"01ab456789!"
 
 
+def test_reserved_space_reads_as_zeros(disk: Disk) -> None:
+    disk.append("log", b"one")
+    size = disk.reserve("log", 10)
+    assert size >= 10
+    disk.overwrite("log", 3, b"two")
+    disk.sync("log")
+    assert disk.read("log") == b"onetwo".ljust(size, b"\0")
+    assert disk.reserve("log", 5) == disk.size("log") == size
+    disk.truncate("log", 6)
+    assert disk.read("log") == b"onetwo"
+
+
 def test_rename_and_remove(disk: Disk) -> None:
     disk.append("new", b"new")
     disk.append("old", b"old")

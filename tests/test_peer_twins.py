@@ -1,5 +1,6 @@
 """Whole peers, in memory: they find each other, agree, survive, and refuse what is malformed."""
 
+import errno
 from typing import Any
 
 import msgpack
@@ -377,7 +378,7 @@ def test_planning_waits_while_leadership_is_on_its_way() -> None:
 def test_a_full_disk_stops_the_peer_before_anything_is_acknowledged() -> None:
     cluster = grown(3)
     follower = next(twin for twin in cluster.live() if twin is not cluster.leader)
-    follower.disk.capacity_bytes = sum(map(len, follower.disk.files.values()))
+    follower.disk.fail(0, errno.ENOSPC)
     before = follower.disk.durable_view()
     leader = cluster.leader.peer
     leader.propose({"type": "leader.elected", "peer": "x", "term": 1})
@@ -391,7 +392,7 @@ def test_a_full_disk_stops_the_peer_before_anything_is_acknowledged() -> None:
 def test_a_leader_with_a_full_disk_promises_nothing() -> None:
     cluster = grown(1)
     twin = cluster.leader
-    twin.disk.capacity_bytes = sum(map(len, twin.disk.files.values()))
+    twin.disk.fail(0, errno.ENOSPC)
     request = cluster.send("a", "submit", **SUBMIT)
     with pytest.raises(DiskFailed, match="no space left"):
         cluster.run(0.1)

@@ -129,11 +129,23 @@ def test_every_zeroed_sector_of_the_last_frame_is_torn_unless_it_was_synced(sect
     assert scanned(broken, synced=None).verdict is Verdict.DAMAGED
 
 
-def test_a_tail_of_zeros_is_torn() -> None:
-    data, ends = written(SMALL)  # the file grew, its last sectors never reached the disk
-    for zeros in (1, 12, 512, 4096):
-        found = scanned(data + bytes(zeros), synced=4)
-        assert (found.verdict, found.valid_bytes) == (Verdict.TORN_TAIL, ends[-1])
+def test_a_tail_that_begins_with_zeros_is_torn() -> None:
+    data, ends = written(SMALL)  # the frame's first sector never arrived, a later one did
+    found = scanned(data + bytes(600) + b"rest", synced=4)
+    assert (found.verdict, found.valid_bytes) == (Verdict.TORN_TAIL, ends[-1])
+
+
+def test_zeros_up_to_the_end_of_a_segment_are_reserved_space() -> None:
+    (_, first), (_, second) = segments()
+    for zeros in (1, 24, 4096):
+        pad = bytes(zeros)
+        found = scan([(1, first + pad), (4, second + pad)], 5)
+        assert (found.verdict, found.valid_bytes) == (Verdict.CLEAN, len(second))
+        assert scan([(1, first + pad), (4, second + pad)], 6).verdict is Verdict.DAMAGED
+        assert scan([(1, first + pad + b"x"), (4, second)], 3).verdict is Verdict.DAMAGED
+        begun = scan([(1, first + pad), (4, pad)], 3)
+        assert (begun.verdict, begun.valid_bytes) == (Verdict.TORN_TAIL, 0)
+        assert begun.whole_bytes == len(first)
 
 
 def test_a_zeroed_hole_before_a_whole_frame_is_damage() -> None:
