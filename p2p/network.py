@@ -45,6 +45,8 @@ class MemoryHub:
     queue: list[tuple[str, bytes, Route | None]] = field(default_factory=list)
     networks: dict[str, "MemoryNetwork"] = field(default_factory=dict)
     cut: set[frozenset[str]] = field(default_factory=set)
+    # By address: who keeps a link to it, and to which peer there.
+    linked: dict[str, dict[tuple["MemoryNetwork", str], None]] = field(default_factory=dict)
     _links: list[tuple["MemoryNetwork", str, str, bool]] = field(default_factory=list)
 
     def deliver(self) -> int:
@@ -71,10 +73,8 @@ class MemoryHub:
 
     def tell_all(self, address: str, up: bool) -> None:
         """Every link to `address` comes up or breaks."""
-        for network in self.networks.values():
-            for peer, linked in network.links.items():
-                if linked == address:
-                    self.tell_link(network, peer, address, up)
+        for network, peer in self.linked.get(address, {}):
+            self.tell_link(network, peer, address, up)
 
 
 class MemoryNetwork:
@@ -90,12 +90,16 @@ class MemoryNetwork:
     def connect(self, peer: str, address: str) -> None:
         if self.links.get(peer) == address:
             return
+        self.disconnect(peer)
         self.links[peer] = address
+        self.hub.linked.setdefault(address, {})[self, peer] = None
         if address in self.hub.networks:
             self.hub.tell_link(self, peer, address, True)
 
     def disconnect(self, peer: str) -> None:
-        self.links.pop(peer, None)
+        address = self.links.pop(peer, None)
+        if address is not None:
+            self.hub.linked[address].pop((self, peer), None)
 
     def send(self, peer: str, data: bytes) -> bool:
         address = self.links.get(peer)
@@ -109,4 +113,6 @@ class MemoryNetwork:
     def close(self) -> None:
         self.closed = True
         self.hub.networks.pop(self.address, None)
+        for peer, address in self.links.items():
+            self.hub.linked[address].pop((self, peer), None)
         self.hub.tell_all(self.address, False)

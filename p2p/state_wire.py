@@ -274,8 +274,11 @@ def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:
     return State(cluster_id=_text(cluster_id), name=_text(name), turn=_number(turn))
 
 
+_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event)}
+
+
 def _made(kind: type[Made], values: tuple[Any, ...]) -> Made:
-    if len(values) != len(fields(kind)):
+    if len(values) != _WIDTHS[kind]:
         raise ValueError(f"{len(values)} fields for a {kind.__name__}")
     return kind(*values)
 
