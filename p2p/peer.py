@@ -143,7 +143,7 @@ class Peer:
             self.report_now()
         if self.raft.is_leader and now_s - self._digested_s >= digest_every_s(count):
             self._send_digest(now_s)
-        self.snapshots.on_tick()
+        self.snapshots.on_tick(self.state)
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:

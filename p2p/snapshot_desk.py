@@ -63,16 +63,17 @@ class SnapshotDesk:
     def on_link_lost(self, peer: str) -> None:
         self._sender.on_link_lost(peer)
 
-    def on_tick(self) -> None:
+    def on_tick(self, state: State) -> None:
         status = self._raft.status
         self._sender.on_tick(status.term if self._raft.is_leader else None)
+        self.on_applied(state)  # a damaged snapshot is replaced although nothing is applied
 
     def offer(self, message: Message) -> None:
         """The core says MsgSnap: its receiver needs the newest snapshot."""
         self._sender.offer(message)
 
     def on_applied(self, state: State) -> None:
-        """One more entry was applied, and this is the state after it."""
+        """`state` is the one after the last applied entry: take a snapshot of it if one is due."""
         raft = self._raft
         if self._taker.is_due(raft.applied, raft.applied_bytes, not self._sender.is_idle):
             meta = SnapshotMeta(raft.applied, raft.applied_term, raft.conf)

@@ -91,7 +91,7 @@ class SnapshotTaker:
         It depends on nothing but the log (and the snapshots before), so that all peers take theirs
         at the same entries: then what a joiner got from one leader is a part of the next one's.
         """
-        if self._file is not None:
+        if self._file is not None or applied == self._store.snapshot_meta.index:
             return False
         since = (applied - self._index, log_bytes - self._log_bytes)
         return self._forced or self._policy.is_due(*since, self._store.snapshot_bytes, in_use)

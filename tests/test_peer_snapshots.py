@@ -6,8 +6,10 @@ from random import Random
 
 import pytest
 
+from p2p.disk import DiskFailed
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import decode
+from p2p.log_recovery import SNAPSHOT_NEW, SNAPSHOT_PREFIX
 from p2p.network import Route
 from p2p.raft_host import LEARNER_HEARTBEAT_TICKS, TICK_S
 from p2p.snapshots import SnapshotPolicy
@@ -41,9 +43,9 @@ class Wiretap:
         return self._post(sender, to, data, route)
 
 
-def put(cluster: TwinCluster, count: int, size: int = VALUE_BYTES) -> None:
+def put(cluster: TwinCluster, count: int, size: int = VALUE_BYTES, first: int = 0) -> None:
     """So many values, one after the other, through the leader."""
-    for number in range(count):
+    for number in range(first, first + count):
         value = Random(number).randbytes(size)
         told = cluster.ask(cluster.leader.name, "put", key=f"k{number}", value=value)
         assert told == {**told, "ok": {}}
@@ -187,6 +189,34 @@ def test_a_joiner_catches_up_while_commands_go_on(monkeypatch: pytest.MonkeyPatc
     cluster.until(is_level, "the joiner is level", 5.0)
     assert number > SOON.every_entries
     assert tap.chunk_bytes[joiner.network.address] == size
+    equal(cluster)
+
+
+def test_a_damaged_snapshot_is_replaced_and_the_joiner_gets_the_new_one() -> None:
+    cluster = compacted(3, 40)
+    disk = cluster.leader.disk
+    name = next(name for name in disk.files if name.startswith(SNAPSHOT_PREFIX))
+    damaged = bytearray(disk.files[name])
+    damaged[len(damaged) // 2] ^= 1
+    disk.overwrite(name, 0, bytes(damaged))
+    joiner = cluster.join("d")
+    equal(cluster)
+    assert joiner.peer.parts.store.snapshot_meta.index > int(name.removeprefix(SNAPSHOT_PREFIX))
+
+
+def test_a_disk_that_is_full_while_a_snapshot_is_taken_ends_the_peer_and_loses_nothing() -> None:
+    policy = SnapshotPolicy(every_entries=20, keep_entries=0, slice_chunks=1)
+    cluster = grown(3, snapshots=policy)
+    follower = next(twin for twin in cluster.live() if twin is not cluster.leader)
+    while SNAPSHOT_NEW not in follower.disk.files:
+        put(cluster, 1, first=len(follower.peer.state.store))
+    follower.disk.capacity_bytes = sum(map(len, follower.disk.files.values())) + VALUE_BYTES
+    with pytest.raises(DiskFailed, match=rf"{SNAPSHOT_NEW}: no space"):
+        cluster.run(1.0)
+    follower.disk.capacity_bytes = None
+    back = cluster.start(follower.name, cluster.kill(follower.name))
+    cluster.until(lambda: back.peer.raft.status.leader, "it finds its leader")
+    put(cluster, 30)
     equal(cluster)
 
 
