@@ -71,9 +71,7 @@ class Peer:
     def compact(self, keep: int = 0) -> SnapshotMeta:
         """Take a snapshot of all that is applied and forget its entries, but for the last few."""
         status = self.node.status()
-        conf = ConfState(
-            status.voters, status.learners, status.voters_outgoing, status.learners_next
-        )
+        conf = self.node._raft.conf_state
         meta = SnapshotMeta(status.applied, self.storage.term(status.applied), conf)
         self.storage.create_snapshot(meta)
         self.storage.compact(max(0, status.applied - keep))
