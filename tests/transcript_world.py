@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from random import Random
 from typing import Any
 
-from consensus.changes import ConfState, SnapshotMeta
+from consensus.changes import SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.errors import RaftError
 from consensus.messages import Entry, EntryType, HardState, Message
@@ -223,11 +223,7 @@ class World:
     def do_compact(self, id: str, index: str = "") -> None:
         """compact a 5: a snapshot of all that is applied, and entries up to 5 (all) forgotten."""
         actor = self.actors[id]
-        status = actor.node.status()
-        conf = ConfState(
-            *(status.voters, status.learners, status.voters_outgoing, status.learners_next)
-        )
-        at = status.applied
+        at, conf = actor.node.status().applied, actor.node._raft.conf_state
         actor.storage.create_snapshot(SnapshotMeta(at, actor.storage.term(at), conf))
         actor.storage.compact(int(index or at))
 
