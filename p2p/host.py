@@ -35,7 +35,7 @@ from p2p.processes import (
     start_peer,
 )
 from p2p.raft_host import TICK_S, all_voters
-from p2p.rejoin import Opened, open_log
+from p2p.rejoin import Opened, corrupt_log, open_log
 from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
@@ -216,7 +216,7 @@ class _Host:
             call_later=_call_later,
             measure=self._measure,
             start_peers=self._start_peers,
-            fault=_fault,
+            fault=self._fault,
             new_id=lambda: uuid.uuid4().hex[:12],
         )
         return Peer(identity, parts)
@@ -390,6 +390,15 @@ class _Host:
             arguments += ["--data-dir", str(home / str(number))]
         return start_peer(arguments, home / f"{number}.log")
 
+    def _fault(self, kind: str, for_s: float | None) -> None:
+        if kind == "kill":
+            end_self(signal.SIGKILL)
+        elif kind == "pause":
+            continue_later(float(for_s or 5.0))
+            end_self(signal.SIGSTOP)
+        elif kind == "corrupt":
+            corrupt_log(self.folder)
+
     def _measure(self) -> tuple[int, float]:
         at_s, values = self._measured
         now_s = time.monotonic()
@@ -418,14 +427,6 @@ def _call_later(delay_s: float, callback: Callable[[], None]) -> None:
         loop.call_later(delay_s, callback)
     else:
         loop.call_soon(callback)
-
-
-def _fault(kind: str, for_s: float | None) -> None:
-    if kind == "kill":
-        end_self(signal.SIGKILL)
-    elif kind == "pause":
-        continue_later(float(for_s or 5.0))
-        end_self(signal.SIGSTOP)
 
 
 def _default_name(address: str) -> str:

@@ -8,6 +8,7 @@ removes the old id, the others send it all they have, and the autopilot gives it
 
 from dataclasses import dataclass, replace
 
+from consensus.wal import segment_number
 from p2p.data_dir import Remembered, remember
 from p2p.disk import Disk
 from p2p.errors import P2PError
@@ -60,6 +61,16 @@ def set_log_aside(disk: Disk, at_s: float) -> str:
         if name.split("-")[1] in times[:-KEPT_ASIDE]:
             disk.remove(name)
     return prefix if moved else ""
+
+
+def corrupt_log(disk: Disk) -> None:
+    """A drill: flip one bit in the middle of the newest segment; the next start finds it."""
+    segments = [name for name in disk.names() if segment_number(name) is not None]
+    if not segments:
+        return
+    written = (disk.read(segments[-1]) or b"").rstrip(b"\0")
+    middle = len(written) // 2
+    disk.overwrite(segments[-1], middle, bytes([written[middle] ^ 4]))
 
 
 def _check_others_have_it(who: Remembered, flaw: str, may_join: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2p.peer import Peer
 
 Args = Mapping[str, Any]
-FAULT_KINDS = ("kill", "pause", "crash-trainer", *DRILL_KINDS, "heal")
+FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
 ADD_MAX = 16
 PAUSE_MAX_S = 3_600.0
 WAITING_MAX = 10_000

@@ -16,7 +16,8 @@ DRILLS = (
     "A drill, on peers started with --allow-faults. partition: the named peers on one side, all "
     "others on the other; delay: what the named peers send and get is 0 to 0.4 s late; drop: 30 % "
     "of it is lost; heal: ends these three. They concern what peers say to each other about the "
-    "cluster; clients still reach every peer, and trainers still exchange gradients."
+    "cluster; clients still reach every peer, and trainers still exchange gradients. corrupt: one "
+    "bit of the peer's log on disk flips, which its next start finds."
 )
 ADD_TIMEOUT_S = 20.0
 
