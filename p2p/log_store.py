@@ -41,6 +41,7 @@ class LogStore:
         # What the next frame has to say besides its entries.
         self._unsaved: HardState | None = None
         self._base: Position | None = None
+        self._measured = (0, 0)  # index and bytes of the snapshot that was measured last
         self.storage = self._load(back)
 
     @property
@@ -96,8 +97,11 @@ class LogStore:
 
     @property
     def snapshot_bytes(self) -> int:
-        """Size of the current snapshot's file; 0 when there is none."""
-        return self._disk.size(snapshot_name(self.snapshot_meta.index)) or 0
+        """Size of the current snapshot's file; 0 when there is none. Asked after every entry."""
+        index = self.snapshot_meta.index
+        if self._measured[0] != index:
+            self._measured = index, self._disk.size(snapshot_name(index)) or 0
+        return self._measured[1]
 
     def read_snapshot(self, offset: int, count: int) -> bytes:
         """The current snapshot's file, as it travels to another peer."""

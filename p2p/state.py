@@ -7,6 +7,7 @@ sockets or disks; times are what the proposing leader wrote into the command.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -85,7 +86,12 @@ def parse_member(fields: Mapping[str, Any]) -> Member:
 
 def is_address(text: object) -> bool:
     """Whether it is HOST:PORT of a socket that can be connected to."""
-    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    return isinstance(text, str) and _fits(text)
+
+
+@lru_cache(1_024)  # every message of Raft names one
+def _fits(address: str) -> bool:
+    match = _ADDRESS.fullmatch(address)
     return match is not None and 0 < int(match["port"]) <= 65_535
 
 
