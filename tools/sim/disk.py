@@ -40,7 +40,7 @@ class SimDisk(MemoryDisk):
         self.restart()
 
     def _before_step(self, what: str, name: str) -> None:
-        if what == "write" and not name.endswith(".mark"):
+        if what in ("write", "rename") and not name.endswith(".mark"):
             self.touched.add(name)
         if self.crash_in is not None:
             self.crash_in -= 1

@@ -49,14 +49,18 @@ class View(NamedTuple):
 
 
 class Host:
-    def __init__(self, name: str, number: int, world: "World") -> None:
+    def __init__(
+        self, name: str, address: str, world: "World", replaces: tuple[str, ...] = ()
+    ) -> None:
+        """`replaces`: ids under which it ran before it lost its disk."""
         parameters = world.parameters
         self.name = name
-        self.address = f"10.0.0.{number}:7000"
+        self.address = address
+        self.replaces = replaces
         self.world = world
         self.rng: random.Random = world.stream(f"host {name}")
         self.disk = SimDisk(self._synced)
-        self.durable = Durable(self.disk)
+        self.durable = Durable(self.disk, world.oracle.committed)
         self.log = ShadowLog()
         rate = 1 + self.rng.uniform(-1, 1) * parameters.skew
         self.clock = SimClock(lambda: world.now, rate, self.rng.uniform(100.0, 10_000.0))
@@ -127,7 +131,6 @@ class Host:
         """A new process on the disk. Raises what the peer raises when it cannot start."""
         world = self.world
         self.incarnation += 1
-        self.applied = 0
         self.spent = 0
         self._busy_until = world.now
         store = WatchedStore(self.disk, self.durable, world.parameters.segment_bytes)
@@ -163,6 +166,7 @@ class Host:
             fault=lambda kind, for_s: None,
             new_id=lambda: f"{self.name}-{self.rng.getrandbits(32):08x}",
             make_node=self._make_node,
+            snapshots=world.parameters.snapshots,
         )
         identity = Identity(self.name, CLUSTER, str(member["incarnation"]), member)
         self.peer = peer = Peer(identity, parts)
@@ -185,15 +189,19 @@ class Host:
         return self.core
 
     def _check_recovery(self, store: WatchedStore) -> None:
-        log = ShadowLog()
-        hard_state, _ = store.storage.initial_state()
-        last = store.storage.last_index()
-        log.replace(store.storage.entries(1, last + 1, 1 << 62))
+        log, storage = ShadowLog(), store.storage
+        hard_state, _ = storage.initial_state()
+        first, last = storage.first_index(), storage.last_index()
+        self.world.checks.snapshot(self, storage.snapshot())
+        log.install(first - 1, self.world.oracle.committed)
+        log.replace(storage.entries(first, last + 1, 1 << 62))
         self.log = log
+        self.applied = storage.snapshot().index
         self.view = self.look()
         self.world.checks.recovered(self, hard_state, log)
-        self.world.note(self.name, f"starts term={hard_state.term} log={last}")
+        self.world.note(self.name, f"starts term={hard_state.term} log={first}..{last}")
         self.world.checks.start(self, self.view)
+        self.world.checks.applied(self)
 
     def stop(self, power_cut: bool) -> str:
         """Lose everything in memory; returns what became of the writes that were not synced."""
@@ -294,6 +302,12 @@ class Host:
         self.world.checks.ready(self, ready)
 
     def has_advanced(self, ready: Ready) -> None:
+        if ready.snapshot is not None:
+            self.world.counts["snapshots installed"] += 1
+            self.world.note(self.name, f"installs the snapshot at {ready.snapshot.index}")
+            self.applied = ready.snapshot.index
+            self.known_halves = self.halves()
+            self.world.checks.applied(self)
         for entry in ready.committed:
             self.world.checks.apply(self, entry)
             self.applied = entry.index

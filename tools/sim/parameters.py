@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass, fields
 
+from p2p.snapshots import SnapshotPolicy
+
 MS = 1_000  # simulated time is counted in integer microseconds
 SECOND = 1_000_000
 
@@ -11,6 +13,15 @@ FAULTS = (
     *("partition", "one_way", "isolate_leader", "storm", "clog", "drop_connection"),
     *("campaign", "transfer", "configure", "clock_jump", "disk_full", "disk_error"),
     *("join", "leave", "remove", "wipe", "rot"),
+)
+
+# From never in a short run to after every entry, with nothing left of the log behind it.
+POLICIES = (
+    SnapshotPolicy(),
+    SnapshotPolicy(every_entries=50, keep_entries=10, slice_chunks=1),
+    SnapshotPolicy(every_entries=10, keep_entries=3, slice_chunks=1, pause_s=0.05),
+    SnapshotPolicy(every_entries=3, keep_entries=0, slice_chunks=2),
+    SnapshotPolicy(every_entries=1, keep_entries=0, slice_chunks=1),
 )
 
 
@@ -42,6 +53,7 @@ class Parameters:
     late_by: int
     sync_time: int
     segment_bytes: int
+    snapshots: SnapshotPolicy
     hold_when_cut: bool  # a cut link keeps messages for later, as a reconnecting socket does
     faults: tuple[str, ...]
 
@@ -81,6 +93,7 @@ def draw(seed: int) -> Parameters:
         late_by=int(rng.choice((0.3, 3.0, 8.0)) * SECOND),
         sync_time=rng.choice((0, 0, 300, 20 * MS)),
         segment_bytes=rng.choice((500, 4_000, 8 << 20)),
+        snapshots=rng.choice(POLICIES),
         hold_when_cut=rng.random() < 0.4,
         faults=faults or ("crash",),
     )

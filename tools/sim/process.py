@@ -80,7 +80,9 @@ class Process:
         address = self.host.rng.choice(sorted(set(known)))
         self._asked += 1
         request = f"join-{self.host.name}-{self.incarnation}-{self._asked}"
-        body = {"id": request, "verb": "join", "args": {"member": dict(self.peer.identity.member)}}
+        args: dict[str, Any] = {"member": dict(self.peer.identity.member)}
+        args["replaces"] = list(self.host.replaces)
+        body = {"id": request, "verb": "join", "args": args}
         data = encode(Envelope(self.peer.identity.cluster, "client", "", "request", body))
         world.network.ask(f"ask-{self.host.name}", address, data, self._on_answer)
 

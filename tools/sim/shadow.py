@@ -6,10 +6,14 @@ one look.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from consensus.messages import Entry, EntryType, HardState
 from tools.sim.disk import SimDisk
+
+if TYPE_CHECKING:
+    from tools.sim.oracle import Committed
 
 
 class ShadowLog:
@@ -39,9 +43,11 @@ class ShadowLog:
             if entry.type is EntryType.CONF_CHANGE:
                 self.changes.append(entry.index)
 
-    def copy_from(self, other: "ShadowLog") -> None:
-        self.terms, self.chain = list(other.terms), list(other.chain)
-        self.changes = list(other.changes)
+    def install(self, index: int, committed: "Sequence[Committed]") -> None:
+        """Start over with what everybody knows to be committed up to a snapshot."""
+        self.terms = [entry.term for entry in committed[: index + 1]]
+        self.chain = [entry.chain for entry in committed[: index + 1]]
+        self.changes = []
 
 
 def link(before: int, entry: Entry) -> int:
@@ -51,17 +57,20 @@ def link(before: int, entry: Entry) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step of the log store, and the files it wrote."""
+    """One step of the log store, and the files it wrote. `snapshot`: its index, if it is one."""
 
     hard_state: HardState
     entries: Sequence[Entry]
     files: frozenset[str]
+    snapshot: int = 0
 
 
 class Durable:
     """What would survive a power cut now: the record of completed syncs (P in the invariants)."""
 
-    def __init__(self, disk: SimDisk) -> None:
+    def __init__(self, disk: SimDisk, committed: "Sequence[Committed]") -> None:
+        """`committed` is the oracle's, which grows."""
+        self._committed = committed
         self.term = 0
         self.vote: str | None = None
         self.log = ShadowLog()
@@ -82,6 +91,10 @@ class Durable:
         self._newest = hard_state or self._newest
         self.pending.append(Batch(self._newest, entries, files))
 
+    def install(self, index: int, files: frozenset[str]) -> None:
+        """The log store was told to start over from a snapshot."""
+        self.pending.append(Batch(self._newest, (), files, index))
+
     def settle(self) -> None:
         """Take over what is on the platter by now, in order."""
         while self.pending and not self._interrupted:
@@ -95,6 +108,11 @@ class Durable:
         self._interrupted = True
 
     def accept(self, batch: Batch) -> None:
+        if batch.snapshot:
+            self.log.install(batch.snapshot, self._committed)
+            if self.term < self.log.terms[-1]:
+                self.term, self.vote = self.log.terms[-1], None
+            return
         self.term, self.vote = batch.hard_state.term, batch.hard_state.vote
         self.log.replace(batch.entries)
 

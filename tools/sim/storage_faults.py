@@ -31,14 +31,14 @@ class StorageFaults:
         return True
 
     def wipe(self) -> bool:
-        """The machine is replaced: another peer with an empty disk, and nobody by the old id."""
+        """The disk is replaced: another peer, which may know whom it replaces, or not."""
         host = self._loser()
         if host is None:
             return False
         if host.up:
             host.stop(power_cut=True)
         self.world.lose(host, "its disk is gone")
-        fresh = self.world.add_host()
+        fresh = self.world.add_host(instead=host if self.rng.random() < 0.7 else None)
         self.nemesis.later(self.nemesis.seconds(0.5), lambda: self.world.start(fresh))
         return True
 

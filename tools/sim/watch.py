@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
-from consensus.changes import ConfChange, ConfState
+from consensus.changes import ConfChange, ConfState, SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.messages import Entry, EntryType, HardState, Message
 from consensus.node import RawNode, Ready
@@ -78,3 +78,12 @@ class WatchedStore(LogStore):
             if must_sync:
                 self._shadow.save(hard_state, entries, frozenset(self._touched))
         self._shadow.settle()  # an interrupted sync made nothing sure
+
+    def install(self, meta: SnapshotMeta) -> None:
+        self._touched.clear()
+        try:
+            super().install(meta)
+        finally:
+            if self._touched:
+                self._shadow.install(meta.index, frozenset(self._touched))
+        self._shadow.settle()

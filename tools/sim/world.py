@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from consensus.node import bootstrap
-from p2p.errors import P2PError
-from p2p.log_store import LogStore
+from p2p.log_store import LogDamaged, LogStore
 from tools.sim.checks import Checks
 from tools.sim.host import Host
 from tools.sim.network import Wires
@@ -68,10 +67,15 @@ class World:
         for _ in range(self.parameters.peers - 1):
             self.start(self.add_host())
 
-    def add_host(self) -> Host:
-        """A new peer with an empty disk; an id is never used twice."""
+    def add_host(self, instead: Host | None = None) -> Host:
+        """A new peer with an empty disk; an id is never used twice.
+
+        `instead`: of one that lost its disk, at the same address.
+        """
         number = len(self.hosts) + 1
-        host = Host(f"n{number}", number, self)
+        address = f"10.0.0.{number}:7000" if instead is None else instead.address
+        replaces = () if instead is None else (*instead.replaces, instead.name)
+        host = Host(f"n{number}", address, self, replaces)
         self.hosts[host.name] = host
         return host
 
@@ -81,11 +85,11 @@ class World:
             return
         try:
             host.start()
-        except P2PError as error:
+        except LogDamaged as error:
             self.note(host.name, f"cannot start: {error}")
             self.counts["damaged logs refused"] += 1
             self.lose(host, str(error))
-            self.start(self.add_host())
+            self.start(self.add_host(instead=host))
 
     def lose(self, host: Host, why: str) -> None:
         """This id never comes back: its disk is gone, or it was told to go."""

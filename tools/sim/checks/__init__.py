@@ -6,7 +6,7 @@ extends the oracle that LeaderCompleteness and StateMachineSafety read.
 
 from collections.abc import Callable, Mapping
 
-from consensus.changes import ConfState
+from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, HardState, Message
 from consensus.node import Ready
 from tools.sim.checks.base import Check
@@ -52,6 +52,7 @@ class Checks:
     """Calls each check's hooks; only those it overrides, because most events concern few checks."""
 
     def __init__(self, oracle: Oracle, hosts: Mapping[str, Host]) -> None:
+        self.oracle = oracle
         self.count = 0
         self.checks = [check(oracle, hosts) for check in CHECKS]
         self._hooks: dict[str, list[Callable[..., None]]] = {
@@ -77,6 +78,10 @@ class Checks:
         for hook in self._due("on_observe"):
             hook(host, view, before)
 
+    def snapshot(self, host: Host, meta: SnapshotMeta) -> None:
+        for hook in self._due("on_snapshot"):
+            hook(host, meta)
+
     def recovered(self, host: Host, hard_state: HardState, log: ShadowLog) -> None:
         for hook in self._due("on_recovered"):
             hook(host, hard_state, log)
@@ -90,6 +95,9 @@ class Checks:
             hook(host, message)
 
     def ready(self, host: Host, ready: Ready) -> None:
+        if ready.snapshot is not None:
+            self.snapshot(host, ready.snapshot)
+            host.log.install(ready.snapshot.index, self.oracle.committed)
         for hook in self._due("on_ready"):
             hook(host, ready)
         host.log.replace(ready.entries)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from consensus.changes import ConfState
+from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, HardState, Message
 from consensus.node import Ready
 from tools.sim.host import Host, View
@@ -22,6 +22,9 @@ class Check:
 
     def fail(self, sentence: str) -> Violation:
         return Violation(self.name, sentence)
+
+    def on_snapshot(self, host: Host, meta: SnapshotMeta) -> None:
+        """Before the host's log starts over from a snapshot; also at a start, with index 0."""
 
     def on_recovered(self, host: Host, hard_state: HardState, log: ShadowLog) -> None:
         """What the log store found on the disk, before the core starts on it."""
