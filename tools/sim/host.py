@@ -121,6 +121,11 @@ class Host:
         voters = self.core._raft.configuration.voters
         return [half for half in (voters.incoming, voters.outgoing) if half]
 
+    def last_term(self) -> int:
+        """Of the log as the core has it, not durable perhaps."""
+        assert self.core is not None
+        return self.core._raft.log.last_term()
+
     def learners(self) -> frozenset[str]:
         assert self.core is not None
         return frozenset(self.core.status().learners)
@@ -295,8 +300,13 @@ class Host:
             world.note(self.name, " ".join(f"{k}={v}" for k, v in view._asdict().items()))
         world.checks.observe(self, view, before)
 
-    def has_stepped(self, message: Message) -> None:
-        self.world.checks.stepped(self, message)
+    def has_stepped(self, message: Message, silence_before: int) -> None:
+        assert self.core is not None
+        silence = self.core._raft.election_elapsed
+        self.world.checks.stepped(self, message, silence - silence_before)
+
+    def asks_to_read(self, context: bytes) -> None:
+        self.world.checks.ask_read(self, context)
 
     def is_ready(self, ready: Ready) -> None:
         self.world.checks.ready(self, ready)
@@ -306,6 +316,8 @@ class Host:
             self.world.counts["snapshots installed"] += 1
             self.world.note(self.name, f"installs the snapshot at {ready.snapshot.index}")
             self.applied = ready.snapshot.index
+            assert self.core is not None
+            self.world.checks.installed(self, ready.snapshot, self.core._raft.conf_state)
             self.known_halves = self.halves()
             self.world.checks.applied(self)
         for entry in ready.committed:

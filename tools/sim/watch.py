@@ -16,7 +16,8 @@ from tools.sim.shadow import Durable
 
 class Watcher(Protocol):
     def observe(self) -> None: ...
-    def has_stepped(self, message: Message) -> None: ...
+    def has_stepped(self, message: Message, silence_before: int) -> None: ...
+    def asks_to_read(self, context: bytes) -> None: ...
     def is_ready(self, ready: Ready) -> None: ...
     def has_advanced(self, ready: Ready) -> None: ...
     def configures(self, index: int, conf: ConfState) -> None: ...
@@ -35,13 +36,18 @@ class WatchedNode(RawNode):
         self._watcher.observe()
 
     def step(self, message: Message) -> None:
+        silence = self._raft.election_elapsed
         super().step(message)
-        self._watcher.has_stepped(message)
+        self._watcher.has_stepped(message, silence)
         self._watcher.observe()
 
     def campaign(self) -> None:
         super().campaign()
         self._watcher.observe()
+
+    def read_index(self, context: bytes) -> None:
+        self._watcher.asks_to_read(context)
+        super().read_index(context)
 
     def ready(self) -> Ready:
         ready = super().ready()

@@ -13,6 +13,7 @@ from tools.sim.host import Host
 from tools.sim.network import Wires
 from tools.sim.oracle import Oracle
 from tools.sim.parameters import SECOND, Parameters
+from tools.sim.violation import Violation
 
 Action = Callable[[], None]
 PEERS_EVER_MAX = 14
@@ -86,6 +87,11 @@ class World:
         try:
             host.start()
         except LogDamaged as error:
+            if not host.rotten:
+                raise Violation(
+                    "16 no amnesia",
+                    f"{host.name} is lost though nothing harmed its disk: {error}",
+                ) from error
             self.note(host.name, f"cannot start: {error}")
             self.counts["damaged logs refused"] += 1
             self.lose(host, str(error))

@@ -22,6 +22,7 @@ from tools.sim.checks.monotone import Monotone
 from tools.sim.checks.no_amnesia import NoAmnesia
 from tools.sim.checks.ordering import Ordering
 from tools.sim.checks.quorum_log import QuorumLog
+from tools.sim.checks.read_floor import ReadFloor
 from tools.sim.checks.state_machine_safety import StateMachineSafety
 from tools.sim.checks.term_discipline import TermDiscipline
 from tools.sim.checks.vote_up_to_date import VoteUpToDate
@@ -45,6 +46,7 @@ CHECKS: tuple[type[Check], ...] = (
     QuorumLog,
     Membership,
     NoAmnesia,
+    ReadFloor,
 )
 
 
@@ -90,9 +92,17 @@ class Checks:
         for hook in self._due("on_applied"):
             hook(host)
 
-    def stepped(self, host: Host, message: Message) -> None:
+    def stepped(self, host: Host, message: Message, silence: int) -> None:
         for hook in self._due("on_stepped"):
-            hook(host, message)
+            hook(host, message, silence)
+
+    def ask_read(self, host: Host, context: bytes) -> None:
+        for hook in self._due("on_ask_read"):
+            hook(host, context)
+
+    def installed(self, host: Host, meta: SnapshotMeta, conf: ConfState) -> None:
+        for hook in self._due("on_installed"):
+            hook(host, meta, conf)
 
     def ready(self, host: Host, ready: Ready) -> None:
         if ready.snapshot is not None:

@@ -35,8 +35,17 @@ class Check:
     def on_observe(self, host: Host, view: View, before: View) -> None:
         """After each input to the core that changed something; before is what the last look saw."""
 
-    def on_stepped(self, host: Host, message: Message) -> None:
-        """After the core took a message in, and before host.view shows what that changed."""
+    def on_stepped(self, host: Host, message: Message, silence: int) -> None:
+        """After the core took a message in, and before host.view shows what that changed.
+
+        `silence`: by how many ticks that moved what the core counts since it heard of a leader.
+        """
+
+    def on_ask_read(self, host: Host, context: bytes) -> None:
+        """Before the core is asked for a linearizable read."""
+
+    def on_installed(self, host: Host, meta: SnapshotMeta, conf: ConfState) -> None:
+        """After a snapshot took the place of the state; `conf` is in force now."""
 
     def on_ready(self, host: Host, ready: Ready) -> None:
         """Before host.log takes the entries of this Ready."""

@@ -16,6 +16,11 @@ class Ordering(Check):
             )
         if view.role == "leader" and view.vote != host.name:
             raise self.fail(f"{host.name} leads term {view.term} but voted for {view.vote}.")
+        if view.role == "leader" and before.role != "leader" and host.last_term() != view.term:
+            raise self.fail(
+                f"{host.name} leads term {view.term} with a log that ends in term "
+                f"{host.last_term()}: there is nothing of its own that it could commit."
+            )
 
     def on_ready(self, host: Host, ready: Ready) -> None:
         if not ready.entries:

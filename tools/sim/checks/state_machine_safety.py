@@ -30,6 +30,13 @@ class StateMachineSafety(Check):
                 f"but {self.oracle.configurations[max(before)]} is in force there."
             )
 
+    def on_installed(self, host: Host, meta: SnapshotMeta, conf: ConfState) -> None:
+        if conf != meta.conf:
+            raise self.fail(
+                f"{host.name} has {conf} in force after the snapshot at {meta.index}, which was "
+                f"taken under {meta.conf}."
+            )
+
     def on_apply(self, host: Host, entry: Entry) -> None:
         if entry.index != host.applied + 1:
             raise self.fail(f"{host.name} applies index {entry.index} right after {host.applied}.")

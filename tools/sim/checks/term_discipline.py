@@ -8,10 +8,16 @@ class TermDiscipline(Check):
 
     name = "11/12 term before log, term before message"
 
-    def on_stepped(self, host: Host, message: Message) -> None:
-        """A question whether an election could be won must not cost anybody a term or a vote."""
+    def on_stepped(self, host: Host, message: Message, silence: int) -> None:
+        """A question whether an election could be won must not cost anybody a term or a vote, nor
+        pass for a sign of life of a leader (hashicorp/raft#609).
+        """
         if message.type is not MessageType.PRE_VOTE:
             return
+        if silence:
+            raise self.fail(
+                f"{host.name} counts a pre-vote of {message.sender} as having heard of a leader."
+            )
         now, before = host.look(), host.view
         assert before is not None
         if (now.term, now.vote, now.role) != (before.term, before.vote, before.role):
