@@ -267,7 +267,8 @@ class _Host:
         """
         while True:
             await asyncio.sleep(LOST_S)
-            lost = self.peer.raft.status.leader is None and not self.peer.is_sole_voter
+            # Not "no leader": a learner that was removed believes in its last one for ever.
+            lost = not (self.peer.raft.status.has_quorum_contact or self.peer.is_sole_voter)
             if lost and not self.peer.drills.cuts_off:
                 try:
                     await self._ask_to_join()

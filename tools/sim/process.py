@@ -69,7 +69,7 @@ class Process:
 
     def _look(self) -> None:
         self.later(LOST, self._look)
-        if self.peer.raft.status.leader is None and not self.peer.is_sole_voter:
+        if not (self.peer.raft.status.has_quorum_contact or self.peer.is_sole_voter):
             self._ask()
 
     def _ask(self) -> None:

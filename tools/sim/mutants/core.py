@@ -141,8 +141,8 @@ FOLLOWERS = (
         "a heartbeat tells the leader's commit index whatever the follower holds",
         Edit(
             REPLICATION,
-            "        commit = min(raft.progress[peer].match, raft.log.committed)\n        raft.send(",
-            "        commit = raft.log.committed\n        raft.send(",
+            "min(raft.progress[peer].match, raft.log.committed)\n        raft.send(",
+            "raft.log.committed\n        raft.send(",
         ),
     ),
     Mutant(
@@ -151,8 +151,8 @@ FOLLOWERS = (
         Edit(FOLLOWING, "    if meta.index > log.committed:\n", "    if meta:\n"),
         Edit(
             LOG,
-            '        if meta.index <= self.committed:\n            raise SafetyViolation(\n                f"a snapshot',
-            '        if meta.index < 0:\n            raise SafetyViolation(\n                f"a snapshot',
+            "if meta.index <= self.committed:\n            raise SafetyViolation(",
+            "if meta.index < 0:\n            raise SafetyViolation(",
         ),
         Edit(
             "p2p/snapshot_receiver.py",
@@ -166,8 +166,8 @@ FOLLOWERS = (
         ),
         Edit(
             "consensus/storage.py",
-            '        if meta.index < self._snapshot.index:\n            raise ValueError(f"a snapshot at',
-            '        if meta.index < 0:\n            raise ValueError(f"a snapshot at',
+            "if meta.index < self._snapshot.index:\n            raise ValueError(",
+            "if meta.index < 0:\n            raise ValueError(",
         ),
     ),
     Mutant(
@@ -210,8 +210,8 @@ MEMBERS = (
         "a leader that is no voter any more goes on leading",
         Edit(
             MEMBERSHIP,
-            "    if not raft.is_voter():\n        raft.become_follower(raft.term, None)\n        return\n",
-            "",
+            "    if not raft.is_voter():\n        raft.become_follower(raft.term, None)\n        return",
+            "    if not raft.is_voter():\n        pass",
         ),
     ),
 )

@@ -47,8 +47,8 @@ DISK = (
         "a snapshot is put into place before it is durable, and the log before it goes",
         Edit(
             "p2p/snapshot_file.py",
-            "        self._disk.append(self._name, encode_frame(END, self._chunks + 1, end))\n",
-            "        self._disk.append_unsynced(self._name, encode_frame(END, self._chunks + 1, end))\n",
+            "self._disk.append(self._name, encode_frame(END, self._chunks + 1, end))\n",
+            "self._disk.append_unsynced(self._name, encode_frame(END, self._chunks + 1, end))\n",
         ),
         Edit(
             "p2p/snapshot_file.py",
