@@ -210,8 +210,8 @@ MEMBERS = (
         "a leader that is no voter any more goes on leading",
         Edit(
             MEMBERSHIP,
-            "    if not raft.is_voter():\n        raft.become_follower(raft.term, None)\n        return",
-            "    if not raft.is_voter():\n        pass",
+            "raft.is_voter():\n        raft.become_follower(raft.term, None)\n        return",
+            "raft.is_voter():\n        pass",
         ),
     ),
 )
