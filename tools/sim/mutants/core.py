@@ -112,13 +112,6 @@ COUNTING = (
 
 FOLLOWERS = (
     Mutant(
-        "commit-to-last-index",
-        "a follower commits beyond what the append has confirmed",
-        Edit(
-            FOLLOWING, "log.commit_to(min(message.commit, last))", "log.commit_to(message.commit)"
-        ),
-    ),
-    Mutant(
         "acknowledge-last-index",
         "a follower acknowledges its whole log",
         Edit(
