@@ -112,12 +112,12 @@ COUNTING = (
 
 FOLLOWERS = (
     Mutant(
-        "acknowledge-last-index",
-        "a follower acknowledges its whole log",
+        "entry-before-not-compared",
+        "a follower appends without comparing the entry before",
         Edit(
-            FOLLOWING,
-            "raft.send(MessageType.APP_RESP, message.sender, index=last)",
-            "raft.send(MessageType.APP_RESP, message.sender, index=log.last_index())",
+            LOG,
+            "        if not self.matches(index, term):\n            return False\n        for",
+            "        if index > self.last_index():\n            return False\n        for",
         ),
     ),
     Mutant(

@@ -19,8 +19,8 @@ DISK = (
         "the log is written, never synced",
         Edit(
             STORE,
-            "self._disk.append(wal.segment_name(",
-            "self._disk.append_unsynced(wal.segment_name(",
+            "        self._disk.sync(segment)\n        self._active_bytes = end\n",
+            "        self._active_bytes = end\n",
         ),
     ),
     Mutant(
