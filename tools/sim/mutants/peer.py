@@ -30,7 +30,7 @@ DISK = (
         Edit(
             SCAN,
             "    if synced is not None and found.next_number <= synced:\n        found.verdict",
-            "    if synced is None:\n        found.verdict",
+            "    if found.next_number < 0:\n        found.verdict",
         ),
     ),
     Mutant(
