@@ -106,7 +106,10 @@ class _Host:
         fresh_id = uuid.uuid4().hex[:12]
         if known is None:
             data_dir.save_key(folder, self.key)
-            self.who = data_dir.Remembered(fresh_id, name, address, self.key.cluster_id)
+            # Whom it asked to get in: it may end before the log names anybody.
+            self.who = data_dir.Remembered(
+                fresh_id, name, address, self.key.cluster_id, others=options.join
+            )
             data_dir.remember(folder, self.who)
             self.opened = Opened(LogStore(folder), self.who)
             if self.founds and self.opened.store.is_new:
@@ -287,6 +290,8 @@ class _Host:
         addresses = list(dict.fromkeys([*known, self.who.address]))
         if not self.peer.state.members:
             addresses.remove(self.who.address)
+        if not addresses:
+            raise NoQuorum("this peer knows of no other yet: start it again with --join HOST:PORT")
         client = Client(addresses, self.key, timeout_s=3.0)
         member, replaces = dict(self.peer.identity.member), list(self.who.replaces)
         try:
