@@ -171,6 +171,8 @@ class Client:
                     problem = _more_telling(problem, error)
                     if isinstance(error, Busy):
                         break  # it comes from the leader, whoever is asked
+                except P2PError as refused:  # now; an earlier attempt may be on its way
+                    raise question.given_up(refused) from refused
             pause_s = min(2 * pause_s, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             alone = isinstance(problem, Unreachable) and len(self._known) == 1
             # One that does not answer: said at once; several, who answered before, may come back.

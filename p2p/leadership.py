@@ -6,7 +6,7 @@ from typing import Any
 
 from p2p import autopilot, controller
 from p2p.clock import Clock
-from p2p.errors import P2PError, Usage
+from p2p.errors import Busy, P2PError, Usage
 from p2p.raft_host import RaftHost
 from p2p.reports import Observed, PeerReport
 from p2p.state import State
@@ -93,8 +93,9 @@ class Leadership:
             return
         if self._raft.status.lead_transferee is not None:
             return  # nothing is taken until it succeeded or timed out
-        for command in controller.plan(state, self._observed(state)):
-            self._planned_index = self._take(command)
+        with contextlib.suppress(Busy):  # planned again at the next look
+            for command in controller.plan(state, self._observed(state)):
+                self._planned_index = self._take(command)
         self._steer_electorate(state)
 
     def _take(self, command: Mapping[str, Any]) -> int:

@@ -52,12 +52,14 @@ class LogStore:
         """Make both durable as one step, before anything that depends on them is said.
 
         A commit index alone promises nothing (not `must_sync`): it waits for the next frame, so
-        that all frames are synced ones, and a damaged one before the end is damage indeed.
+        that all frames are synced ones, and a damaged one before the end is damage indeed. But that
+        a snapshot was installed is said at once: without that frame, should the snapshot rot, an
+        older and longer log would seem to be all that was ever promised.
         """
         if hard_state is not None:
             self.storage.set_hard_state(hard_state)
             self._unsaved = hard_state
-        if not must_sync:
+        if not must_sync and self._base is None:
             return
         if not self._mark.known:
             self._mark.create()
@@ -146,7 +148,7 @@ class LogStore:
 
     def _finished(self, meta: SnapshotMeta) -> None:
         older = self.snapshot_meta.index
-        if meta.index <= older:
+        if meta.index < older:
             self._disk.remove(SNAPSHOT_NEW)  # another peer's was installed meanwhile
             return
         self._disk.rename(SNAPSHOT_NEW, snapshot_name(meta.index))
@@ -157,7 +159,7 @@ class LogStore:
         if not self._mark.known:
             self._mark.create()
         self._mark.note(self._next_number - 1, self.snapshot_meta.index)
-        if index:
+        if 0 < index < self.snapshot_meta.index:  # else a damaged one was written anew
             self._disk.remove(snapshot_name(index))
 
     def _load(self, back: Recovered) -> MemoryStorage:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from consensus.changes import SnapshotMeta
-from consensus.messages import Message
+from consensus.messages import Message, MessageType
 from consensus.node import RawNode, Role
 from consensus.wire import MalformedMessage, as_list
 from p2p import requests, view
@@ -376,6 +376,8 @@ class Peer:
         if sender in self.state.removed and not self._is_configured(sender):
             raise Malformed("from a peer that was removed")
         messages = [Message.from_wire(fields) for fields in as_list(body.get("messages"), "raft")]
+        if any(message.type is MessageType.SNAP for message in messages):
+            raise Malformed("a snapshot without its data")  # only SnapshotReceiver has those
         self._heard(sender)
         self.links.heard(sender, str(body["address"]))
         for message in messages:

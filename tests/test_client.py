@@ -33,6 +33,7 @@ COMMANDS = {
     "compare_and_set": "store.compare_and_set",
 }
 UNKNOWN = to_wire(OutcomeUnknown("the leader was lost meanwhile", NoQuorum.exit_code))
+REFUSED = to_wire(Usage("no"))
 BUSY = to_wire(Busy("the cluster is busy"))
 EXPIRED = to_wire(SessionExpired("the session expired"))
 LEADERLESS = to_wire(NoQuorum("no leader"))
@@ -169,7 +170,8 @@ ENDS: list[tuple[str, Callable[[Cluster], Any], type[P2PError], int]] = [
     ("lost, then none", lambda c: _session_then(c, UNKNOWN, LEADERLESS), OutcomeUnknown, 5),
     ("lost, then busy", lambda c: _session_then(c, UNKNOWN, BUSY), OutcomeUnknown, 1),
     ("busy", lambda cluster: _session_then(cluster, BUSY), Busy, 1),
-    ("refused", lambda cluster: _session_then(cluster, to_wire(Usage("no"))), Usage, 2),
+    ("refused", lambda cluster: _session_then(cluster, REFUSED), Usage, 2),
+    ("lost, then refused", lambda c: _session_then(c, UNKNOWN, REFUSED), OutcomeUnknown, 2),
     ("no session", lambda cluster: lambda body: LEADERLESS, NoQuorum, 5),
     ("no session, leader lost", lambda cluster: lambda body: UNKNOWN, NoQuorum, 5),
     ("no session answered", lambda cluster: lambda body: None, Unreachable, 3),

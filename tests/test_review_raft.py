@@ -1,0 +1,96 @@
+"""What a hostile reader of the whole path of a command found, from the client to the disk."""
+
+from functools import partial
+
+import pytest
+
+from consensus.changes import ConfState, SnapshotMeta
+from consensus.config import RaftConfig
+from consensus.messages import Entry, HardState, Message, MessageType
+from p2p.disk_memory import MemoryDisk
+from p2p.envelope import Envelope, encode
+from p2p.log_store import LogDamaged, LogStore
+from p2p.snapshots import SnapshotPolicy
+from tests.peer_fakes import CLUSTER
+from tests.peer_twins import grown
+from tests.test_peer_snapshots import compacted, equal
+
+
+def test_a_snapshot_without_its_data_is_no_message() -> None:
+    """Only who holds the whole file may take MsgSnap into the core."""
+    cluster = grown(3)
+    leader = cluster.leader
+    follower = next(twin for twin in cluster.live() if twin is not leader)
+    status = leader.peer.raft.status
+    meta = SnapshotMeta(status.commit + 50, status.term, ConfState(("a", "b", "c")))
+    snap = Message(MessageType.SNAP, follower.name, leader.name, status.term, snapshot=meta)
+    address = leader.peer.identity.member["address"]
+    body = {"address": address, "messages": [snap.to_wire()]}
+    dropped = follower.peer.dropped_messages
+    follower.peer.on_message(encode(Envelope(CLUSTER, leader.name, "i", "raft", body)), None)
+    cluster.run(0.2)
+    assert follower.peer.dropped_messages == dropped + 1
+    assert "ok" in cluster.ask(follower.name, "put", key="k", value=b"v")
+    equal(cluster)
+
+
+def test_planners_wait_while_too_much_waits_for_a_majority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even the leader's own commands get in then; that must not end it."""
+    small = partial(RaftConfig, max_uncommitted_bytes=1)
+    monkeypatch.setattr("p2p.raft_host.RaftConfig", small)
+    cluster = grown(3)
+    assert "ok" in cluster.ask(cluster.leader.name, "submit", task="digits", peers_min=1)
+    gone = next(twin for twin in cluster.live() if not twin.peer.raft.is_leader)
+    cluster.kill(gone.name)
+    cluster.until(
+        lambda: cluster.leader.peer.state.members[gone.name].state == "dead", "it is dead"
+    )
+
+
+def test_an_installed_snapshot_that_rots_under_a_longer_log_is_noticed() -> None:
+    """Its entries were acknowledged: a log that never led there must not take their place."""
+    sender, disk = LogStore(MemoryDisk()), MemoryDisk()
+    sender.save(HardState(5, "b", 20), [Entry(n, 5) for n in range(1, 21)], must_sync=True)
+    meta = SnapshotMeta(20, 5, ConfState(("a", "b", "c")))
+    file = sender.begin_snapshot(meta)
+    file.write(b"state" * 100)
+    file.finish()
+    store = LogStore(disk)
+    # It led in term 4 and nobody took these; then it voted in term 5.
+    store.save(HardState(4, "a", 2), [Entry(n, 4) for n in range(1, 31)], must_sync=True)
+    store.save(HardState(5, "b", 2), [], must_sync=True)
+    incoming = store.receive_snapshot(meta, sender.snapshot_bytes)
+    incoming.write(0, sender.read_snapshot(0, sender.snapshot_bytes))
+    incoming.complete()
+    store.install(meta)
+    store.save(HardState(5, "b", 20), [], must_sync=False)  # and then it acknowledges entry 20
+    name = f"snapshot-{meta.index:016d}"
+    disk.flip_bit(name, 8 * 200)
+    with pytest.raises(LogDamaged):
+        LogStore(disk)
+
+
+def test_a_rotten_snapshot_is_replaced_though_nothing_else_happens() -> None:
+    cluster = compacted(3, 22, SnapshotPolicy(every_entries=20, keep_entries=0))
+    leader = cluster.leader
+    joiner = cluster.start("d", MemoryDisk())
+    store = leader.peer.parts.store
+    name = f"snapshot-{store.snapshot_meta.index:016d}"
+    leader.disk.flip_bit(name, 8 * 5000)
+    cluster.send(leader.name, "join", member=dict(joiner.peer.identity.member))
+    cluster.until(lambda: joiner.peer.is_known, "d is known")
+    equal(cluster)
+
+
+def test_a_rotten_snapshot_is_written_anew_at_the_same_entry() -> None:
+    disk, meta = MemoryDisk(), SnapshotMeta(20, 5, ConfState(("a",)))
+    store = LogStore(disk)
+    store.save(HardState(5, "b", 20), [Entry(n, 5) for n in range(1, 21)], must_sync=True)
+    for _ in range(2):
+        file = store.begin_snapshot(meta)
+        file.write(b"state" * 100)
+        file.finish()
+        assert b"".join(LogStore(disk.copy()).snapshot_chunks()) == b"state" * 100
+        disk.flip_bit(f"snapshot-{meta.index:016d}", 8 * 200)
