@@ -47,7 +47,9 @@ class StorageFaults:
         host = self._loser()
         if host is None:
             return False
-        names = [name for name in host.disk.names() if name.startswith("raft")]
+        names = [
+            name for name in host.disk.names() if name.startswith(("wal-", "snapshot-", "raft"))
+        ]
         files = host.disk.durable_view()
         names = [name for name in names if files.get(name)]
         if not names:
