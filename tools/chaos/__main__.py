@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         except (P2PError, OSError, RuntimeError) as error:
             crew.problems.append(f"the run itself ended: {error!r}")
             lines = []
+        except KeyboardInterrupt:
+            crew.kill_all()  # a paused one would not hear a polite word
+            print("interrupted: all peers are gone, nothing was checked", file=sys.stderr)
+            return 130
         print(f"chaos: seed {options.seed}, {time.monotonic() - began_s:.0f} s")
         print("\n".join(lines))
         for problem in crew.problems:
@@ -118,8 +122,7 @@ def progress(storm: Storm, workload: Workload) -> Callable[[], None]:
 def keep(crew: Crew, storm: Storm, workload: Workload) -> Path:
     """Everything that helps to understand a failure, out of the folder that goes away."""
     kept = Path(tempfile.mkdtemp(prefix="p2p-chaos-"))
-    for member in crew.of("up", "paused", "leaving"):
-        crew.kill(member)
+    crew.kill_all()
     sockets = shutil.ignore_patterns("run", "*.sock")
     shutil.copytree(crew.cluster.folder, kept / "cluster", ignore=sockets)
     lines = [operation.to_line() for operation in workload.history]

@@ -87,8 +87,7 @@ async def _copies(crew: Crew, member: Member, keys: list[str]) -> dict[str, str 
 
 def compare_logs(crew: Crew, agreed: int) -> int:
     """Kill all and read what is on their disks; returns how many entries were on two or more."""
-    for member in crew.of("up", "paused", "leaving"):
-        crew.kill(member)
+    crew.kill_all()
     known: dict[int, tuple[Entry, str]] = {}
     shared: set[int] = set()
     for member in crew.members:

@@ -72,6 +72,10 @@ class Crew:
         member.peer.kill()
         member.life = "down"
 
+    def kill_all(self) -> None:
+        for member in self.of("up", "paused", "leaving"):
+            self.kill(member)
+
     def pause(self, member: Member) -> None:
         member.peer.process.send_signal(signal.SIGSTOP)
         member.life = "paused"
