@@ -37,10 +37,20 @@ class SnapshotPolicy:
     # A transfer under way would have to begin anew: wait for it, but not for ever.
     patience: int = 4
 
-    def is_due(self, entries: int, log_bytes: int, snapshot_bytes: int, in_use: bool) -> bool:
-        """`in_use`: the last snapshot is being sent to somebody."""
-        scale = max(1.0, snapshot_bytes / self.every_bytes) * (self.patience if in_use else 1)
-        return entries >= self.every_entries * scale or log_bytes >= self.every_bytes * scale
+    def is_due(
+        self, last: int, applied: int, log_bytes: int, snapshot_bytes: int, in_use: bool
+    ) -> bool:
+        """`last`: the last snapshot's index. log_bytes: of the entries since. in_use: it is being
+        sent to somebody.
+
+        Entries are counted in multiples of the index, so that peers of which one had to put one off
+        come together again at the next.
+        """
+        scale = max(1.0, snapshot_bytes / self.every_bytes)
+        step = int(self.every_entries * scale)
+        times = self.patience if in_use else 1
+        steps = applied // step - last // step
+        return steps >= times or log_bytes >= self.every_bytes * scale * times
 
 
 DEFAULT_POLICY = SnapshotPolicy()
@@ -80,6 +90,8 @@ class SnapshotTaker:
         self._forced = False
         self._file: SnapshotFile | None = None
         self._chunks: Iterator[bytes] = iter(())
+        # The disk may still have had more of the log than was in memory.
+        store.compact(self._behind(self._index, policy.keep_entries, policy.keep_bytes))
 
     def force(self) -> None:
         """Take a new one as soon as possible: the last one is damaged."""
@@ -93,8 +105,8 @@ class SnapshotTaker:
         """
         if self._file is not None or applied == self._store.snapshot_meta.index:
             return False
-        since = (applied - self._index, log_bytes - self._log_bytes)
-        return self._forced or self._policy.is_due(*since, self._store.snapshot_bytes, in_use)
+        since, size = log_bytes - self._log_bytes, self._store.snapshot_bytes
+        return self._forced or self._policy.is_due(self._index, applied, since, size, in_use)
 
     def begin(self, captured: Captured, log_bytes: int) -> None:
         self._index, self._log_bytes = captured.meta.index, log_bytes

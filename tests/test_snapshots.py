@@ -19,27 +19,32 @@ POLICY = SnapshotPolicy()
 
 
 @pytest.mark.parametrize(
-    ("entries", "log_mib", "snapshot_mib", "in_use", "due"),
+    ("last", "applied", "log_mib", "snapshot_mib", "in_use", "due"),
     [
-        (0, 0, 0, False, False),
-        (9_999, 7, 0, False, False),
-        (10_000, 0, 0, False, True),
-        (1, 8, 0, False, True),
-        (10_000, 8, 8, False, True),
+        (0, 0, 0, 0, False, False),
+        (0, 9_999, 7, 0, False, False),
+        (0, 10_000, 0, 0, False, True),
+        (10_000, 19_999, 0, 0, False, False),
+        (10_000, 20_000, 0, 0, False, True),
+        # One was put off: the next one is at the same entry as the others' again.
+        (13_000, 20_000, 0, 0, False, True),
+        (0, 1, 8, 0, False, True),
+        (0, 10_000, 8, 8, False, True),
         # A large state is not written again for little.
-        (10_000, 8, 80, False, False),
-        (100_000, 0, 80, False, True),
-        (1, 80, 80, False, True),
+        (0, 10_000, 8, 80, False, False),
+        (0, 100_000, 0, 80, False, True),
+        (0, 1, 80, 80, False, True),
         # A snapshot that somebody is getting stays longer, but not for ever.
-        (10_000, 8, 0, True, False),
-        (40_000, 0, 0, True, True),
-        (1, 32, 0, True, True),
+        (0, 10_000, 8, 0, True, False),
+        (0, 40_000, 0, 0, True, True),
+        (0, 1, 32, 0, True, True),
     ],
 )
 def test_when_one_is_due(
-    entries: int, log_mib: int, snapshot_mib: int, in_use: bool, due: bool
+    last: int, applied: int, log_mib: int, snapshot_mib: int, in_use: bool, due: bool
 ) -> None:
-    assert POLICY.is_due(entries, log_mib * MIB, snapshot_mib * MIB, in_use) is due
+    sizes = (log_mib * MIB, snapshot_mib * MIB)
+    assert POLICY.is_due(last, applied, *sizes, in_use) is due
 
 
 class WorkClock(ManualClock):
