@@ -236,7 +236,8 @@ class Peer:
             quorum=status.has_quorum_contact,
             commit_index=status.commit,
             applied_index=self.raft.applied,
-            voters=frozenset(status.voters),
+            # A vote counts for what a user relies on when the joint change is left behind.
+            voters=frozenset(status.voters_outgoing or status.voters),
             age_s=0.0 if self.raft.is_leader else age_s,
         )
 
