@@ -152,6 +152,7 @@ class LogStore:
             self._disk.remove(SNAPSHOT_NEW)  # another peer's was installed meanwhile
             return
         self._disk.rename(SNAPSHOT_NEW, snapshot_name(meta.index))
+        self._measured = (0, 0)
         self.storage.create_snapshot(meta)
         self._drop_older(older)
 

@@ -103,10 +103,12 @@ class SnapshotTaker:
         It depends on nothing but the log (and the snapshots before), so that all peers take theirs
         at the same entries: then what a joiner got from one leader is a part of the next one's.
         """
-        if self._file is not None or applied == self._store.snapshot_meta.index:
+        if self._file is not None or self._forced:
+            return self._file is None  # a damaged one is replaced, be it at the same entry
+        if applied == self._store.snapshot_meta.index:
             return False
         since, size = log_bytes - self._log_bytes, self._store.snapshot_bytes
-        return self._forced or self._policy.is_due(self._index, applied, since, size, in_use)
+        return self._policy.is_due(self._index, applied, since, size, in_use)
 
     def begin(self, captured: Captured, log_bytes: int) -> None:
         self._index, self._log_bytes = captured.meta.index, log_bytes

@@ -170,5 +170,8 @@ def test_one_that_was_found_damaged_is_taken_again() -> None:
     bench.run()
     assert not bench.taker.is_due(11, 1_100, in_use=False)
     bench.taker.force()
-    assert not bench.taker.is_due(10, 1_000, in_use=False), "there is nothing newer to take"
     assert bench.taker.is_due(11, 1_100, in_use=True)
+    assert bench.taker.is_due(10, 1_000, in_use=False), "though nothing newer is there to take"
+    bench.begin(10, stored(1))
+    bench.run()
+    assert not bench.taker.is_due(10, 1_000, in_use=False)
