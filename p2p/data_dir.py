@@ -6,6 +6,7 @@ token        the cluster's token, readable by the owner only
 wal-…        the write-ahead log, in segments; raft.mark says what of it was synced
 snapshot-…   the state up to some entry; the log goes on from there
 damaged-…    logs that were found damaged, by the second (Unix time) in which that was
+recovery.json  which of those `recover` is building a log from; gone when it is there
 checkpoints/ sources/ logs/ added/
 """
 

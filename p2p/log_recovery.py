@@ -93,15 +93,20 @@ def set_aside(disk: Disk, prefix: str) -> list[str]:
 
     In an order in which a start in between finds it damaged still: never a sound, shorter log.
     """
-    names = disk.names()
-    mine = [name for name in names if _snapshot_index(name) is not None]
-    mine += [name for name in names if wal.segment_number(name) is not None]
     for name in (SNAPSHOT_NEW, SNAPSHOT_PART):
         disk.remove(name)
-    mine += [MARK_NAME] * (MARK_NAME in names)
+    mine = log_files(disk)
     for name in mine:
         disk.rename(name, prefix + name)
     return [prefix + name for name in mine]
+
+
+def log_files(disk: Disk) -> list[str]:
+    """What a log consists of: snapshots, segments, the mark, in this order."""
+    names = disk.names()
+    mine = [name for name in names if _snapshot_index(name) is not None]
+    mine += [name for name in names if wal.segment_number(name) is not None]
+    return mine + [MARK_NAME] * (MARK_NAME in names)
 
 
 def _snapshot_index(name: str) -> int | None:

@@ -6,6 +6,7 @@ continued in the next term with entries that make this peer the only voter and f
 whose ids can never come back. Cluster id and key stay, so clients and tokens keep working.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from consensus.confchange import Configuration, InvalidChange, changed
 from consensus.messages import Entry, EntryType, HardState
 from p2p.disk import Disk
 from p2p.errors import P2PError
-from p2p.log_recovery import snapshot_name
+from p2p.log_recovery import log_files, snapshot_name
 from p2p.log_store import LogDamaged, LogStore
-from p2p.rejoin import set_log_aside
+from p2p.rejoin import RECOVERY_NAME, aside_prefix, set_log_aside
 
 COPY_BYTES = 256 * 1024
 
@@ -54,7 +55,10 @@ class Salvage:
 
 
 def salvage(disk: Disk) -> Salvage:
-    """Changes nothing but what every start does. Raises P2PError when there is nothing to keep."""
+    """Changes nothing but what every start does, and puts back what a recovery that was cut short
+    had set aside. Raises P2PError when there is nothing to keep.
+    """
+    _undo(disk)
     try:
         store = LogStore(disk)
     except LogDamaged as damaged:
@@ -88,9 +92,12 @@ def _checked(found: Salvage) -> Salvage:
 def make_sole_voter(disk: Disk, found: Salvage, self_id: str, at_s: float) -> int:
     """Continue the log so that `self_id` is the only voter; returns how many entries were kept.
 
-    A damaged log is set aside first. Raises P2PError, DiskFailed.
+    A damaged log is set aside first. Whenever this is cut short, no start takes the peer for what
+    it was, with less of its log, and it can be run again. Raises P2PError, DiskFailed.
     """
     if found.flaw:
+        moved = {"prefix": aside_prefix(disk, at_s), "names": log_files(disk)}
+        disk.replace(RECOVERY_NAME, json.dumps(moved).encode())
         aside = set_log_aside(disk, at_s)
         store = LogStore(disk)
         if found.snapshot.index:
@@ -106,7 +113,24 @@ def make_sole_voter(disk: Disk, found: Salvage, self_id: str, at_s: float) -> in
     forced.append(Entry(last, term, EntryType.NORMAL, msgpack.packb(told)))
     kept: Sequence[Entry] = found.entries if found.flaw else ()
     store.save(HardState(term, None, last), [*kept, *forced], must_sync=True)
+    disk.remove(RECOVERY_NAME)
     return index
+
+
+def _undo(disk: Disk) -> None:
+    """Put a damaged log back where it was. May be cut short, and run again, itself."""
+    begun = disk.read(RECOVERY_NAME)
+    if begun is None:
+        return
+    moved = json.loads(begun)
+    prefix, names = moved["prefix"], moved["names"]
+    for name in log_files(disk):
+        if name not in names:
+            disk.remove(name)
+    for name in names:
+        if disk.size(prefix + name) is not None:
+            disk.rename(prefix + name, name)
+    disk.remove(RECOVERY_NAME)
 
 
 def _changes(state: ConfState, self_id: str) -> list[ConfChange]:

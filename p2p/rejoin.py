@@ -17,6 +17,7 @@ from p2p.state import REPLACES_MAX
 
 ASIDE = "damaged-"
 KEPT_ASIDE = 3
+RECOVERY_NAME = "recovery.json"  # there while p2p.recover builds a log anew out of a damaged one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bo
 
     `may_join`: addresses of others were given. Raises P2PError when nobody could repair it.
     """
+    if disk.size(RECOVERY_NAME) is not None:
+        raise P2PError(
+            "a recovery of this peer's log was cut short, so the log is not all there: run "
+            "`p2pnode recover --force-new-cluster` once more"
+        )
     try:
         store = LogStore(disk)
     except LogDamaged as damaged:
@@ -53,14 +59,22 @@ def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bo
 
 def set_log_aside(disk: Disk, at_s: float) -> str:
     """Rename the log's files; the newest KEPT_ASIDE sets are kept. Returns the prefix, if any."""
-    prefix = f"{ASIDE}{int(at_s)}-"
+    prefix = aside_prefix(disk, at_s)
     moved = set_aside(disk, prefix)
     old = [name for name in disk.names() if name.startswith(ASIDE)]
     times = sorted({name.split("-")[1] for name in old}, key=lambda text: (len(text), text))
     for name in old:
-        if name.split("-")[1] in times[:-KEPT_ASIDE]:
+        if name.split("-")[1] in times[:-KEPT_ASIDE] and not name.startswith(prefix):
             disk.remove(name)
     return prefix if moved else ""
+
+
+def aside_prefix(disk: Disk, at_s: float) -> str:
+    """A new one: clocks go back, and two logs may be damaged within a second."""
+    second = int(at_s)
+    while any(name.startswith(f"{ASIDE}{second}-") for name in disk.names()):
+        second += 1
+    return f"{ASIDE}{second}-"
 
 
 def corrupt_log(disk: Disk) -> None:
