@@ -59,6 +59,7 @@ class Ready:
     messages_now: tuple[Message, ...]
     messages_after: tuple[Message, ...]
     committed: tuple[Entry, ...]
+    has_more_committed: bool
     must_sync: bool
     snapshot: SnapshotMeta | None = None
     read_states: tuple[ReadState, ...] = ()
@@ -177,6 +178,7 @@ class RawNode:
             messages_now=tuple(raft.messages_now),
             messages_after=tuple(message for message in after if message.to != raft.id),
             committed=committed,
+            has_more_committed=bool(committed) and committed[-1].index < raft.log.committed,
             must_sync=bool(entries) or (hard.term, hard.vote) != (previous.term, previous.vote),
             snapshot=raft.log.pending,
             read_states=tuple(raft.reads.states),

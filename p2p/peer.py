@@ -193,6 +193,8 @@ class Peer:
         """Let agreement, planners and agent catch up, at once, with whatever just happened."""
         self._news = True
         self._advance()
+        while self.raft.has_more:
+            self._advance()
 
     # -- what it says ---------------------------------------------------------------------------
 
@@ -302,7 +304,8 @@ class Peer:
         for peer in self.links.follow(self.state.members, self.raft.status):
             self.leadership.on_link(peer, True)  # that it was down says nothing any more
         self._awake = False  # what was proposed meanwhile is served
-        if self._seen != self._sight():  # a sole voter applies at once what it has planned
+        # A sole voter applies at once what it has planned.
+        if self.raft.has_more or self._seen != self._sight():
             self._wake()
 
     def _plan(self) -> None:

@@ -25,6 +25,8 @@ ELECTION_TICKS = 20
 # Who catches up gets no more than this at once, or the others' commits would wait behind it.
 APPEND_BYTES_MAX = 256 * 1024
 INFLIGHT_BYTES_MAX = 1024 * 1024
+# A long log is applied in pages, between which heartbeats are heard and answered.
+APPLY_BYTES_MAX = 64 * 1024
 # An entry must fit into an envelope, or no follower could ever get it.
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
 
@@ -65,6 +67,7 @@ class RaftHost:
         self.applied_bytes = 0  # of the entries after the snapshot that this process started from
         self.conf = base.conf  # as of the last applied entry
         self.syncs = 0  # of the log, since the start
+        self.has_more = False  # the last pump() ended after a page: come again soon
         config = RaftConfig(
             id=self_id,
             election_ticks=ELECTION_TICKS,
@@ -72,6 +75,7 @@ class RaftHost:
             learner_heartbeat_ticks=LEARNER_HEARTBEAT_TICKS,
             max_append_bytes=APPEND_BYTES_MAX,
             max_inflight_bytes=INFLIGHT_BYTES_MAX,
+            max_apply_bytes=APPLY_BYTES_MAX,
         )
         self.node = make_node(config, store.storage, rng)
         self._barriers = ReadBarriers(self.node.read_index, ELECTION_TICKS)
@@ -147,12 +151,14 @@ class RaftHost:
     def pump(self) -> None:
         """Do everything the core asks for now: what was taken in since the last time as one batch,
         with one sync. What the others need leaves before it, so that their disks work beside ours.
+        Of committed entries at most about one page is applied; `has_more` says if some are left.
         """
         if self._pumping:
             return
         self._pumping = True
+        self.has_more = False
         try:
-            while self.node.has_ready():
+            while self.node.has_ready() and not self.has_more:
                 ready = self.node.ready()
                 self._send_all(ready.messages_now)
                 if ready.snapshot is not None:
@@ -167,6 +173,7 @@ class RaftHost:
                 for entry in ready.committed:
                     self._apply(entry)
                 self.node.advance(ready)
+                self.has_more = ready.has_more_committed
                 self._barriers.confirmed(ready.read_states)
                 self._barriers.applied(self.applied)
         finally:
