@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from p2p.disk_memory import SECTOR_BYTES
 from tools.sim.host import Host
 
 if TYPE_CHECKING:
@@ -43,28 +44,37 @@ class StorageFaults:
         return True
 
     def rot(self) -> bool:
-        """A bit flips in what the log has on disk, and the peer comes back with that."""
+        """What the log has on disk is not what was written, and the peer comes back with that."""
         host = self._loser()
         if host is None:
             return False
-        names = [
-            name for name in host.disk.names() if name.startswith(("wal-", "snapshot-", "raft"))
-        ]
         files = host.disk.durable_view()
-        names = [name for name in names if files.get(name)]
+        names = [name for name in sorted(files) if name.startswith(("wal-", "snapshot-"))]
+        names = [name for name in names if files[name]]
         if not names:
             return False
+        # The mark is not synced: only after a kill is it sure to say what was.
+        at_rest = host.up and self.rng.random() < 0.5
         if host.up:
-            self.world.crash(host, power_cut=self.rng.random() < 0.5)
-        name = self.rng.choice(names)
-        size = host.disk.size(name)
-        if not size:
-            return False
-        bit = self.rng.randrange(8 * size)
-        host.disk.flip_bit(name, bit)
+            self.world.crash(host, power_cut=not at_rest)
+        segments = [name for name in names if name.startswith("wal-")]
+        name = segments[-1] if at_rest and segments else self.rng.choice(names)
+        if at_rest:
+            self._zero_last_sector(host, name)
+        elif size := host.disk.size(name):
+            bit = self.rng.randrange(8 * size)
+            host.disk.flip_bit(name, bit)
+            self.world.note(host.name, f"bit {bit} of {name} flips")
         host.rotten = True
-        self.world.note(host.name, f"bit {bit} of {name} flips")
         return True
+
+    def _zero_last_sector(self, host: Host, name: str) -> None:
+        """It looks as if the last write had been cut short; but it had been synced."""
+        data = host.disk.read(name) or b""
+        end = len(data.rstrip(b"\0"))
+        start = (end - 1) // SECTOR_BYTES * SECTOR_BYTES if end else 0
+        host.disk.put(name, data[:start] + bytes(end - start) + data[end:])
+        self.world.note(host.name, f"{name} reads as zeros from byte {start} on")
 
     def _loser(self) -> Host | None:
         everybody = [h for h in self.world.hosts.values() if not h.gone and h.incarnation]

@@ -1,12 +1,30 @@
+from collections.abc import Mapping
+
 from consensus.messages import Message, MessageType
+from consensus.node import Ready
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
+from tools.sim.oracle import Oracle
 
 
 class DurableBeforeReply(Check):
     """A promise is on disk before it is on the network: votes, acknowledgements, terms."""
 
     name = "10 durable before reply"
+
+    def __init__(self, oracle: Oracle, hosts: Mapping[str, Host]) -> None:
+        super().__init__(oracle, hosts)
+        self._acknowledged: dict[str, tuple[int, int]] = {}  # by host: the term, and up to where
+
+    def on_logged(self, host: Host, ready: Ready) -> None:
+        """What one leader was told stays true as long as its term lasts."""
+        assert host.view is not None
+        term, index = self._acknowledged.get(host.name, (0, 0))
+        if term == host.view.term and host.log.last < index:
+            raise self.fail(
+                f"{host.name} cuts its log at {host.log.last}, though it has acknowledged {index} "
+                f"in term {term}."
+            )
 
     def on_send(self, host: Host, message: Message) -> None:
         kind = message.type
@@ -37,6 +55,8 @@ class DurableBeforeReply(Check):
 
     def _append(self, host: Host, message: Message) -> None:
         disk = host.durable
+        known = self._acknowledged.get(host.name, (0, 0))
+        self._acknowledged[host.name] = max(known, (message.term, message.index))
         if disk.term < message.term or disk.log.last < message.index:
             raise self.fail(
                 f"{host.name} acknowledges index {message.index} in term {message.term}, but its "
