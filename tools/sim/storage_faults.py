@@ -49,7 +49,7 @@ class StorageFaults:
         if host is None:
             return False
         files = host.disk.durable_view()
-        names = [name for name in sorted(files) if name.startswith(("wal-", "snapshot-"))]
+        names = [name for name in sorted(files) if name.startswith(("wal-", "snapshot-", "raft"))]
         names = [name for name in names if files[name]]
         if not names:
             return False
