@@ -349,6 +349,8 @@ class Peer:
         body = envelope.body
         if envelope.sender == self.identity.id:
             raise Malformed("from ourselves")
+        if envelope.kind in ("raft", "snapshot") and self._is_gone(envelope.sender):
+            raise Malformed("from a peer that was removed")
         match envelope.kind:
             case "raft":
                 self._on_raft(envelope.sender, body)
@@ -377,8 +379,6 @@ class Peer:
     def _on_raft(self, sender: str, body: Mapping[str, Any]) -> None:
         if not is_address(body.get("address")):
             raise Malformed("a peer without an address")
-        if sender in self.state.removed and not self._is_configured(sender):
-            raise Malformed("from a peer that was removed")
         messages = [Message.from_wire(fields) for fields in as_list(body.get("messages"), "raft")]
         if any(message.type is MessageType.SNAP for message in messages):
             raise Malformed("a snapshot without its data")  # only SnapshotReceiver has those
@@ -399,6 +399,9 @@ class Peer:
                 self.leadership.welcome(str(command["member"]["id"]))
             elif command.get("type") == "member.dead":
                 self.leadership.died(str(command["peer"]))
+
+    def _is_gone(self, peer: str) -> bool:
+        return peer in self.state.removed and not self._is_configured(peer)
 
     def _is_configured(self, peer: str) -> bool:
         status = self.raft.status

@@ -10,6 +10,7 @@ from consensus.messages import Entry, HardState, Message, MessageType
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, encode
 from p2p.log_store import LogDamaged, LogStore
+from p2p.snapshot_transfer import Chunk
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import grown
 from tests.test_peer_snapshots import equal
@@ -84,3 +85,22 @@ def test_a_rotten_snapshot_is_written_anew_at_the_same_entry() -> None:
         assert b"".join(LogStore(disk.copy()).snapshot_chunks()) == b"state" * 100
         disk.truncate(name, 300)
         assert store.read_snapshot(0, 1_000) == disk.read(name)
+
+
+def test_who_was_removed_cannot_send_a_snapshot_either() -> None:
+    cluster = grown(3)
+    leader = cluster.leader
+    gone = next(twin for twin in cluster.live() if twin is not leader)
+    assert "ok" in cluster.ask(leader.name, "remove", peer=gone.name)
+    cluster.until(lambda: gone.name not in leader.peer.raft.status.voters, "it votes no more")
+    cluster.kill(gone.name)
+    cluster.run(0.5)
+    term, dropped = leader.peer.raft.status.term, leader.peer.dropped_messages
+    meta = SnapshotMeta(leader.peer.raft.applied, term, ConfState(("a", "b", "c")))
+    snap = Message(MessageType.SNAP, leader.name, gone.name, term + 5, snapshot=meta)
+    chunk = Chunk(snap, 1_000, 0, b"").to_wire()
+    leader.peer.on_message(encode(Envelope(CLUSTER, gone.name, "i", "snapshot", chunk)), None)
+    cluster.run(0.1)
+    assert leader.peer.raft.is_leader
+    assert leader.peer.raft.status.term == term
+    assert leader.peer.dropped_messages == dropped + 1
