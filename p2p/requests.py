@@ -330,8 +330,10 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
         return _drill(peer, args, kind, float(told_s) if told_s else None)
     if kind == "crash-trainer":
         return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
-    # Later, so that the answer leaves first.
-    peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
+    if kind == "corrupt":
+        peer.parts.fault(kind, for_s)
+    else:  # later, so that the answer leaves first
+        peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
     return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
 
 

@@ -130,3 +130,10 @@ def test_a_leader_alone_leases_nothing(seed: int) -> None:
 
     cluster.until(is_called_dead, "a leader that calls it dead")
     assert alone_s < max(leased_s) <= min(alone_s + LEASE_S + 0.1, cluster.clock.now_s)
+
+
+def test_a_log_is_corrupted_when_the_drill_says_so() -> None:
+    """A kill right after the answer must find it done."""
+    cluster = grown(1, allow_faults=True)
+    assert "ok" in cluster.ask("a", "fault", kind="corrupt", peer="a")
+    assert [kind for kind, _ in cluster.leader.faults] == ["corrupt"]
