@@ -14,7 +14,7 @@ import msgpack
 from consensus.changes import SnapshotMeta
 from consensus.frames import HEADER_BYTES, crc32c, encode_frame, header_at, payload_at
 from consensus.wire import MalformedMessage, as_list
-from p2p.disk import Disk
+from p2p.disk import Disk, Unreadable
 from p2p.errors import P2PError
 
 META, CHUNK, END = b"M", b"C", b"E"
@@ -209,7 +209,7 @@ class IncomingSnapshot:
         try:
             for _ in read_chunks(self._disk, self._name, self._check):
                 pass
-        except SnapshotDamaged:
+        except (SnapshotDamaged, Unreadable):
             pass
         if self._check.meta != self.meta or size > self.total_bytes:
             self._start_over()

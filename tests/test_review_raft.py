@@ -2,14 +2,19 @@
 
 from functools import partial
 
+import msgpack
 import pytest
 
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.config import RaftConfig
+from consensus.frames import encode_frame
 from consensus.messages import Entry, HardState, Message, MessageType
+from p2p.disk import Unreadable
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, encode
+from p2p.log_recovery import SNAPSHOT_PART
 from p2p.log_store import LogDamaged, LogStore
+from p2p.snapshot_file import META
 from p2p.snapshot_transfer import Chunk
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import grown
@@ -104,3 +109,21 @@ def test_who_was_removed_cannot_send_a_snapshot_either() -> None:
     assert leader.peer.raft.is_leader
     assert leader.peer.raft.status.term == term
     assert leader.peer.dropped_messages == dropped + 1
+
+
+def test_a_part_of_a_snapshot_that_cannot_be_read_is_fetched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the peer would end at every start, as soon as the leader sends."""
+    disk, meta = MemoryDisk(), SnapshotMeta(20, 5, ConfState(("a",)))
+    frame = encode_frame(META, 0, msgpack.packb([1, meta.to_wire()]))
+    LogStore(disk).receive_snapshot(meta, 1_000).write(0, frame)
+
+    def read(name: str, offset: int = 0, count: int | None = None) -> bytes | None:
+        if name == SNAPSHOT_PART:
+            raise Unreadable(f"cannot read {name}: input/output error")
+        return MemoryDisk.read(disk, name, offset, count)
+
+    monkeypatch.setattr(disk, "read", read)
+    assert LogStore(disk).receive_snapshot(meta, 1_000).offset == 0
+    assert disk.size(SNAPSHOT_PART) is None
