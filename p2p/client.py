@@ -32,7 +32,7 @@ from p2p.errors import (
     from_wire,
 )
 from p2p.keys import ClusterKey
-from p2p.requests import ONCE
+from p2p.requests import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
 from p2p.sockets import parse_address
 
@@ -167,7 +167,9 @@ class Client:
                     raise
                 except (Unreachable, NoQuorum, Busy, OutcomeUnknown) as error:
                     if isinstance(error, NoAnswer | OutcomeUnknown):
-                        question.is_open = question.serial is not None
+                        question.is_open = question.must_be_once
+                        if question.serial is None and question.is_open:
+                            raise question.given_up(error) from error
                     problem = _more_telling(problem, error)
                     if isinstance(error, Busy):
                         break  # it comes from the leader, whoever is asked
@@ -248,6 +250,7 @@ class _Question:
     ) -> None:
         self.serial = serial
         self.is_open = False  # it was sent, and nobody said what became of it
+        self.must_be_once = serial is not None or verb in UNGUARDED
         self._session = session
         self._body = {"id": uuid.uuid4().hex, "verb": verb, "args": args}
 

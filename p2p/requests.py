@@ -391,3 +391,5 @@ REPEATABLE = frozenset({"join", "leave", "session"})
 ONCE = frozenset(PROPOSED) - REPEATABLE
 READ: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"get": _get}
 DIRECTED: dict[str, Callable[[Peer, Args], dict[str, Any]]] = {"fault": _fault}
+# Not in the log, so nothing knows whether it was done before: asked for once, answered or not.
+UNGUARDED = frozenset({"add"})

@@ -220,6 +220,17 @@ def test_a_read_that_gets_no_answer_is_no_unknown_outcome() -> None:
     played(1, story, timeout_s=0.2)
 
 
+def test_what_no_session_guards_is_not_asked_for_twice() -> None:
+    async def story(cluster: Cluster, client: Client) -> None:
+        await client.request("status")
+        cluster.plays = [lambda body: None, lambda body: {"done": True}]
+        with pytest.raises(OutcomeUnknown):
+            await client.request("add", count=2)
+        assert [body["verb"] for _, body in cluster.asked].count("add") == 1
+
+    played(2, story, timeout_s=0.5)
+
+
 def test_what_is_busy_or_leaderless_is_asked_again_until_it_is_done() -> None:
     async def story(cluster: Cluster, client: Client) -> None:
         done = {"swapped": True}
