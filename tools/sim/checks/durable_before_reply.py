@@ -57,6 +57,10 @@ class DurableBeforeReply(Check):
         disk = host.durable
         known = self._acknowledged.get(host.name, (0, 0))
         self._acknowledged[host.name] = max(known, (message.term, message.index))
+        if disk.term > message.term:
+            # A later leader cut that entry in the same moment, so no majority can have promised it:
+            # whoever voted for the later one did not, or the later one would hold the entry.
+            return
         if disk.term < message.term or disk.log.last < message.index:
             raise self.fail(
                 f"{host.name} acknowledges index {message.index} in term {message.term}, but its "
