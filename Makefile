@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "[install] done"
 
 sim: install
-	@$(BIN)/python -m tools.simulate --seeds $(SEEDS)
+	@$(BIN)/python -m tools.simulate --seeds $(SEEDS) --jobs 2
 
 chaos: install
 	@$(BIN)/python -m tools.chaos --minutes $(MINUTES) --seed $(SEED)

@@ -13,7 +13,7 @@ from tools.sim.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 SEEDS = 5
-CAUGHT_AT_ONCE = ("commit-old-term", "answer-before-sync")
+CAUGHT_AT_ONCE = ("no-no-op", "sessions-off")
 
 
 def in_a_process(*arguments: str, hash_seed: str = "0") -> "subprocess.CompletedProcess[str]":
