@@ -28,6 +28,7 @@ FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal"
 ADD_MAX = 16
 PAUSE_MAX_S = 3_600.0
 WAITING_MAX = 10_000
+_UNSURE = "this peer cannot make sure with the leader that nothing newer is agreed; try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Asked:
 
 def handle(peer: Peer, asked: Asked) -> None:
     """Answer now, or remember whom to answer when it is decided."""
-    try:
+
+    def carry_out() -> None:
         if asked.verb in LOCAL:
             peer.answer(asked, LOCAL[asked.verb](peer, asked.args))
         elif asked.verb in PROPOSED:
@@ -71,6 +73,13 @@ def handle(peer: Peer, asked: Asked) -> None:
             _read(peer, asked)
         else:
             raise Usage(f"this peer does not know the request {asked.verb!r}: is it older?")
+
+    _or_say_why(peer, asked, carry_out)
+
+
+def _or_say_why(peer: Peer, asked: Asked, carry_out: Callable[[], None]) -> None:
+    try:
+        carry_out()
     except P2PError as error:
         peer.answer(asked, to_wire(error))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -87,15 +96,12 @@ def _to_leader(peer: Peer, asked: Asked) -> None:
     if known is not None:  # asked again: it was decided meanwhile
         peer.answer(asked, known)
     elif peer.raft.is_leader:
-        command = {**PROPOSED[asked.verb](peer, asked.args), "request": asked.id}
-        if asked.ticket:
-            command["session"] = asked.ticket.to_wire()
-        _wait(peer, asked)  # first: a sole voter applies within propose()
         try:
-            peer.propose(command)
-        except Exception:
-            peer.waiting.pop(asked.id, None)
-            raise
+            command = PROPOSED[asked.verb](peer, asked.args)
+        except P2PError:
+            _refuse_for_sure(peer, asked)
+        else:
+            _propose(peer, asked, command)
     elif status.leader is None:
         raise NoQuorum(_no_leader(peer))
     else:
@@ -105,6 +111,34 @@ def _to_leader(peer: Peer, asked: Asked) -> None:
         _forward(peer, status.leader, asked)
 
 
+def _propose(peer: Peer, asked: Asked, command: dict[str, Any]) -> None:
+    command = {**command, "request": asked.id}
+    if asked.ticket:
+        command["session"] = asked.ticket.to_wire()
+    _wait(peer, asked)  # first: a sole voter applies within propose()
+    try:
+        peer.propose(command)
+    except Exception:
+        peer.waiting.pop(asked.id, None)
+        raise
+
+
+def _refuse_for_sure(peer: Peer, asked: Asked) -> None:
+    """What is asked for does not fit what this leader knows. A new one may not have applied yet
+    what was agreed before, and one that is cut off may not know of a newer one: make sure first.
+    """
+
+    def again(confirmed: bool) -> None:
+        def carry_out() -> None:
+            if not confirmed:
+                raise NoQuorum(_UNSURE)
+            _propose(peer, asked, PROPOSED[asked.verb](peer, asked.args))
+
+        _or_say_why(peer, asked, carry_out)
+
+    peer.raft.read_barrier(again)
+
+
 def _read(peer: Peer, asked: Asked) -> None:
     """Answer from this peer's copy once it holds all that was committed when it was asked."""
 
@@ -112,8 +146,7 @@ def _read(peer: Peer, asked: Asked) -> None:
         if confirmed:
             peer.answer(asked, READ[asked.verb](peer, asked.args))
         else:
-            unsure = "this peer cannot make sure with the leader that nothing newer is agreed"
-            peer.answer(asked, to_wire(NoQuorum(f"{unsure}; try again")))
+            peer.answer(asked, to_wire(NoQuorum(_UNSURE)))
 
     READ[asked.verb](peer, asked.args)  # what is malformed is said at once
     if asked.args.get("stale") is True:

@@ -14,10 +14,11 @@ from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, encode
 from p2p.log_recovery import SNAPSHOT_PART
 from p2p.log_store import LogDamaged, LogStore
+from p2p.network import Route
 from p2p.snapshot_file import META
 from p2p.snapshot_transfer import Chunk
 from tests.peer_fakes import CLUSTER
-from tests.peer_twins import grown
+from tests.peer_twins import CLIENT, grown
 from tests.test_peer_snapshots import equal
 
 
@@ -127,3 +128,24 @@ def test_a_part_of_a_snapshot_that_cannot_be_read_is_fetched_again(
     monkeypatch.setattr(disk, "read", read)
     assert LogStore(disk).receive_snapshot(meta, 1_000).offset == 0
     assert disk.size(SNAPSHOT_PART) is None
+
+
+def test_a_new_leader_refuses_nothing_before_it_knows_what_was_agreed() -> None:
+    cluster = grown(3)
+    post, answered, mended = cluster.hub.post, False, False
+
+    def no_appends_once_answered(sender: str, to: str, data: bytes, route: Route | None) -> bool:
+        nonlocal answered
+        answered |= to == CLIENT
+        return (answered and not mended and b"MsgApp" in data) or post(sender, to, data, route)
+
+    cluster.hub.post = no_appends_once_answered  # type: ignore[method-assign]
+    job = cluster.ask(cluster.leader.name, "submit", task="digits", peers_min=9)["ok"]["job"]
+    cluster.kill(cluster.leader.name)
+    assert not any(twin.peer.state.jobs for twin in cluster.live())
+    cluster.until(cluster.has_leader, "a leader that cannot commit yet")
+    asked = cluster.send(cluster.leader.name, "pause", job=job)
+    cluster.run(0.1)
+    mended = True
+    cluster.until(lambda: asked in cluster.replies, "an answer")
+    assert cluster.replies[asked]["ok"] == {"job": job, "state": "paused"}
