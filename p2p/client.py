@@ -133,11 +133,13 @@ class Client:
             question = _Question(verb, args, session, serial)
             try:
                 return await self._ask(question, deadline_s)
-            except SessionExpired:
+            except SessionExpired as expired:
                 if self._session is session:
                     self._session = None
                 if question.is_open:
                     raise
+                if asyncio.get_running_loop().time() >= deadline_s:
+                    raise Busy("more clients at once than the cluster has sessions") from expired
                 # Refused whenever it was asked: it was not done, and may be in another session.
             finally:
                 session.end(serial)

@@ -220,6 +220,15 @@ def test_a_read_that_gets_no_answer_is_no_unknown_outcome() -> None:
     played(1, story, timeout_s=0.2)
 
 
+def test_sessions_that_never_last_are_given_up_in_time() -> None:
+    async def story(cluster: Cluster, client: Client) -> None:
+        cluster.plays[0] = _session_then(cluster, EXPIRED)
+        with pytest.raises(Busy):
+            await asyncio.wait_for(client.put("k", b"v"), 5.0)
+
+    played(1, story, timeout_s=0.1)
+
+
 def test_what_no_session_guards_is_not_asked_for_twice() -> None:
     async def story(cluster: Cluster, client: Client) -> None:
         await client.request("status")
