@@ -7,7 +7,7 @@ from tools.sim.host import Host
 from tools.sim.membership_faults import MembershipFaults
 from tools.sim.network import Way
 from tools.sim.parameters import MS, SECOND
-from tools.sim.requests import ask, junk
+from tools.sim.requests import ask, junk, read
 from tools.sim.storage_faults import StorageFaults
 from tools.sim.world import World
 
@@ -40,7 +40,10 @@ class Nemesis:
             if change and host.is_leader:
                 self._members.configure()
 
-        self.later(self.rng.randint(0, 4 * self.world.parameters.delay), propose)
+        delay = self.world.parameters.delay
+        for _ in range(self.rng.randint(0, 2)):
+            self.later(self.rng.randint(0, delay), lambda: read(host))
+        self.later(self.rng.randint(0, 4 * delay), propose)
 
     def _wait(self) -> None:
         mean = self.world.parameters.fault_every

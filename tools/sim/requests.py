@@ -25,6 +25,17 @@ def junk(host: Host, count: int) -> None:
         host.call(partial(_propose, host))
 
 
+def read(host: Host) -> None:
+    """A linearizable read that nobody waits for: what counts is what it may be confirmed at."""
+
+    def begin() -> None:
+        assert host.peer is not None
+        host.peer.raft.read_barrier(lambda confirmed: None)
+        host.peer.advance()
+
+    host.call(begin)
+
+
 def _propose(host: Host) -> None:
     host.world.counts["junk"] += 1
     assert host.peer is not None
