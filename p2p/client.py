@@ -32,7 +32,7 @@ from p2p.errors import (
     from_wire,
 )
 from p2p.keys import ClusterKey
-from p2p.requests import ONCE, UNGUARDED
+from p2p.proposals import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
 from p2p.sockets import parse_address
 

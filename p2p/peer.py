@@ -14,13 +14,12 @@ from consensus.changes import SnapshotMeta
 from consensus.messages import Message, MessageType
 from consensus.node import RawNode, Role
 from consensus.wire import MalformedMessage, as_list
-from p2p import requests, view
+from p2p import view
 from p2p.apply import apply
 from p2p.clock import Clock
 from p2p.controller import GRACE_S
 from p2p.drills import Drills
 from p2p.envelope import Envelope, Malformed, decode, encode
-from p2p.errors import NoQuorum, OutcomeUnknown, to_wire
 from p2p.leadership import Leadership
 from p2p.links import Links
 from p2p.log_store import LogStore
@@ -34,7 +33,7 @@ from p2p.reports import (
     parse_report,
     report_every_s,
 )
-from p2p.requests import Asked
+from p2p.requests import Asked, Requests
 from p2p.snapshot_desk import SnapshotDesk
 from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.state import State, is_address
@@ -90,8 +89,7 @@ class Peer:
         self.links = Links(identity.id, parts.network)
         self.dropped_messages = 0
         self.traffic = Traffic()
-        self.waiting: dict[str, list[Asked]] = {}  # by request id
-        self.forwarded: dict[str, Asked] = {}  # by the id we gave it
+        self.requests = Requests(self)
         self.raft = RaftHost(
             identity.id,
             parts.store,
@@ -219,11 +217,8 @@ class Peer:
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
         return self._send(peer, kind, self._wrap(kind, body))
 
-    def answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
-        """Answer a request: an answer with an "error" is the error."""
-        wrapped = body if "error" in body else {"ok": dict(body)}
-        data = self._wrap("reply", {**wrapped, "id": asked.id})
-        self.parts.network.reply(asked.route, self.traffic.sent(data))
+    def reply(self, route: Route, body: dict[str, Any]) -> None:
+        self.parts.network.reply(route, self.traffic.sent(self._wrap("reply", body)))
 
     def vitals(self) -> dict[str, view.Vitals]:
         return self.leadership.vitals() if self.raft.is_leader else self._digest
@@ -366,15 +361,9 @@ class Peer:
                 if envelope.sender == self.raft.status.leader:
                     self._digest = _vitals_from_wire(body)
             case "request" if route is not None:
-                requests.handle(self, Asked.parse(envelope, route))
+                self.requests.handle(Asked.parse(envelope, route))
             case "reply":
-                asked = self.forwarded.pop(str(body.get("id")), None)
-                if asked is not None and "error" in body:
-                    self.waiting.pop(asked.id, None)
-                    self.answer(asked, body)
-                elif asked is not None and asked.id not in self.waiting:
-                    told = body.get("ok")
-                    self.answer(asked, told if isinstance(told, dict) else {})
+                self.requests.on_reply(body)
 
     def _on_raft(self, sender: str, body: Mapping[str, Any]) -> None:
         if not is_address(body.get("address")):
@@ -391,9 +380,7 @@ class Peer:
     def _on_command(self, index: int, command: Mapping[str, Any]) -> None:
         before = self.state
         self.state, answer = apply(before, command)
-        for asked in self.waiting.pop(str(command.get("request")), ()):
-            self.answer(asked, answer)
-            self.raft.hurry(asked.sender)  # a peer passed it on and answers when it applies it
+        self.requests.on_applied(str(command.get("request")), answer)
         if self.state.members is not before.members:
             if command.get("type") == "member.join":
                 self.leadership.welcome(str(command["member"]["id"]))
@@ -431,7 +418,7 @@ class Peer:
     def _on_snapshot(self, meta: SnapshotMeta) -> None:
         """The state jumps: what was asked here may be in it, but with what answer is not known."""
         self.state = self.snapshots.install(meta)
-        self._give_up_waiting("this peer was far behind and took over the state of another")
+        self.requests.give_up("this peer was far behind and took over the state of another")
 
     def _send_digest(self, now_s: float) -> None:
         self._digested_s = now_s
@@ -468,22 +455,11 @@ class Peer:
         leader = self.raft.status.leader
         if leader != self._leader:
             if self._leader is not None:
-                self._give_up_waiting("the leader was lost meanwhile")
+                self.requests.give_up("the leader was lost meanwhile")
             self._leader = leader
             self.leadership.forget_old_reports()
             if leader is not None:
                 self.report_now()
-
-    def _give_up_waiting(self, why: str) -> None:
-        """What the old leader was asked may be lost: who asked may ask again, by the same id."""
-        given_up = [asked for several in self.waiting.values() for asked in several]
-        given_up += [asked for asked in self.forwarded.values() if asked.id not in self.waiting]
-        self.waiting.clear()
-        self.forwarded.clear()
-        unknown = f"{why}: whether this was done is unknown; try again"
-        lost = OutcomeUnknown(unknown, NoQuorum.exit_code)
-        for asked in given_up:
-            self.answer(asked, to_wire(lost))
 
     def _campaign_soon(self, lost: str, attempts: int) -> None:
         """Stand for election without waiting for the time-out; others may notice a little later

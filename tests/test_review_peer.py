@@ -51,7 +51,7 @@ def test_a_request_nested_too_deeply_is_answered(depth: int) -> None:
     cluster = grown(1)
     for args in ({"task": "digits", "options": {"a": nested(depth)}}, {"task": nested(depth)}):
         cluster.ask("a", "submit", **args)
-    assert not cluster.leader.peer.waiting
+    assert not cluster.leader.peer.requests.waiting
     assert "ok" in cluster.ask("a", "status")
 
 

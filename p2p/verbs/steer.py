@@ -4,8 +4,8 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from p2p.answers import FAULT_KINDS
 from p2p.errors import P2PError
-from p2p.requests import FAULT_KINDS
 from p2p.verbs.verb import Verb, add_common, asks, print_json, say
 
 if TYPE_CHECKING:

@@ -1,0 +1,133 @@
+"""Requests that a peer answers by itself: from its copy of the state, or about its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from p2p import view
+from p2p.drills import DRILL_KINDS, Drill, Drills
+from p2p.errors import P2PError, Refused, Usage
+from p2p.find import find_job, find_member
+
+if TYPE_CHECKING:
+    from p2p.peer import Peer
+
+Args = Mapping[str, Any]
+Verb = Callable[["Peer", Args], dict[str, Any]]
+FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
+ADD_MAX = 16
+PAUSE_MAX_S = 3_600.0
+
+
+def _status(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.status(peer.state, peer.raft_view(), peer.vitals())
+
+
+def _peers(peer: Peer, args: Args) -> dict[str, Any]:
+    rows = view.peers(peer.state, peer.raft_view(), peer.vitals())
+    return {"schema": view.SCHEMA, "peers": rows}
+
+
+def _jobs(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"schema": view.SCHEMA, "jobs": view.jobs(peer.state, peer.vitals())}
+
+
+def _job(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.job_detail(find_job(peer.state, str(args["job"])), peer.vitals())
+
+
+def _history(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.history(find_job(peer.state, str(args["job"])))
+
+
+def _events(peer: Peer, args: Args) -> dict[str, Any]:
+    return view.events(peer.state, int(args.get("since", 0)))
+
+
+def _stats(peer: Peer, args: Args) -> dict[str, Any]:
+    """What this peer did since its start, for benchmarks and the curious."""
+    return {
+        "schema": view.SCHEMA,
+        "leads": peer.raft.is_leader,
+        "first_index": peer.raft.status.first_index,
+        "applied_index": peer.raft.applied,
+        "syncs": peer.raft.syncs,
+        "dropped_messages": peer.dropped_messages,
+        **asdict(peer.traffic),
+    }
+
+
+def _add(peer: Peer, args: Args) -> dict[str, Any]:
+    count = int(args.get("count", 1))
+    if not 1 <= count <= ADD_MAX:
+        raise Usage(f"add takes 1 to {ADD_MAX} peers at a time")
+    try:
+        return {"schema": view.SCHEMA, "pids": peer.parts.start_peers(count)}
+    except OSError as error:
+        raise P2PError(f"cannot start another peer here: {error}") from error
+
+
+def _transfer(peer: Peer, args: Args) -> dict[str, Any]:
+    target = find_member(peer.state, str(args["peer"]))
+    if target.id == peer.raft.status.leader:
+        return {"schema": view.SCHEMA, "leader": target.id}
+    if target.id not in peer.raft.status.voters:
+        raise P2PError(f"{target.name} is a learner and cannot lead: it has no vote")
+    peer.raft.transfer(target.id)
+    return {"schema": view.SCHEMA, "leader": target.id}
+
+
+# -- done by the peer that is named ------------------------------------------------------------
+
+
+def _fault(peer: Peer, args: Args) -> dict[str, Any]:
+    kind = str(args["kind"])
+    if kind not in FAULT_KINDS:
+        raise Usage(f"{kind!r} is not a fault: there are {', '.join(FAULT_KINDS)}")
+    me = peer.identity.member["name"]
+    if not peer.identity.allow_faults:
+        raise Refused(f"{me} does not allow faults: start it with --allow-faults")
+    told_s = args.get("for_s")
+    for_s = float(told_s or 5.0)
+    if not 0.0 < for_s <= PAUSE_MAX_S:
+        raise Usage(f"a fault lasts more than 0 and at most {PAUSE_MAX_S:g} seconds")
+    if kind in DRILL_KINDS or kind == "heal":
+        return _drill(peer, args, kind, float(told_s) if told_s else None)
+    if kind == "crash-trainer":
+        return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
+    if kind == "corrupt":
+        peer.parts.fault(kind, for_s)
+    else:  # later, so that the answer leaves first
+        peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
+    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, Any]:
+    """`for_s` None: until it is healed. `side`: all peers on this side of a partition."""
+    if kind == "heal":
+        peer.drills = Drills()
+    else:
+        side = [find_member(peer.state, str(text)).id for text in args.get("side", ())]
+        until_s = None if for_s is None else peer.parts.clock.monotonic_s() + for_s
+        named = frozenset({peer.identity.id, *side})
+        peer.drills = peer.drills.and_also(Drill(_DRILLS[kind], named, until_s))
+    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+_DRILLS = {str(kind): kind for kind in DRILL_KINDS}
+
+
+LOCAL: dict[str, Verb] = {
+    "status": _status,
+    "peers": _peers,
+    "jobs": _jobs,
+    "job": _job,
+    "history": _history,
+    "events": _events,
+    "stats": _stats,
+    "add": _add,
+    "transfer": _transfer,
+}
+DIRECTED: dict[str, Verb] = {"fault": _fault}

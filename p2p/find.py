@@ -1,0 +1,25 @@
+"""What people call a peer or a job, looked up in the state. Pure."""
+
+from p2p.errors import Usage
+from p2p.state import Job, Member, State
+
+
+def find_member(state: State, text: str) -> Member:
+    """A peer by id, name, address, or a unique beginning of its id. Raises Usage."""
+    members = state.members.values()
+    exact = [told for told in members if text in (told.id, told.name, told.address)]
+    close = [told for told in members if text and told.id.startswith(text)]
+    found = exact or close
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(told.name for told in members))
+    problem = "is not unique" if found else "is not a peer of this cluster"
+    raise Usage(f"{text!r} {problem}: there are {known}")
+
+
+def find_job(state: State, text: str) -> Job:
+    """A job by id, or the newest of that name. Raises Usage."""
+    jobs = [job for job in state.jobs.values() if text in (job.id, job.name)]
+    if jobs:
+        return jobs[-1]
+    raise Usage(f"there is no job {text!r}: `p2pnode jobs` lists them")

@@ -1,0 +1,110 @@
+"""Requests that concern the log: what each becomes as a command, and what is read of the state.
+
+Pure. What does not fit the state is refused before it is in the log: P2PError says why.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from p2p import job_spec
+from p2p.errors import P2PError, Usage
+from p2p.find import find_job, find_member
+from p2p.state import REPLACES_MAX, TEXT_MAX, State, parse_member
+from p2p.store import problem_with
+
+Args = Mapping[str, Any]
+Verb = Callable[[State, Args], dict[str, Any]]
+
+
+def _join(state: State, args: Args) -> dict[str, Any]:
+    parse_member(args["member"])
+    joins = {"type": "member.join", "member": dict(args["member"])}
+    replaces = [str(peer) for peer in args.get("replaces", ())]
+    if len(replaces) > REPLACES_MAX:
+        raise Usage(f"a peer replaces at most {REPLACES_MAX} former selves")
+    return {**joins, "replaces": replaces} if replaces else joins
+
+
+def _leave(state: State, args: Args) -> dict[str, Any]:
+    return {"type": "member.leave", "peer": str(args["peer"])}
+
+
+def _remove(state: State, args: Args) -> dict[str, Any]:
+    target = find_member(state, str(args["peer"]))
+    others = [told for told in state.members.values() if told.id != target.id]
+    if not others:
+        raise P2PError(f"{target.name} is the only peer: stop it instead")
+    if not any(told.state == "alive" for told in others):
+        raise P2PError(
+            f"{target.name} is the only peer that runs: start or remove the others first"
+        )
+    return {"type": "member.remove", "peer": target.id}
+
+
+def _submit(state: State, args: Args) -> dict[str, Any]:
+    spec = job_spec.checked(args)
+    name = str(args.get("name") or job_spec.default_name(spec))
+    if max(len(name), len(spec["task"])) > TEXT_MAX:
+        raise Usage(f"a job's name and task have at most {TEXT_MAX} characters")
+    return {"type": "job.submit", "name": name, "spec": spec}
+
+
+def _open_session(state: State, args: Args) -> dict[str, Any]:
+    return {"type": "session.open"}
+
+
+def _put(state: State, args: Args) -> dict[str, Any]:
+    return _storable({"type": "store.put", "key": args["key"], "value": args["value"]})
+
+
+def _delete(state: State, args: Args) -> dict[str, Any]:
+    return _storable({"type": "store.delete", "key": args["key"]})
+
+
+def _compare_and_set(state: State, args: Args) -> dict[str, Any]:
+    expected, value = args["expected"], args["value"]
+    if expected is not None:
+        _storable({"key": args["key"], "value": expected})
+    command = {"type": "store.compare_and_set", "key": args["key"], "expected": expected}
+    return _storable(command if value is None else {**command, "value": value}) | {"value": value}
+
+
+def _get(state: State, args: Args) -> dict[str, Any]:
+    key = str(_storable({"key": args["key"]})["key"])
+    return {"value": state.store.get(key)}
+
+
+def _storable(command: dict[str, Any]) -> dict[str, Any]:
+    """Refused before it is in the log, not only after. Raises Usage."""
+    problem = problem_with(command["key"], command.get("value", b""))
+    if problem:
+        raise Usage(problem)
+    return command
+
+
+def _on_job(verb: str) -> Verb:
+    def command(state: State, args: Args) -> dict[str, Any]:
+        return {"type": f"job.{verb}", "job": find_job(state, str(args["job"])).id}
+
+    return command
+
+
+PROPOSED: dict[str, Verb] = {
+    "join": _join,
+    "leave": _leave,
+    "remove": _remove,
+    "submit": _submit,
+    "pause": _on_job("pause"),
+    "resume": _on_job("resume"),
+    "cancel": _on_job("cancel"),
+    "session": _open_session,
+    "put": _put,
+    "delete": _delete,
+    "compare_and_set": _compare_and_set,
+}
+# These do no harm when they are applied again; all others need a session to be asked again safely.
+REPEATABLE = frozenset({"join", "leave", "session"})
+ONCE = frozenset(PROPOSED) - REPEATABLE
+READ: dict[str, Verb] = {"get": _get}
+# Not in the log, so nothing knows whether it was done before: asked for once, answered or not.
+UNGUARDED = frozenset({"add"})
