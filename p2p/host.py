@@ -254,7 +254,18 @@ class _Host:
                         raise
                 elif time.monotonic() >= deadline_s:
                     return
+            except Refused:
+                if self._votes_on:
+                    return
+                # A voter may hear it before its own log says so.
+                if not self.peer.is_voter or time.monotonic() >= deadline_s:
+                    raise
             await asyncio.sleep(0.2)
+
+    @property
+    def _votes_on(self) -> bool:
+        """Removed, but the others need its vote until one of them has taken it over."""
+        return self.peer.is_removed and self.peer.is_voter
 
     async def _hears_of_itself(self) -> bool:
         deadline_s = time.monotonic() + JOIN_TIMEOUT_S
@@ -320,7 +331,7 @@ class _Host:
             self._tell_events()
             if time.monotonic() - self._remembered_s >= REMEMBER_EVERY_S:
                 self._remember_others()
-            if self.peer.is_removed and not self.stop.is_set():
+            if self.peer.is_removed and not (self._votes_on or self.stop.is_set()):
                 self.terminal.say("this peer was removed from the cluster and stops")
                 self.stop.set()
 

@@ -241,7 +241,6 @@ class Peer:
     @property
     def has_left(self) -> bool:
         """Whether nothing depends on this peer any more, so that it may end."""
-        status = self.raft.status
         me = self.state.members.get(self.identity.id)
         others = [
             member
@@ -256,13 +255,17 @@ class Peer:
             if not job.is_final and not (job.generation and job.generation.closed)
         )
         gone = me is None or me.state == "left"
-        return gone and not seated and self.identity.id not in all_voters(status)
+        return gone and not seated and not self.is_voter
 
     @property
     def is_known(self) -> bool:
         """Whether the log names this very process as a member."""
         me = self.state.members.get(self.identity.id)
         return me is not None and me.incarnation == self.identity.incarnation
+
+    @property
+    def is_voter(self) -> bool:
+        return self.identity.id in all_voters(self.raft.status)
 
     @property
     def is_sole_voter(self) -> bool:

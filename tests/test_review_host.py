@@ -116,5 +116,21 @@ def test_a_peer_that_hung_while_it_was_removed_learns_of_it_and_ends() -> None:
         assert hung.process.wait(25.0) in (0, 4)
 
 
+@pytest.mark.processes
+def test_a_voter_killed_while_it_is_removed_comes_back_to_hand_over() -> None:
+    """It alone has a vote: if it were refused, nobody could ever lead this cluster again."""
+    with LocalCluster(("--allow-faults", "--slots", "0")) as cluster:
+        voter, heir = cluster.start(), cluster.start()
+        wait_for(cluster, "status", lambda told: len(told["peers"]) == 2)
+        heir.process.send_signal(signal.SIGSTOP)  # nobody can take over yet
+        ask(cluster, "remove", peer=voter.id)
+        voter.kill()
+        heir.process.send_signal(signal.SIGCONT)
+        back = cluster.restart(voter)
+        assert back.process.wait(25.0) == 0
+        told = wait_for(cluster, "status", lambda told: told["cluster"]["leader"] == heir.id)
+        assert [row["id"] for row in told["peers"]] == [heir.id]
+
+
 def _state(told: dict[str, Any], peer: str) -> str:
     return next(str(row["state"]) for row in told["peers"] if row["id"] == peer)

@@ -35,7 +35,10 @@ class MembershipFaults:
     def remove(self) -> bool:
         host = self.nemesis.someone()
         via = self.nemesis.someone()
-        if host is None or via is None or not self.world.may_lose([host.name]):
+        if host is None or via is None:
+            return False
+        # A sole voter votes on until another can; until then nobody else may vanish.
+        if not (self.world.may_lose([host.name]) or self.world.is_sole_voter(host)):
             return False
         if any(h.removing for h in self.world.hosts.values() if not h.gone):
             return False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tools.sim.host import Host
 
 ASK_EVERY = 3 * SECOND // 10
+JOIN_TIMEOUT = 15 * SECOND
 LOST = 5 * SECOND
 DRAIN = 4 * SECOND
 DRAIN_EVERY = SECOND // 20
@@ -28,6 +29,8 @@ class Process:
         self.incarnation = host.incarnation
         self._tick = host.clock.microseconds(TICK_S)
         self._asked = 0
+        self._begun = host.world.now
+        self._entered = False
         self._since_drain: int | None = None
 
     def begin(self) -> None:
@@ -55,13 +58,14 @@ class Process:
         """asyncio.sleep between ticks: who was stopped does not catch up on lost ones."""
         self.later(self._tick, self._ticks)
         self.peer.on_tick()
-        if self.peer.is_removed and self._since_drain is None:
+        if self.peer.is_removed and not self._votes_on and self._since_drain is None:
             self.drain()
 
     # -- coming ------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        if self.peer.is_known:
+        if self.peer.is_known or self._votes_on:
+            self._entered = True
             self.later(LOST, self._look)
             return
         self._ask()
@@ -95,7 +99,17 @@ class Process:
         except Malformed:
             return
         if body.get("exit_code") == REFUSED:
-            host.call(lambda: host.world.retire(host, f"refused: {body['error']}"))
+            host.call(lambda: self._refused(body["error"]))
+
+    @property
+    def _votes_on(self) -> bool:
+        return self.peer.is_removed and self.peer.is_voter
+
+    def _refused(self, why: str) -> None:
+        """A voter that comes back may hear it before its own log says so; then it votes on."""
+        late = self.host.world.now - self._begun > JOIN_TIMEOUT
+        if self._entered or late or not self.peer.is_voter:
+            self.host.world.retire(self.host, f"refused: {why}")
 
     # -- going -------------------------------------------------------------------------------------
 

@@ -145,14 +145,29 @@ class World:
         each configuration that anybody has in force or may have soon, or what was promised could
         be lost with them.
         """
-        for host in self.hosts.values():
-            if host.is_lost:
-                continue
-            if host.up and host.log.changes and host.log.changes[-1] > host.applied:
+        for voters in self._halves_in_force():
+            soon = voters.union(names)
+            lost = [v for v in soon if v in names or self.hosts[v].is_lost]
+            if 2 * len(lost) >= len(soon):
                 return False
-            for voters in host.known_halves:
-                soon = voters.union(names)
-                lost = [v for v in soon if v in names or self.hosts[v].is_lost]
-                if 2 * len(lost) >= len(soon):
-                    return False
-        return True
+        return self._is_settled
+
+    def is_sole_voter(self, host: Host) -> bool:
+        """In every configuration that anybody has in force or may have soon."""
+        halves = self._halves_in_force()
+        return self._is_settled and all(voters == {host.name} for voters in halves)
+
+    def _halves_in_force(self) -> list[frozenset[str]]:
+        return [half for host in self._deciders() for half in host.known_halves]
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether no membership change is on its way to being applied."""
+        return not any(
+            host.up and host.log.changes and host.log.changes[-1] > host.applied
+            for host in self._deciders()
+        )
+
+    def _deciders(self) -> list[Host]:
+        """Those that may vote; also whoever is being removed, until it is gone."""
+        return [host for host in self.hosts.values() if not (host.gone or host.rotten)]
