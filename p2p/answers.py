@@ -54,8 +54,8 @@ def _stats(peer: Peer, args: Args) -> dict[str, Any]:
         "first_index": peer.raft.status.first_index,
         "applied_index": peer.raft.applied,
         "syncs": peer.raft.syncs,
-        "dropped_messages": peer.dropped_messages,
-        **asdict(peer.traffic),
+        "dropped_messages": peer.mail.dropped,
+        **asdict(peer.mail.traffic),
     }
 
 
@@ -107,12 +107,12 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
 def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, Any]:
     """`for_s` None: until it is healed. `side`: all peers on this side of a partition."""
     if kind == "heal":
-        peer.drills = Drills()
+        peer.mail.drills = Drills()
     else:
         side = [find_member(peer.state, str(text)).id for text in args.get("side", ())]
         until_s = None if for_s is None else peer.parts.clock.monotonic_s() + for_s
         named = frozenset({peer.identity.id, *side})
-        peer.drills = peer.drills.and_also(Drill(_DRILLS[kind], named, until_s))
+        peer.mail.drills = peer.mail.drills.and_also(Drill(_DRILLS[kind], named, until_s))
     return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
 
 

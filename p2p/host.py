@@ -26,7 +26,8 @@ from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Refused, Unreachable
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
 from p2p.network import Listener
-from p2p.peer import Identity, Parts, Peer
+from p2p.parts import Identity, Parts
+from p2p.peer import Peer
 from p2p.processes import (
     ChildListener,
     TrainerProcesses,
@@ -283,7 +284,7 @@ class _Host:
             await asyncio.sleep(LOST_S)
             # Not "no leader": a learner that was removed believes in its last one for ever.
             lost = not (self.peer.raft.status.has_quorum_contact or self.peer.is_sole_voter)
-            if lost and not self.peer.drills.cuts_off:
+            if lost and not self.peer.mail.drills.cuts_off:
                 try:
                     await self._ask_to_join()
                 except Refused:

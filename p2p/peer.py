@@ -5,27 +5,23 @@ their in-memory twins. Data flows one way: message → core → effects. What co
 one advance() then serves everything that came in until then, so many proposals share one sync.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from random import Random
+from collections.abc import Mapping
 from typing import Any
 
 from consensus.changes import SnapshotMeta
 from consensus.messages import Message, MessageType
-from consensus.node import RawNode, Role
+from consensus.node import Role
 from consensus.wire import MalformedMessage, as_list
 from p2p import view
 from p2p.apply import apply
-from p2p.clock import Clock
 from p2p.controller import GRACE_S
-from p2p.drills import Drills
-from p2p.envelope import Envelope, Malformed, decode, encode
+from p2p.envelope import Envelope, Malformed
 from p2p.leadership import Leadership
 from p2p.links import Links
-from p2p.log_store import LogStore
-from p2p.network import Network, Route
-from p2p.processes import Children
-from p2p.raft_host import TICK_S, MakeNode, RaftHost, all_voters
+from p2p.mail import Mail
+from p2p.network import Route
+from p2p.parts import Identity, Parts
+from p2p.raft_host import TICK_S, RaftHost, all_voters
 from p2p.reports import (
     PeerReport,
     check_trainer_message,
@@ -35,10 +31,8 @@ from p2p.reports import (
 )
 from p2p.requests import Asked, Requests
 from p2p.snapshot_desk import SnapshotDesk
-from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.state import State, is_address
-from p2p.traffic import Traffic
-from p2p.trainer_desk import TrainerDesk, Workplace
+from p2p.trainer_desk import TrainerDesk
 
 # After the leader's connection broke: wait a random part of this, then stand for election.
 CAMPAIGN_WITHIN_S = 0.04
@@ -49,46 +43,14 @@ LAST_WORDS_S = 0.03
 TICKS_AT_ONCE_MAX = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this process is; `member` are the fields of p2p.state.Member without its state."""
-
-    id: str
-    cluster: str
-    incarnation: str
-    member: Mapping[str, Any]
-    allow_faults: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The world as this peer sees it: real parts, or their twins."""
-
-    store: LogStore
-    network: Network
-    children: Children
-    clock: Clock
-    rng: Random
-    workplace: Workplace
-    call_later: Callable[[float, Callable[[], None]], object]
-    measure: Callable[[], tuple[int, float]]  # own resident bytes, own CPU percent
-    start_peers: Callable[[int], list[int]]  # that join this cluster; returns their pids
-    fault: Callable[[str, float | None], None]  # carries out a drill on this very process
-    new_id: Callable[[], str]
-    make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
-    snapshots: SnapshotPolicy = DEFAULT_POLICY
-
-
 class Peer:
     def __init__(self, identity: Identity, parts: Parts) -> None:
         self.identity = identity
         self.parts = parts
         self.state = State()
         self.leaving = False
-        self.drills = Drills()
+        self.mail = Mail(identity, parts, self._take_in)
         self.links = Links(identity.id, parts.network)
-        self.dropped_messages = 0
-        self.traffic = Traffic()
         self.requests = Requests(self)
         self.raft = RaftHost(
             identity.id,
@@ -145,21 +107,7 @@ class Peer:
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:
-        self.traffic.received(data)
-        try:
-            envelope = decode(data, self.identity.cluster)
-        except Malformed:
-            self.dropped_messages += 1
-            return
-
-        if not self.drills.running:
-            self._take_in(envelope, route)
-            return
-
-        def take_in() -> None:
-            self._take_in(envelope, route)
-
-        self._through_drills(envelope.sender, self.identity.id, envelope.kind, take_in)
+        self.mail.on_message(data, route)
 
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
@@ -180,7 +128,7 @@ class Peer:
         try:
             self.desk.on_message(child, message)
         except Malformed:
-            self.dropped_messages += 1
+            self.mail.dropped += 1
         self._look()
 
     def on_trainer_exit(self, child: str, how: str) -> None:
@@ -215,10 +163,7 @@ class Peer:
             self.send(leader, "report", self.report().to_wire())
 
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
-        return self._send(peer, kind, self._wrap(kind, body))
-
-    def reply(self, route: Route, body: dict[str, Any]) -> None:
-        self.parts.network.reply(route, self.traffic.sent(self._wrap("reply", body)))
+        return self.mail.send(peer, kind, body)
 
     def vitals(self) -> dict[str, view.Vitals]:
         return self.leadership.vitals() if self.raft.is_leader else self._digest
@@ -329,19 +274,8 @@ class Peer:
         try:
             self._dispatch(envelope, route)
         except (Malformed, MalformedMessage):
-            self.dropped_messages += 1
+            self.mail.dropped += 1
         self._wake()
-
-    def _through_drills(
-        self, sender: str, receiver: str, kind: str, go_on: Callable[[], None]
-    ) -> None:
-        """Now, later or never, as the drills in force at this peer say."""
-        self.drills = self.drills.at(self.parts.clock.monotonic_s())
-        late_s = self.drills.delay_s(sender, receiver, kind, self.parts.rng)
-        if late_s:
-            self.parts.call_later(late_s, go_on)
-        elif late_s is not None:
-            go_on()
 
     def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
         body = envelope.body
@@ -397,16 +331,6 @@ class Peer:
         status = self.raft.status
         return peer in status.voters or peer in status.voters_outgoing or peer in status.learners
 
-    def _send(self, peer: str, kind: str, data: bytes) -> bool:
-        if not self.drills.running:
-            return self.parts.network.send(peer, self.traffic.sent(data))
-
-        def send() -> None:
-            self.parts.network.send(peer, self.traffic.sent(data))
-
-        self._through_drills(self.identity.id, peer, kind, send)
-        return True
-
     def _send_raft(self, peer: str, messages: list[Message]) -> None:
         body = {
             "address": self.identity.member["address"],
@@ -429,10 +353,9 @@ class Peer:
             peer: [told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)]
             for peer, told in self.leadership.vitals().items()
         }
-        data = self._wrap("digest", {"vitals": body})
-        for member in self.state.members.values():
-            if member.id != self.identity.id and member.state == "alive":
-                self._send(member.id, "digest", data)
+        members = self.state.members.values()
+        others = (m.id for m in members if m.id != self.identity.id and m.state == "alive")
+        self.mail.send_all(others, "digest", {"vitals": body})
 
     def _led_from_s(self, now_s: float) -> float:
         """When this peer last knew that there was no newer leader. A leader that is cut off may
@@ -486,10 +409,6 @@ class Peer:
             rank = heirs.index(self.identity.id) if self.identity.id in heirs else 0
             delay_s = rank * CAMPAIGN_TURN_S + delay_s / 10
         self.parts.call_later(delay_s, campaign)
-
-    def _wrap(self, kind: str, body: dict[str, Any]) -> bytes:
-        me = self.identity
-        return encode(Envelope(me.cluster, me.id, me.incarnation, kind, body))
 
 
 def _vitals_from_wire(body: Mapping[str, Any]) -> dict[str, view.Vitals]:

@@ -203,7 +203,7 @@ class Requests:
     def _answer(self, asked: Asked, body: Mapping[str, Any]) -> None:
         """An answer with an "error" is the error."""
         wrapped = body if "error" in body else {"ok": dict(body)}
-        self._peer.reply(asked.route, {**wrapped, "id": asked.id})
+        self._peer.mail.reply(asked.route, {**wrapped, "id": asked.id})
 
     def _or_say_why(self, asked: Asked, carry_out: Callable[[], None]) -> None:
         try:

@@ -15,7 +15,8 @@ from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, decode, encode
 from p2p.log_store import LogStore
 from p2p.network import Listener, MemoryHub, MemoryNetwork
-from p2p.peer import Identity, Parts, Peer
+from p2p.parts import Identity, Parts
+from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
 from p2p.snapshots import SnapshotPolicy

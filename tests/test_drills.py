@@ -88,5 +88,7 @@ def test_requests_are_served_on_a_bad_network(kind: str) -> None:
             break
         cluster.run(0.2)
     assert "ok" in told, told
-    cluster.until(lambda: not cluster.twins["a"].peer.drills.at(cluster.clock.now_s).running, "end")
+    cluster.until(
+        lambda: not cluster.twins["a"].peer.mail.drills.at(cluster.clock.now_s).running, "end"
+    )
     cluster.until(cluster.agreed, "agreement")

@@ -458,11 +458,11 @@ MALFORMED = [
 def test_malformed_messages_are_counted_and_dropped() -> None:
     cluster = grown(3)
     for twin in cluster.live():
-        dropped = twin.peer.dropped_messages
+        dropped = twin.peer.mail.dropped
         for data in MALFORMED:
             twin.peer.on_message(data, CLIENT.encode())
         extra = 3 if twin is cluster.leader or twin.name == "b" else 0
-        assert twin.peer.dropped_messages - dropped >= len(MALFORMED) - 3 - extra
+        assert twin.peer.mail.dropped - dropped >= len(MALFORMED) - 3 - extra
     cluster.run(1.0)
     assert "ok" in cluster.ask("a", "submit", **SUBMIT)
 
@@ -478,7 +478,7 @@ def test_messages_to_oneself_are_dropped() -> None:
         ("digest", {"vitals": {}}),
     ]:
         peer.on_message(fields(kind, body, sender="a"), None)
-    assert peer.dropped_messages == 3
+    assert peer.mail.dropped == 3
     assert cluster.twins["a"].network.links == links
     assert peer.raft.status.term < 99
 

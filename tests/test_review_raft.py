@@ -32,10 +32,10 @@ def test_a_snapshot_without_its_data_is_no_message() -> None:
     snap = Message(MessageType.SNAP, follower.name, leader.name, status.term, snapshot=meta)
     address = leader.peer.identity.member["address"]
     body = {"address": address, "messages": [snap.to_wire()]}
-    dropped = follower.peer.dropped_messages
+    dropped = follower.peer.mail.dropped
     follower.peer.on_message(encode(Envelope(CLUSTER, leader.name, "i", "raft", body)), None)
     cluster.run(0.2)
-    assert follower.peer.dropped_messages == dropped + 1
+    assert follower.peer.mail.dropped == dropped + 1
     assert "ok" in cluster.ask(follower.name, "put", key="k", value=b"v")
     equal(cluster)
 
@@ -101,7 +101,7 @@ def test_who_was_removed_cannot_send_a_snapshot_either() -> None:
     cluster.until(lambda: gone.name not in leader.peer.raft.status.voters, "it votes no more")
     cluster.kill(gone.name)
     cluster.run(0.5)
-    term, dropped = leader.peer.raft.status.term, leader.peer.dropped_messages
+    term, dropped = leader.peer.raft.status.term, leader.peer.mail.dropped
     meta = SnapshotMeta(leader.peer.raft.applied, term, ConfState(("a", "b", "c")))
     snap = Message(MessageType.SNAP, leader.name, gone.name, term + 5, snapshot=meta)
     chunk = Chunk(snap, 1_000, 0, b"").to_wire()
@@ -109,7 +109,7 @@ def test_who_was_removed_cannot_send_a_snapshot_either() -> None:
     cluster.run(0.1)
     assert leader.peer.raft.is_leader
     assert leader.peer.raft.status.term == term
-    assert leader.peer.dropped_messages == dropped + 1
+    assert leader.peer.mail.dropped == dropped + 1
 
 
 def test_a_part_of_a_snapshot_that_cannot_be_read_is_fetched_again(

@@ -19,7 +19,8 @@ from p2p.envelope import Envelope, decode, encode
 from p2p.errors import P2PError
 from p2p.log_store import LogStore
 from p2p.network import Listener, MemoryHub, MemoryNetwork
-from p2p.peer import Identity, Parts, Peer
+from p2p.parts import Identity, Parts
+from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
 from p2p.state import Member, State

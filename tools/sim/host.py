@@ -18,7 +18,8 @@ from consensus.node import RawNode, Ready
 from consensus.storage import Storage
 from p2p.disk import DiskFailed
 from p2p.network import Listener
-from p2p.peer import Identity, Parts, Peer
+from p2p.parts import Identity, Parts
+from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 from p2p.trainer_desk import Workplace
 from tools.sim.clock import SimClock

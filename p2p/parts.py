@@ -1,0 +1,45 @@
+"""What a peer is given: who it is, and the world as it sees it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from consensus.node import RawNode
+from p2p.clock import Clock
+from p2p.log_store import LogStore
+from p2p.network import Network
+from p2p.processes import Children
+from p2p.raft_host import MakeNode
+from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
+from p2p.trainer_desk import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this process is; `member` are the fields of p2p.state.Member without its state."""
+
+    id: str
+    cluster: str
+    incarnation: str
+    member: Mapping[str, Any]
+    allow_faults: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The world as this peer sees it: real parts, or their twins."""
+
+    store: LogStore
+    network: Network
+    children: Children
+    clock: Clock
+    rng: Random
+    workplace: Workplace
+    call_later: Callable[[float, Callable[[], None]], object]
+    measure: Callable[[], tuple[int, float]]  # own resident bytes, own CPU percent
+    start_peers: Callable[[int], list[int]]  # that join this cluster; returns their pids
+    fault: Callable[[str, float | None], None]  # carries out a drill on this very process
+    new_id: Callable[[], str]
+    make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
+    snapshots: SnapshotPolicy = DEFAULT_POLICY
