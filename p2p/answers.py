@@ -22,20 +22,20 @@ PAUSE_MAX_S = 3_600.0
 
 
 def _status(peer: Peer, args: Args) -> dict[str, Any]:
-    return view.status(peer.state, peer.raft_view(), peer.vitals())
+    return view.status(peer.state, peer.raft_view(), peer.bulletins.vitals())
 
 
 def _peers(peer: Peer, args: Args) -> dict[str, Any]:
-    rows = view.peers(peer.state, peer.raft_view(), peer.vitals())
+    rows = view.peers(peer.state, peer.raft_view(), peer.bulletins.vitals())
     return {"schema": view.SCHEMA, "peers": rows}
 
 
 def _jobs(peer: Peer, args: Args) -> dict[str, Any]:
-    return {"schema": view.SCHEMA, "jobs": view.jobs(peer.state, peer.vitals())}
+    return {"schema": view.SCHEMA, "jobs": view.jobs(peer.state, peer.bulletins.vitals())}
 
 
 def _job(peer: Peer, args: Args) -> dict[str, Any]:
-    return view.job_detail(find_job(peer.state, str(args["job"])), peer.vitals())
+    return view.job_detail(find_job(peer.state, str(args["job"])), peer.bulletins.vitals())
 
 
 def _history(peer: Peer, args: Args) -> dict[str, Any]:

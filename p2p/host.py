@@ -346,7 +346,7 @@ class _Host:
         if self.failure is not None:
             return
         self.peer.leaving = True
-        self.peer.report_now()
+        self.peer.bulletins.report_now()
         deadline_s = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline_s and not self.peer.has_left:
             with contextlib.suppress(P2PError):

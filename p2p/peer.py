@@ -10,36 +10,26 @@ from typing import Any
 
 from consensus.changes import SnapshotMeta
 from consensus.messages import Message, MessageType
-from consensus.node import Role
 from consensus.wire import MalformedMessage, as_list
 from p2p import view
 from p2p.apply import apply
+from p2p.bulletins import Bulletins
 from p2p.controller import GRACE_S
 from p2p.envelope import Envelope, Malformed
+from p2p.hearing import Hearing
 from p2p.leadership import Leadership
 from p2p.links import Links
 from p2p.mail import Mail
 from p2p.network import Route
 from p2p.parts import Identity, Parts
-from p2p.raft_host import TICK_S, RaftHost, all_voters
-from p2p.reports import (
-    PeerReport,
-    check_trainer_message,
-    digest_every_s,
-    parse_report,
-    report_every_s,
-)
+from p2p.raft_host import TICK_S, RaftHost, all_voters, is_configured
 from p2p.requests import Asked, Requests
 from p2p.snapshot_desk import SnapshotDesk
+from p2p.standing import may_end
 from p2p.state import State, is_address
+from p2p.succession import campaign_soon
 from p2p.trainer_desk import TrainerDesk
 
-# After the leader's connection broke: wait a random part of this, then stand for election.
-CAMPAIGN_WITHIN_S = 0.04
-CAMPAIGN_TURN_S = 0.02
-CAMPAIGNS_MAX = 10
-# What a leader sent before its end may arrive this much after its connection broke.
-LAST_WORDS_S = 0.03
 TICKS_AT_ONCE_MAX = 3
 
 
@@ -52,6 +42,7 @@ class Peer:
         self.mail = Mail(identity, parts, self._take_in)
         self.links = Links(identity.id, parts.network)
         self.requests = Requests(self)
+        self.bulletins = Bulletins(self)
         self.raft = RaftHost(
             identity.id,
             parts.store,
@@ -73,14 +64,15 @@ class Peer:
             self.raft,
         )
         self.state = self.snapshots.stored()
-        self.desk = TrainerDesk(parts.workplace, parts.children, parts.new_id, self.report_now)
-        self.leadership = Leadership(self.raft, parts.clock, self.propose, self.report, identity.id)
-        self._heard_s: dict[str, float] = {}  # Raft's messages, by peer
+        self.desk = TrainerDesk(
+            parts.workplace, parts.children, parts.new_id, self.bulletins.report_now
+        )
+        self.leadership = Leadership(
+            self.raft, parts.clock, self.propose, self.bulletins.report, identity.id
+        )
+        self.hearing = Hearing(identity.id, parts.clock)
         self._leader: str | None = None
-        self._digest: dict[str, view.Vitals] = {}
-        self._heard_leader_s = parts.clock.monotonic_s()
         self._ticked_s = parts.clock.monotonic_s()
-        self._reported_s = self._digested_s = 0.0
         self._awake = False  # an advance() is on its way
         self._news = True  # something besides the log that planners look at
         self._seen: tuple[object, ...] = ()  # what they saw of the log the last time
@@ -98,11 +90,7 @@ class Peer:
         if ticks:
             self._ticked_s = now_s if due > ticks else self._ticked_s + ticks * TICK_S
             self.raft.tick(ticks)
-        count = len(self.state.members)
-        if now_s - self._reported_s >= report_every_s(count):
-            self.report_now()
-        if self.raft.is_leader and now_s - self._digested_s >= digest_every_s(count):
-            self._send_digest(now_s)
+        self.bulletins.on_tick(now_s)
         self.snapshots.on_tick(self.state)
         self._look()
 
@@ -112,14 +100,14 @@ class Peer:
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
         if up:
-            self.report_now()
+            self.bulletins.report_now()
             self._look()
             return
         self.raft.node.report_unreachable(peer)
         self.snapshots.on_link_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
-            self._campaign_soon(peer, CAMPAIGNS_MAX)
+            campaign_soon(self, peer)
         # Plan again when the grace is over; until then it may be a hiccup.
         self.parts.call_later(GRACE_S + 0.002, self._look)
         self._look()
@@ -149,28 +137,12 @@ class Peer:
         self._wake()
         return self.raft.propose({**command, "at_s": self.parts.clock.unix_s()})
 
-    def report(self) -> PeerReport:
-        rss, cpu_percent = self.parts.measure()
-        return PeerReport(
-            self.identity.member, rss, cpu_percent, self.leaving, dict(self.desk.reports)
-        )
-
-    def report_now(self) -> None:
-        """Tell the leader where this peer stands; the leader tells itself when it plans."""
-        self._reported_s = self.parts.clock.monotonic_s()
-        leader = self.raft.status.leader
-        if leader is not None and leader != self.identity.id:
-            self.send(leader, "report", self.report().to_wire())
-
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
         return self.mail.send(peer, kind, body)
 
-    def vitals(self) -> dict[str, view.Vitals]:
-        return self.leadership.vitals() if self.raft.is_leader else self._digest
-
     def raft_view(self) -> view.RaftView:
         status = self.raft.status
-        age_s = self.parts.clock.monotonic_s() - self._heard_leader_s
+        age_s = self.parts.clock.monotonic_s() - self.hearing.leader_s
         return view.RaftView(
             self_id=self.identity.id,
             term=status.term,
@@ -186,21 +158,7 @@ class Peer:
     @property
     def has_left(self) -> bool:
         """Whether nothing depends on this peer any more, so that it may end."""
-        me = self.state.members.get(self.identity.id)
-        others = [
-            member
-            for member in self.state.members.values()
-            if member.id != self.identity.id and member.state == "alive"
-        ]
-        if not others:
-            return True
-        seated = any(
-            self.identity.id in job.members
-            for job in self.state.jobs.values()
-            if not job.is_final and not (job.generation and job.generation.closed)
-        )
-        gone = me is None or me.state == "left"
-        return gone and not seated and not self.is_voter
+        return may_end(self.identity.id, self.state, all_voters(self.raft.status))
 
     @property
     def is_known(self) -> bool:
@@ -259,7 +217,7 @@ class Peer:
         self.desk.act(self.state, now_s, self.leaving)
         if self.raft.status.has_quorum_contact:
             # From when the leader was heard: it declares nobody dead before that lease is over.
-            self.desk.lease(self._led_from_s(now_s), now_s)
+            self.desk.lease(self.hearing.led_from_s(self.raft.status), now_s)
 
     def _sight(self) -> tuple[object, ...]:
         """What the planners look at and the log decides; compared, mostly by identity."""
@@ -289,14 +247,9 @@ class Peer:
             case "snapshot":
                 self.snapshots.on_message(envelope.sender, body)
             case "report":
-                report = parse_report(body)
-                if report.member["id"] != envelope.sender:
-                    raise Malformed("a report about somebody else")
-                if envelope.sender in self.state.members:
-                    self._news |= self.leadership.on_report(envelope.sender, report)
+                self._news |= self.bulletins.on_report(envelope.sender, body)
             case "digest":
-                if envelope.sender == self.raft.status.leader:
-                    self._digest = _vitals_from_wire(body)
+                self.bulletins.on_digest(envelope.sender, body)
             case "request" if route is not None:
                 self.requests.handle(Asked.parse(envelope, route))
             case "reply":
@@ -308,7 +261,7 @@ class Peer:
         messages = [Message.from_wire(fields) for fields in as_list(body.get("messages"), "raft")]
         if any(message.type is MessageType.SNAP for message in messages):
             raise Malformed("a snapshot without its data")  # only SnapshotReceiver has those
-        self._heard(sender)
+        self.hearing.heard(sender, self.raft.status)
         self.links.heard(sender, str(body["address"]))
         for message in messages:
             if message.sender == sender and message.to == self.identity.id:
@@ -325,11 +278,7 @@ class Peer:
                 self.leadership.died(str(command["peer"]))
 
     def _is_gone(self, peer: str) -> bool:
-        return peer in self.state.removed and not self._is_configured(peer)
-
-    def _is_configured(self, peer: str) -> bool:
-        status = self.raft.status
-        return peer in status.voters or peer in status.voters_outgoing or peer in status.learners
+        return peer in self.state.removed and not is_configured(peer, self.raft.status)
 
     def _send_raft(self, peer: str, messages: list[Message]) -> None:
         body = {
@@ -347,36 +296,6 @@ class Peer:
         self.state = self.snapshots.install(meta)
         self.requests.give_up("this peer was far behind and took over the state of another")
 
-    def _send_digest(self, now_s: float) -> None:
-        self._digested_s = now_s
-        body = {
-            peer: [told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)]
-            for peer, told in self.leadership.vitals().items()
-        }
-        members = self.state.members.values()
-        others = (m.id for m in members if m.id != self.identity.id and m.state == "alive")
-        self.mail.send_all(others, "digest", {"vitals": body})
-
-    def _led_from_s(self, now_s: float) -> float:
-        """When this peer last knew that there was no newer leader. A leader that is cut off may
-        lead for two election time-outs more: for it, it is when a majority was heard last.
-        """
-        if not self.raft.is_leader:
-            return self._heard_leader_s
-        status = self.raft.status
-        heard_s = {**self._heard_s, self.identity.id: now_s}
-        halves = [half for half in (status.voters, status.voters_outgoing) if half]
-        return min(
-            sorted((heard_s.get(voter, 0.0) for voter in half), reverse=True)[len(half) // 2]
-            for half in halves
-        )
-
-    def _heard(self, sender: str) -> None:
-        if self._is_configured(sender):
-            self._heard_s[sender] = self.parts.clock.monotonic_s()
-        if sender == self.raft.status.leader:
-            self._heard_leader_s = self.parts.clock.monotonic_s()
-
     def _note_leader(self) -> None:
         leader = self.raft.status.leader
         if leader != self._leader:
@@ -385,42 +304,4 @@ class Peer:
             self._leader = leader
             self.leadership.forget_old_reports()
             if leader is not None:
-                self.report_now()
-
-    def _campaign_soon(self, lost: str, attempts: int) -> None:
-        """Stand for election without waiting for the time-out; others may notice a little later
-        than we do that the leader is gone, and ignore us until then, so ask a few times."""
-
-        def campaign() -> None:
-            down_s = self.leadership.down_since_s(lost)
-            if down_s is not None and self._heard_leader_s < down_s + LAST_WORDS_S:
-                self.raft.forget_leader(lost)  # what it sent before may have come in since
-            status = self.raft.status
-            if status.leader is None and attempts:
-                # A candidate's votes are on their way; later they were split, so ask anew.
-                if status.role is not Role.CANDIDATE or attempts % 3 == 1:
-                    self.raft.node.campaign()
-                self._campaign_soon(lost, attempts - 1)
-            self.advance()
-
-        delay_s = self.parts.rng.uniform(0.0, CAMPAIGN_WITHIN_S)
-        if attempts == CAMPAIGNS_MAX:  # at first one after the other, so that no votes are split
-            heirs = [peer for peer in self.raft.status.voters if peer != lost]
-            rank = heirs.index(self.identity.id) if self.identity.id in heirs else 0
-            delay_s = rank * CAMPAIGN_TURN_S + delay_s / 10
-        self.parts.call_later(delay_s, campaign)
-
-
-def _vitals_from_wire(body: Mapping[str, Any]) -> dict[str, view.Vitals]:
-    try:
-        vitals = {
-            str(peer): view.Vitals(int(rss), float(cpu), bool(suspect), dict(trainers))
-            for peer, (rss, cpu, suspect, trainers) in body["vitals"].items()
-        }
-        for told in vitals.values():
-            for progress in told.trainers.values():
-                if progress != {}:
-                    check_trainer_message("progress", progress)
-        return vitals
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise Malformed(f"digest: {error!r}") from error
+                self.bulletins.report_now()

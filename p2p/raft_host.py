@@ -209,3 +209,8 @@ class RaftHost:
 def all_voters(status: Status) -> frozenset[str]:
     """Who votes; during a joint change, in either half."""
     return frozenset(status.voters + status.voters_outgoing)
+
+
+def is_configured(peer: str, status: Status) -> bool:
+    """Whether it votes, in either half, or learns."""
+    return peer in status.voters or peer in status.voters_outgoing or peer in status.learners

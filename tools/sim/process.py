@@ -117,7 +117,7 @@ class Process:
         """Hand over leadership and vote, then leave; at most DRAIN."""
         self._since_drain = self.host.world.now
         self.peer.leaving = True
-        self.peer.report_now()
+        self.peer.bulletins.report_now()
         self._drain()
 
     def _drain(self) -> None:

@@ -1,0 +1,32 @@
+"""What the leader tells all others about all of them: short, the newest only, may be lost. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from p2p.envelope import Malformed
+from p2p.reports import check_trainer_message
+from p2p.view import Vitals
+
+
+def to_wire(vitals: Mapping[str, Vitals]) -> dict[str, Any]:
+    rows = {
+        peer: [told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)]
+        for peer, told in vitals.items()
+    }
+    return {"vitals": rows}
+
+
+def parse(body: Mapping[str, Any]) -> dict[str, Vitals]:
+    """Raises Malformed."""
+    try:
+        vitals = {
+            str(peer): Vitals(int(rss), float(cpu), bool(suspect), dict(trainers))
+            for peer, (rss, cpu, suspect, trainers) in body["vitals"].items()
+        }
+        for told in vitals.values():
+            for progress in told.trainers.values():
+                if progress != {}:
+                    check_trainer_message("progress", progress)
+        return vitals
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise Malformed(f"digest: {error!r}") from error

@@ -1,0 +1,41 @@
+"""When a peer heard Raft's messages of whom: what its trainers' lease and its elections rest on."""
+
+from consensus.node import Role, Status
+from p2p.clock import Clock
+from p2p.raft_host import is_configured
+
+
+class Hearing:
+    """Times are seconds of this peer's monotonic clock."""
+
+    def __init__(self, self_id: str, clock: Clock) -> None:
+        self._self_id = self_id
+        self._clock = clock
+        self._heard_s: dict[str, float] = {}  # of those in the configuration
+        self.leader_s = clock.monotonic_s()  # when the leader of that moment was heard last
+
+    def heard(self, sender: str, status: Status) -> None:
+        now_s = self._clock.monotonic_s()
+        if is_configured(sender, status):
+            if sender not in self._heard_s:  # a newcomer: time to forget who has left
+                self._heard_s = {
+                    peer: at_s
+                    for peer, at_s in self._heard_s.items()
+                    if is_configured(peer, status)
+                }
+            self._heard_s[sender] = now_s
+        if sender == status.leader:
+            self.leader_s = now_s
+
+    def led_from_s(self, status: Status) -> float:
+        """When this peer last knew that there was no newer leader. A leader that is cut off may
+        lead for two election time-outs more: for it, it is when a majority was heard last.
+        """
+        if status.role is not Role.LEADER:
+            return self.leader_s
+        heard_s = {**self._heard_s, self._self_id: self._clock.monotonic_s()}
+        halves = [half for half in (status.voters, status.voters_outgoing) if half]
+        return min(
+            sorted((heard_s.get(voter, 0.0) for voter in half), reverse=True)[len(half) // 2]
+            for half in halves
+        )
