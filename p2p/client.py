@@ -12,6 +12,7 @@ whomever it is asked. Where an answer does not come, the error says that the out
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 import uuid
@@ -39,6 +40,7 @@ from p2p.sockets import parse_address
 PAUSE_MIN_S = 0.01
 PAUSE_MAX_S = 0.1
 IN_FLIGHT_MAX = 256
+KNOWN_MAX = 64
 
 __all__ = ["Client", "discover"]
 
@@ -210,13 +212,28 @@ class Client:
         return link
 
     def _learn(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Remember the other peers a status names, to fail over to them."""
-        for peer in answer.get("peers", ()):
-            if isinstance(peer, dict) and peer.get("state") == "alive":
-                address = peer.get("address")
-                if isinstance(address, str) and address not in self._known:
-                    self._known.append(address)
+        """Remember the peers a status names, to fail over to them. Of more than KNOWN_MAX, the
+        oldest that do not live are forgotten, then the oldest, but none that is in use.
+        """
+        told = [
+            peer["address"]
+            for peer in answer.get("peers", ())
+            if isinstance(peer, dict)
+            and peer.get("state") == "alive"
+            and isinstance(peer.get("address"), str)
+        ]
+        known = dict.fromkeys([*self._known, *told])
+        idle = filter(self._is_idle, sorted(known, key=set(told).__contains__))
+        for address in itertools.islice(idle, max(0, len(known) - KNOWN_MAX)):
+            del known[address]
+            if link := self._links.pop(address, None):
+                link.close()
+        self._known = list(known)
         return answer
+
+    def _is_idle(self, address: str) -> bool:
+        link = self._links.get(address)
+        return address != self._answering and (link is None or not link.is_awaited)
 
 
 class _Session:

@@ -81,6 +81,10 @@ class ClientLink:
             patience.cancel()
             self._waiting.pop(body["id"], None)
 
+    @property
+    def is_awaited(self) -> bool:
+        return bool(self._waiting)
+
     def close(self) -> None:
         """Who still waits for an answer gets NoAnswer."""
         self._lose(NoAnswer(f"the connection to {self.address} was closed"))

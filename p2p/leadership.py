@@ -1,7 +1,7 @@
 """The leader's side: what it hears of the others, and proposing what the planners decide."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from p2p import autopilot, controller
@@ -60,6 +60,12 @@ class Leadership:
     def died(self, peer: str) -> None:
         """What it said before counts no more, or its trainers would seem to have come back."""
         self._reports.pop(peer, None)
+
+    def keep_only(self, peers: Set[str]) -> None:
+        """Others have left: over the years those would be many."""
+        for told in (self._reports, self._heard_s, self._down_s):
+            for peer in told.keys() - peers:
+                del told[peer]
 
     def on_link(self, peer: str, up: bool) -> None:
         if up:

@@ -22,7 +22,7 @@ from p2p.links import Links
 from p2p.mail import Mail
 from p2p.network import Route
 from p2p.parts import Identity, Parts
-from p2p.raft_host import TICK_S, RaftHost, all_voters, is_configured
+from p2p.raft_host import TICK_S, RaftHost, all_configured, all_voters, is_configured
 from p2p.requests import Asked, Requests
 from p2p.snapshot_desk import SnapshotDesk
 from p2p.standing import may_end
@@ -276,6 +276,7 @@ class Peer:
                 self.leadership.welcome(str(command["member"]["id"]))
             elif command.get("type") == "member.dead":
                 self.leadership.died(str(command["peer"]))
+            self.leadership.keep_only(self.state.members.keys() | all_configured(self.raft.status))
 
     def _is_gone(self, peer: str) -> bool:
         return peer in self.state.removed and not is_configured(peer, self.raft.status)

@@ -214,3 +214,7 @@ def all_voters(status: Status) -> frozenset[str]:
 def is_configured(peer: str, status: Status) -> bool:
     """Whether it votes, in either half, or learns."""
     return peer in status.voters or peer in status.voters_outgoing or peer in status.learners
+
+
+def all_configured(status: Status) -> frozenset[str]:
+    return all_voters(status) | frozenset(status.learners)

@@ -206,6 +206,8 @@ class State:
     cluster_id: str = ""
     name: str = ""
     members: Mapping[str, Member] = field(default_factory=dict)
+    # Never tidied: any of them may come back, at any time, and must be refused. An id costs 110
+    # bytes in memory and 22 in a snapshot: 10,000 peers that left come to about 1 MB.
     removed: frozenset[str] = frozenset()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
