@@ -47,6 +47,9 @@ class Ready:
     requests before it persisted the term. We do not: a candidate that wins by others' votes,
     crashes and comes back with the old term could otherwise win the same term twice, with a
     different log.)
+    Nor does a leader say that a membership change is committed before it has that on disk, too:
+    those who lose their vote by it stop standing for election, and if the leader came back not
+    knowing, it might need the vote of one that has a longer log than all who may lead.
     committed entries are in order, without gap or repeat, cut to max_apply_bytes; their data may be
     empty (a leader's no-op).
     snapshot: the host has the data already (it gave MsgSnap to step() only then); `entries` follow
@@ -167,10 +170,14 @@ class RawNode:
         reading.start(raft)
         replication.replicate(raft)
         hard, soft = raft.hard_state(), self._current_soft_state()
+        previous = self._hard_state
+        changes = previous.commit < raft.pending_conf_index <= hard.commit
+        if changes:
+            raft.messages_after = raft.messages_now + raft.messages_after
+            raft.messages_now = []
         after = raft.messages_after
         entries = tuple(raft.log.unstable)
         committed = tuple(raft.log.next_committed(raft.config.max_apply_bytes))
-        previous = self._hard_state
         ready = Ready(
             soft_state=soft if soft != self._soft_state else None,
             hard_state=hard if hard != previous else None,
@@ -179,7 +186,9 @@ class RawNode:
             messages_after=tuple(message for message in after if message.to != raft.id),
             committed=committed,
             has_more_committed=bool(committed) and committed[-1].index < raft.log.committed,
-            must_sync=bool(entries) or (hard.term, hard.vote) != (previous.term, previous.vote),
+            must_sync=bool(entries)
+            or changes
+            or (hard.term, hard.vote) != (previous.term, previous.vote),
             snapshot=raft.log.pending,
             read_states=tuple(raft.reads.states),
         )

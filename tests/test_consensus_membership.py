@@ -51,6 +51,27 @@ def test_simple_changes(
     assert changed(conf(voters, learners), ConfChange.one(kind, peer)) == conf(*after)
 
 
+def test_a_leader_has_on_disk_that_a_change_is_committed_before_it_says_so() -> None:
+    """b loses its vote. Should a come back without entry 6 and not know of the change, it would
+    need the vote of b, whose log is longer, and which does not stand for election any more."""
+    net = founded("ab")
+    a, b = net["a"], net["b"]
+    a.node.propose_conf_change(ConfChange.one(ADD_LEARNER, "b"))
+    for message in a.drain():
+        b.node.step(message)
+    answers = b.drain()
+    a.hold_disk = True
+    for message in answers:
+        a.node.step(message)
+    a.node.propose(b"x")
+    assert a.drain() == []
+    assert a.held is not None
+    assert a.held.must_sync
+    assert a.held.hard_state is not None
+    assert a.held.hard_state.commit == a.held.committed[-1].index
+    assert of_type(a.release(), MessageType.APP)
+
+
 @pytest.mark.parametrize("kind", [REMOVE, ADD_LEARNER])
 def test_the_last_voter_stays(kind: ConfChangeType) -> None:
     with pytest.raises(InvalidChange, match="no voter would be left"):
