@@ -50,8 +50,9 @@ class MemoryDisk:
         self.before_step: Callable[[str, str], None] = lambda what, name: None
         # (name, bytes that became durable) after every sync; no bytes for a change of names.
         self.on_durable: Callable[[str, bytes], None] = lambda name, data: None
-        # The next sync of the file puts its bytes at this offset of the platter; None = nowhere.
-        self.stray: dict[str, int | None] = {}
+        # The next sync of the file puts its bytes into this file at this offset of the platter;
+        # None = nowhere.
+        self.stray: dict[str, tuple[str, int] | None] = {}
         self._files: dict[str, _File] = {}
         self._durable: dict[str, _File] = {}  # the folder as the platter has it
         self._renames: list[dict[str, _File]] = []  # what the folder was after each unsynced change
@@ -171,6 +172,12 @@ class MemoryDisk:
         self._used = sum(len(file.cache) for file in self._files.values())
         self.restart()
 
+    def write_back(self, name: str) -> None:
+        """The kernel does that sooner or later, without being asked."""
+        if name in self._files:
+            file = self._files[name]
+            file.platter, file.dirty = bytearray(file.cache), []
+
     def flip_bit(self, name: str, bit: int) -> None:
         """Rot: in the cache and on the platter."""
         file = self._files[name]
@@ -251,9 +258,9 @@ class MemoryDisk:
             data = file.cache[low : min(high, size)]
             if len(file.platter) < low + len(data):
                 file.platter.extend(bytes(low + len(data) - len(file.platter)))
-            place = self.stray.pop(name, low)
-            if place is not None:
-                file.platter[place : place + len(data)] = data
+            place = self.stray.pop(name, (name, low))
+            if place is not None and place[0] in self._files:
+                self._files[place[0]].platter[place[1] : place[1] + len(data)] = data
             self.on_durable(name, bytes(data))
         del file.platter[size:]
         if dirty and len(file.platter) < size:  # a stray write: the file grew, nothing came there

@@ -265,7 +265,7 @@ def test_a_failed_sync_marks_the_pages_clean() -> None:
 def test_a_stray_write_is_seen_after_the_power_cut() -> None:
     disk = MemoryDisk()
     disk.append("log", b"0123456789")
-    disk.stray["log"] = 2
+    disk.stray["log"] = ("log", 2)
     disk.append("log", b"ab")
     assert disk.read("log") == b"0123456789ab"
     disk.power_cut(Random(1))

@@ -360,7 +360,7 @@ def goes_astray(number: int, where: int | None) -> Callable[[MemoryDisk], None]:
 
         def before(what: str, name: str) -> None:
             if what == "sync" and name.startswith(("wal-", "snapshot.")) and next(seen) == number:
-                disk.stray[name] = where
+                disk.stray[name] = None if where is None else (name, where)
 
         disk.before_step = before
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Collection
 
 from p2p.disk_memory import MemoryDisk
+from p2p.sync_mark import MARK_NAME
 
 
 class PowerGone(BaseException):
@@ -19,9 +20,12 @@ class SimDisk(MemoryDisk):
         self.crash_in: int | None = None  # steps until the power goes
         self.fail_in: int | None = None  # steps until one fails
         self.touched: set[str] = set()  # files written to, for whoever wants to know
-        self._on_sync = on_sync
+        self.on_sync = on_sync
         self.before_step = self._before_step
-        self.on_durable = lambda name, data: self._on_sync()
+        self.on_durable = self._on_durable
+        self._astray: str | None = None  # the file whose bytes are not where they belong
+        self._crash_after: int | None = None  # steps from when they went there
+        self._unmarked = False  # nobody can have been told yet that they are durable
 
     def is_durable(self, names: Collection[str]) -> bool:
         """Whether a power cut would lose nothing of these files. (The mark needs no sync.)"""
@@ -29,15 +33,34 @@ class SimDisk(MemoryDisk):
             self._files[name].dirty for name in names if name in self._files
         )
 
+    def go_astray(self, name: str, place: tuple[str, int] | None, crash_after: int) -> None:
+        """The next sync of that file writes elsewhere (another file, another offset, nowhere) and
+        says that all is well; the power goes so many steps later, and what is read then is wrong.
+        """
+        self.stray, self._astray, self._crash_after = {name: place}, name, crash_after
+
     def lose_power(self, rng: random.Random) -> str:
+        if self._astray is not None and self._astray not in self.stray:
+            # Without the mark, or with one that does not count it yet, a lost write at the end is
+            # no more than a torn one: a peer cannot tell.
+            self.write_back(MARK_NAME)
+            if self._unmarked:
+                self.write_back(self._astray)
+            self._astray = None
         unsynced = self._renames or any(file.dirty for file in self._files.values())
         self.power_cut(rng)
         return "unsynced writes at risk" if unsynced else "clean"
 
     def end(self) -> None:
         """The process is gone, and with it what was armed for it."""
-        self.crash_in = self.fail_in = self.capacity_bytes = None
+        self.crash_in = self.fail_in = self.capacity_bytes = self._crash_after = None
+        self.stray = {}
         self.restart()
+
+    def _on_durable(self, name: str, data: bytes) -> None:
+        if name == self._astray and self._crash_after is not None:
+            self.crash_in, self._crash_after, self._unmarked = self._crash_after, None, True
+        self.on_sync()
 
     def _before_step(self, what: str, name: str) -> None:
         if what in ("write", "rename") and not name.endswith(".mark"):
@@ -51,3 +74,5 @@ class SimDisk(MemoryDisk):
             if self.fail_in < 0:
                 self.fail_in = None
                 raise OSError(errno.EIO, "input/output error")
+        if what == "write" and name == MARK_NAME:
+            self._unmarked = False

@@ -77,6 +77,7 @@ class Host:
         self.paused = False
         self.gone: str | None = None  # why this id never comes back
         self.rotten = self.removing = False  # it may soon be gone
+        self.mending = False  # a new id, whose disk still holds a damaged log
         self.sends_left: int | None = None  # until the power goes
         self.spent = 0  # of the call that runs now
         self._busy_until = 0
@@ -130,6 +131,12 @@ class Host:
     def learners(self) -> frozenset[str]:
         assert self.core is not None
         return frozenset(self.core.status().learners)
+
+    def adopt(self, disk: SimDisk) -> None:
+        """The disk of a peer that lost its log there, to which no promise of this one belongs."""
+        disk.on_sync = self._synced
+        self.disk = disk
+        self.durable = Durable(disk, self.world.oracle.committed)
 
     # -- life and death ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ class MembershipFaults:
         self.nemesis = nemesis
         self.world = nemesis.world
         self.rng = nemesis.rng
+        self.moves = 0
 
     def join(self) -> bool:
         if len(self.world.hosts) >= PEERS_EVER_MAX or len(self.world.up()) > 6:
@@ -31,6 +32,28 @@ class MembershipFaults:
             return False
         host.call(host.process.drain)
         return True
+
+    def move(self) -> bool:
+        """The peer ends, and comes back at another address, which nobody knows."""
+        host = self.nemesis.someone()
+        if host is None or not self._all_found():
+            return False
+        self.world.crash(host, self.rng.random() < 0.3)
+        self.moves += 1
+        host.address = f"10.1.0.{self.moves}:7000"
+        self.world.note(host.name, f"moves to {host.address}")
+        return True
+
+    def _all_found(self) -> bool:
+        """Whether everybody would find the others: if two move at once, they lose each other."""
+        at = {host.name: host.address for host in self.world.hosts.values() if not host.gone}
+        return all(
+            member.address == at[member.id]
+            for host in self.world.hosts.values()
+            if host.incarnation and not host.gone
+            for member in (host.state().members.values() if host.up else ())
+            if member.id in at
+        )
 
     def remove(self) -> bool:
         host = self.nemesis.someone()

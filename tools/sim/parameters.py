@@ -12,7 +12,7 @@ FAULTS = (
     *("crash", "crash_many", "crash_in_disk", "crash_in_send", "pause", "slow_disk"),
     *("partition", "one_way", "isolate_leader", "storm", "clog", "drop_connection"),
     *("campaign", "transfer", "configure", "clock_jump", "disk_full", "disk_error"),
-    *("join", "leave", "remove", "wipe", "rot"),
+    *("join", "leave", "remove", "wipe", "rot", "astray", "move"),
 )
 
 # From never in a short run to after every entry, with nothing left of the log behind it.

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from p2p.disk_memory import SECTOR_BYTES
+from p2p.sync_mark import MARK_NAME
 from tools.sim.host import Host
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ class StorageFaults:
             bit = self.rng.randrange(8 * size)
             host.disk.flip_bit(name, bit)
             self.world.note(host.name, f"bit {bit} of {name} flips")
+        host.disk.write_back(MARK_NAME)  # or with the power the evidence would go that it is rot
+        host.rotten = True
+        return True
+
+    def astray(self) -> bool:
+        """A write is lost, or lands elsewhere, and the disk says that all is well."""
+        host = self._loser()
+        if host is None or not host.up:
+            return False
+        files = host.disk.durable_view()
+        names = [name for name in sorted(files) if name.startswith(("wal-", "snapshot"))]
+        if not names:
+            return False
+        segments = [name for name in names if name.startswith("wal-")]
+        written = segments[-1] if segments and self.rng.random() < 0.7 else "snapshot.new"
+        victim = self.rng.choice([*names, written])
+        place = (victim, self.rng.randrange(len(files.get(victim, b"")) + 1))
+        crash_after = self.rng.choice((2, 3, 5, 8, 20))
+        host.disk.go_astray(written, self.rng.choice((place, None)), crash_after)
+        self.world.note(host.name, f"the next write to {written} goes astray")
         host.rotten = True
         return True
 

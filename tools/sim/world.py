@@ -1,15 +1,19 @@
 """The one clock and queue of a run, the hosts, and everything that passes between them."""
 
 import heapq
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 
 from consensus.node import bootstrap
+from p2p.data_dir import IDENTITY_NAME, Remembered
 from p2p.log_store import LogDamaged, LogStore
+from p2p.rejoin import open_log
 from tools.sim.checks import Checks
-from tools.sim.host import Host
+from tools.sim.disk import PowerGone
+from tools.sim.host import CLUSTER, Host
 from tools.sim.network import Wires
 from tools.sim.oracle import Oracle
 from tools.sim.parameters import SECOND, Parameters
@@ -81,21 +85,42 @@ class World:
         return host
 
     def start(self, host: Host) -> None:
-        """A peer whose log is damaged comes back as a new one, with an empty disk."""
+        """A peer whose log is damaged comes back as a new one, as p2p.rejoin does it."""
         if host.up or host.gone:
             return
         try:
             host.start()
+            host.mending = False
         except LogDamaged as error:
-            if not host.rotten:
+            if not (host.rotten or host.mending):
                 raise Violation(
                     "16 no amnesia",
                     f"{host.name} is lost though nothing harmed its disk: {error}",
                 ) from error
             self.note(host.name, f"cannot start: {error}")
             self.counts["damaged logs refused"] += 1
-            self.lose(host, str(error))
-            self.start(self.add_host(instead=host))
+            self._rejoin(host, str(error))
+
+    def _rejoin(self, host: Host, flaw: str) -> None:
+        """Set the log aside and go on under a new id; perhaps the power goes in the middle."""
+        fresh, disk = self.add_host(instead=host), host.disk
+        fresh.mending = True
+        who = Remembered(host.name, host.name, host.address, CLUSTER, host.replaces, ("others:1",))
+        disk.crash_in = self._rng.choice((None, None, self._rng.randrange(30)))
+        try:
+            open_log(disk, who, fresh.name, self.now / SECOND, may_join=True)
+        except PowerGone:
+            self.counts["power cuts while rejoining"] += 1
+            disk.lose_power(self._rng)
+        disk.end()
+        identity = disk.read(IDENTITY_NAME) or b"{}"
+        if json.loads(identity).get("id") != fresh.name:  # the next start finds the damage again
+            self.lose(fresh, "it never was")
+            self._come_back(host)
+            return
+        self.lose(host, flaw)
+        fresh.adopt(disk)
+        self.start(fresh)
 
     def lose(self, host: Host, why: str) -> None:
         """This id never comes back: its disk is gone, or it was told to go."""
