@@ -44,7 +44,6 @@ class Process:
             found = {"type": "cluster.found", "cluster_id": peer.identity.cluster, "name": "sim"}
             peer.propose({**found, "member": dict(peer.identity.member)})
             peer.advance()
-            return
         self._enter()
 
     def later(self, delay: int, action: Any) -> None:
