@@ -35,7 +35,7 @@ from p2p.processes import (
     end_self,
     start_peer,
 )
-from p2p.raft_host import TICK_S, all_voters
+from p2p.raft_host import ELECTION_TICKS, TICK_S, all_voters
 from p2p.rejoin import Opened, corrupt_log, open_log
 from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
@@ -43,6 +43,7 @@ from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
 
 DRAIN_S = 4.0
+DRAIN_LEADERLESS_S = 2 * ELECTION_TICKS * TICK_S
 JOIN_TIMEOUT_S = 15.0
 LOST_S = 5.0
 OPEN_FILES = 8_192
@@ -342,13 +343,20 @@ class _Host:
             self._on_failure(asyncio.get_running_loop(), {"exception": task.exception()})
 
     async def _drain(self) -> None:
-        """Hand over leadership, shards and vote, then leave; at most DRAIN_S."""
+        """Hand over leadership, shards and vote, then leave; at most DRAIN_S.
+
+        Without a majority that cannot be agreed on: then only as long as an election takes.
+        """
         if self.failure is not None:
             return
         self.peer.leaving = True
         self.peer.bulletins.report_now()
-        deadline_s = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline_s and not self.peer.has_left:
+        led_s = began_s = time.monotonic()
+        while not self.peer.has_left:
+            now_s = time.monotonic()
+            led_s = led_s if self.peer.raft.status.leader is None else now_s
+            if now_s >= min(began_s + DRAIN_S, led_s + DRAIN_LEADERLESS_S):
+                return
             with contextlib.suppress(P2PError):
                 self._ask_to_leave()
             self.peer.advance()

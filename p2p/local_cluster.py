@@ -109,7 +109,9 @@ class LocalCluster:
     ) -> list[LocalPeer]:
         """Start several at the same time and wait until all are in."""
         started = [self._open(arguments, data_dir, number) for number in range(1, count + 1)]
-        peers = [LocalPeer(process, {}, log) for process, log in started]
+        return self._await([LocalPeer(process, {}, log) for process, log in started])
+
+    def _await(self, peers: list[LocalPeer]) -> list[LocalPeer]:
         self.peers += peers  # so that all of them end with us, even if one does not get in
         for peer in peers:
             peer.told = _announcement(peer.process, peer.log)
@@ -129,9 +131,13 @@ class LocalCluster:
         log = self.folder / f"{folder.name}.log"
         return open_peer(given, log, self.environment), log
 
-    def restart(self, peer: LocalPeer, *arguments: str) -> LocalPeer:
-        """Start a peer again that has ended, with its data directory."""
-        return self.start(*arguments, data_dir=Path(peer.told["data_dir"]))
+    def restart(self, *peers: LocalPeer) -> list[LocalPeer]:
+        """Start peers again that have ended, with their data directories, and wait for all.
+
+        At the same time: the first of a majority gets in only when the others come.
+        """
+        started = [self._open((), Path(peer.told["data_dir"]), 0) for peer in peers]
+        return self._await([LocalPeer(process, {}, log) for process, log in started])
 
     def client(self, timeout_s: float = 20.0) -> Client:
         """Create and use it inside a running event loop."""

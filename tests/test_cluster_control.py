@@ -4,8 +4,7 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +14,33 @@ import zmq
 
 from consensus.wal import segment_name
 from p2p.errors import P2PError
+from p2p.host import DRAIN_S
 from p2p.keys import ClusterKey
-from p2p.local_cluster import LocalCluster
+from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import ask, follower_of, leader_of, p2pnode, settled, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 COORDINATION_ONLY = ("--slots", "0", "--allow-faults")
 
 
-@pytest.fixture
-def three() -> Iterator[LocalCluster]:
+@pytest.fixture(scope="module")
+def trio() -> Iterator[LocalCluster]:
+    """Three peers for all tests: starting them is most of what a test would take."""
     with LocalCluster(COORDINATION_ONLY) as cluster:
-        for _ in range(3):
-            cluster.start()
-        wait_for(cluster, "status", settled(3))
+        cluster.start()
+        cluster.start_many(2)
         yield cluster
+
+
+@pytest.fixture
+def three(trio: LocalCluster) -> LocalCluster:
+    """As a test finds them: three alive, all voting. (Peers that were killed stay in the list.)"""
+    wait_for(trio, "status", settled(3))
+    return trio
+
+
+def running(cluster: LocalCluster) -> list[LocalPeer]:
+    return [peer for peer in cluster.peers if peer.is_running]
 
 
 def test_status_has_the_contract_s_keys(three: LocalCluster) -> None:
@@ -40,7 +51,7 @@ def test_status_has_the_contract_s_keys(three: LocalCluster) -> None:
     }
     keys = "id name address host pid role state slots trainers replicas rss cpu_percent version"
     assert all(set(peer) == set(keys.split()) for peer in told["peers"])
-    assert [peer["id"] for peer in told["peers"]] == sorted(peer.id for peer in three.peers)
+    assert [peer["id"] for peer in told["peers"]] == sorted(peer.id for peer in running(three))
 
 
 def test_a_killed_leader_is_replaced_and_comes_back(three: LocalCluster) -> None:
@@ -55,49 +66,36 @@ def test_a_killed_leader_is_replaced_and_comes_back(three: LocalCluster) -> None
         "status",
         lambda told: any(p["id"] == leader.id and p["state"] == "dead" for p in told["peers"]),
     )
-    back = three.restart(leader)
+    (back,) = three.restart(leader)
     assert (back.id, back.address) == (leader.id, leader.address)
     wait_for(three, "status", settled(3))
 
 
 def test_all_killed_at_once_come_back_with_their_log(three: LocalCluster) -> None:
     job = ask(three, "submit", task="digits", peers_min=3)["job"]
-    for peer in three.peers:
+    killed = running(three)
+    for peer in killed:
         peer.kill()
-    killed = list(three.peers)
-    # The first waits for a majority before it announces itself, so start all at the same time.
-    processes = [start_again(three, peer.told["data_dir"]) for peer in killed]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"{")
-        ended = p2pnode(three, "jobs", "--json")
-        assert [told["id"] for told in ended.json["jobs"]] == [job]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def start_again(cluster: LocalCluster, folder: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "p2p.cli", "--json", "--data-dir", folder, "--slots", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=cluster.environment,
-    )
+    back = three.restart(*killed)
+    assert [peer.id for peer in back] == [peer.id for peer in killed]
+    ended = p2pnode(three, "jobs", "--json")
+    assert [told["id"] for told in ended.json["jobs"]] == [job]
 
 
 def test_without_a_majority_nothing_is_decided(three: LocalCluster) -> None:
-    leader_of(three).kill()
-    follower_of(three).kill()
-    survivor = next(peer for peer in three.peers if peer.is_running)
+    leader, follower = leader_of(three), follower_of(three)
+    leader.kill()
+    follower.kill()
+    (survivor,) = running(three)
     status = wait_for(three, "status", lambda told: not told["cluster"]["quorum"])
     assert status["view_from"] == survivor.id
     ended = p2pnode(three, "submit", "digits")
     assert ended.code == 5
     assert "majority" in ended.err
+    began_s = time.monotonic()
     assert survivor.terminate() == 0
+    assert time.monotonic() - began_s < DRAIN_S, "nobody is there who could agree to its leaving"
+    three.restart(leader, follower, survivor)
 
 
 def test_a_waiting_job_is_paused_resumed_and_cancelled(one: LocalCluster) -> None:
@@ -130,6 +128,8 @@ def test_transfer_remove_and_faults(three: LocalCluster) -> None:
     victim = follower_of(three)
     assert p2pnode(three, "fault", "kill", victim.id).code == 0
     assert victim.process.wait(10) == -signal.SIGKILL
+    three.restart(victim)
+    three.start()
 
 
 def test_a_paused_peer_is_noticed_and_returns(three: LocalCluster) -> None:
@@ -150,6 +150,7 @@ def test_ctrl_c_drains_the_leader(three: LocalCluster) -> None:
     status = wait_for(three, "status", lambda told: told["cluster"]["leader"])
     states = {peer["id"]: peer["state"] for peer in status["peers"]}
     assert states[leader.id] == "left"
+    three.restart(leader)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +262,7 @@ def test_a_full_disk_ends_the_peer_with_one_sentence() -> None:
         last = peer.log.read_text().strip().splitlines()[-1]
         assert segment_name(1) in last
         assert "Traceback" not in peer.log.read_text()
-        assert cluster.restart(peer).id == peer.id
+        assert cluster.restart(peer)[0].id == peer.id
         assert ask(cluster, "jobs")["jobs"] == []
 
 

@@ -30,8 +30,8 @@ VALUE_BYTES = 60_000
 def test_a_joiner_killed_in_the_middle_of_its_snapshot_ends_equal() -> None:
     values = DEFAULT_POLICY.every_bytes * 5 // 4 // VALUE_BYTES
     with LocalCluster(COORDINATION_ONLY) as cluster:
-        for _ in range(3):
-            cluster.start()
+        cluster.start()
+        cluster.start_many(2)
         wait_for(cluster, "status", settled(3))
         asyncio.run(put(cluster, range(values)))
         folders = [Path(peer.told["data_dir"]) for peer in cluster.peers]

@@ -101,8 +101,8 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with LocalCluster(ARGUMENTS) as cluster:
-        for _ in range(3):
-            cluster.start()
+        cluster.start()
+        cluster.start_many(2)
         lab = Lab(cluster)
         lab.until(lambda: len(lab.voters()) == 3, "three vote")
         lab.settle()

@@ -115,7 +115,7 @@ def test_nothing_to_recover_is_said_so() -> None:
 @pytest.mark.timeout(120)
 def test_two_of_three_real_peers_are_lost_for_good() -> None:
     with LocalCluster(("--slots", "0")) as cluster:
-        cluster.start_many(1)
+        cluster.start()
         cluster.start_many(2)
         wait_for(cluster, "status", settled(3))
         job = ask(cluster, "submit", task="digits", peers_min=9)["job"]
@@ -134,7 +134,7 @@ def test_two_of_three_real_peers_are_lost_for_good() -> None:
         assert done.code == 0, done.err
         assert done.json["peer"] == survivor.id
         assert "is lost, without a trace" in done.err
-        back = cluster.restart(survivor)
+        (back,) = cluster.restart(survivor)
         assert back.id == survivor.id
         cluster.start_many(2)
         told: dict[str, Any] = wait_for(cluster, "status", settled(3))

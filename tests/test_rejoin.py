@@ -142,7 +142,7 @@ def test_a_bit_flips_on_a_real_peers_disk() -> None:
         victim = next(peer for peer in cluster.peers if peer is not leader)
         assert p2pnode(cluster, "fault", "corrupt", victim.id).code == 0
         victim.kill()
-        back = cluster.restart(victim)
+        (back,) = cluster.restart(victim)
         assert back.id != victim.id
         assert "is damaged" in back.log.read_text()
         told = wait_for(cluster, "status", settled(3))

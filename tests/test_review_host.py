@@ -103,7 +103,7 @@ def test_a_founder_killed_at_its_first_start_founds_at_its_second() -> None:
 def test_a_peer_that_hung_while_it_was_removed_learns_of_it_and_ends() -> None:
     """Nobody talks to it any more, so it has to ask."""
     with LocalCluster(("--allow-faults", "--slots", "0")) as cluster:
-        peers = [cluster.start() for _ in range(3)]
+        peers = [cluster.start(), *cluster.start_many(2)]
         wait_for(cluster, "status", lambda told: len(told["peers"]) == 3)
         leader = wait_for(cluster, "status", lambda told: told["cluster"]["leader"])
         hung = next(peer for peer in peers if peer.id != leader["cluster"]["leader"])

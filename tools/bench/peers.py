@@ -37,8 +37,8 @@ class Peers:
     def __enter__(self) -> Self:
         self.cluster = LocalCluster(("--slots", "0"))
         try:
-            for _ in range(self._count):
-                self.cluster.start()
+            self.cluster.start()
+            self.cluster.start_many(self._count - 1)
             self.settle()
         except BaseException:
             self.cluster.close()

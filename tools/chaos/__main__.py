@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = options.seconds or 60.0 * options.minutes
     began_s = time.monotonic()
     with LocalCluster(ARGUMENTS) as cluster:
-        for _ in range(options.peers):
-            cluster.start()
+        cluster.start()
+        cluster.start_many(options.peers - 1)
         crew = Crew(cluster)
         crew.until(lambda: has_voters(crew), "the first peers vote", VOTERS_S)
         storm = Storm(crew, options.seed, frozenset(options.faults))
