@@ -40,9 +40,12 @@ def test_seeds_are_clean(seed: int) -> None:
 
 
 def test_clients_are_answered() -> None:
-    """Not in every seed: some lose so much that nobody gets an answer before it ends."""
-    counts = [played(seed).counts["client operations"] for seed in range(1, SEEDS + 1)]
-    assert sum(count > 0 for count in counts) > len(counts) // 2
+    """In every seed once the faults are over, and in most while they last. Not in all: a seed once
+    lost 30 % of its messages, allowed one entry per append and one append on its way, and made a
+    peer with an empty log the second of two voters; it had caught up when the time was over."""
+    counts = [played(seed).counts for seed in range(1, SEEDS + 1)]
+    assert all(count["writes read back after the faults"] == 1 for count in counts)
+    assert sum(count["client operations"] > 0 for count in counts) > len(counts) // 2
 
 
 def test_one_seed_gives_one_trace(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Heal:
             if self.world.now - begun > bound:
                 raise Violation("18 liveness", f"{bound // SECOND} s after the last fault, {why}.")
             self.world.run_until(self.world.now + LOOK_EVERY)
+        self.world.counts["writes read back after the faults"] += 1
         return self.world.now - begun
 
     def _missing(self) -> str | None:
