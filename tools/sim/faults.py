@@ -189,7 +189,19 @@ class Nemesis:
         keep = self.rng.choice(others) if others and self.rng.random() < 0.4 else None
         cut = [other for other in others if other != keep]
         name = leader.name
-        return self._cut([(name, o) for o in cut] + [(o, name) for o in cut], 3.0)
+        self._ask_cut_off(leader)
+        done = self._cut([(name, o) for o in cut] + [(o, name) for o in cut], 3.0)
+        if self.rng.random() < 0.5:  # the others notice at once, and elect while it still leads
+            for other in cut:
+                network = self.world.hosts[other].network
+                if self.world.hosts[other].up and network is not None:
+                    network.break_link(name)
+        return done
+
+    def _ask_cut_off(self, leader: Host) -> None:
+        """A client that only reaches the old leader reads there while the others go on."""
+        for _ in range(self.rng.randint(0, 8)):
+            self.later(self.seconds(0.3), lambda: read(leader))
 
     def clog(self) -> bool:
         """Swizzle-clogging (FoundationDB): links stand still, and let go in any order."""
