@@ -92,13 +92,19 @@ def elected(state: State, command: Command) -> Result:
 
 
 def recovered(state: State, command: Command) -> Result:
-    """One peer goes on alone after a lost majority; the others' ids may never come back."""
-    me = _member(state, command)
-    for other in sorted(state.members.keys() - {me.id}):
+    """One peer goes on alone after a lost majority; the others' ids may never come back.
+
+    What was kept of the log may not tell of this one yet: then it joins.
+    """
+    id_ = str(command["peer"])
+    for other in sorted(state.members.keys() - {id_}):
         state = _forget(state, other)
-    state = _with_member(state, replace(me, state="alive"))
-    text = f"{me.name} goes on alone, by force: {command['entries']} entries of the log were kept"
-    return with_event(state, command, "recovered", text, severity="error", peer=me.id), {}
+    me = state.members.get(id_)
+    if me is not None:
+        state = _with_member(state, replace(me, state="alive"))
+    name = me.name if me else id_
+    text = f"{name} goes on alone, by force: {command['entries']} entries of the log were kept"
+    return with_event(state, command, "recovered", text, severity="error", peer=id_), {}
 
 
 def voters_changed(state: State, command: Command) -> Result:

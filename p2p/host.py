@@ -301,7 +301,7 @@ class _Host:
         ]
         known = [*self.options.join, *others, *self.who.others]
         addresses = list(dict.fromkeys([*known, self.who.address]))
-        if not self.peer.state.members:
+        if not (self.peer.state.members or self.peer.is_sole_voter):
             addresses.remove(self.who.address)
         if not addresses:
             raise NoQuorum("this peer knows of no other yet: start it again with --join HOST:PORT")

@@ -9,7 +9,7 @@ whose ids can never come back. Cluster id and key stay, so clients and tokens ke
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 
@@ -17,10 +17,11 @@ from consensus.changes import ConfChange, ConfChangeType, ConfState, SnapshotMet
 from consensus.confchange import Configuration, InvalidChange, changed
 from consensus.messages import Entry, EntryType, HardState
 from p2p.disk import Disk
+from p2p.disk_prefixed import Prefixed
 from p2p.errors import P2PError
 from p2p.log_recovery import log_files, snapshot_name
 from p2p.log_store import LogDamaged, LogStore
-from p2p.rejoin import RECOVERY_NAME, aside_prefix, set_log_aside
+from p2p.rejoin import RECOVERY_NAME, aside_prefix, newest_aside, set_log_aside
 
 COPY_BYTES = 256 * 1024
 
@@ -29,13 +30,15 @@ COPY_BYTES = 256 * 1024
 class Salvage:
     """What is readable: a snapshot (index 0: none) and the entries after it, all sound.
 
-    `flaw`: why there may have been more; empty if the log is whole.
+    `flaw`: why there may have been more; empty if the log is whole. `aside`: the beginning of the
+    names of the files it was read from, if a start had set them aside because of that.
     """
 
     hard_state: HardState
     snapshot: SnapshotMeta
     entries: tuple[Entry, ...]
     flaw: str = ""
+    aside: str = ""
 
     @property
     def last(self) -> tuple[int, int]:
@@ -55,10 +58,28 @@ class Salvage:
 
 
 def salvage(disk: Disk) -> Salvage:
-    """Changes nothing but what every start does, and puts back what a recovery that was cut short
-    had set aside. Raises P2PError when there is nothing to keep.
+    """What there is to keep: the log, or the newest that was set aside, whichever ends later. The
+    newer one's beginning may have come from the others before they were lost.
+
+    Changes nothing but what every start does, and puts back what a recovery that was cut short had
+    set aside. Raises P2PError when there is nothing to keep.
     """
     _undo(disk)
+    found = _read(disk)
+    if aside := newest_aside(disk):
+        try:
+            older = replace(_read(Prefixed(disk, aside)), aside=aside)
+        except P2PError:
+            if not found.last[0]:
+                raise
+        else:  # which of two logs is more up to date: Raft, section 5.4.1
+            found = max(found, older, key=lambda each: (each.last[1], each.last[0]))
+    if not found.last[0]:
+        raise P2PError("this data directory has no log that could be recovered")
+    return found
+
+
+def _read(disk: Disk) -> Salvage:
     try:
         store = LogStore(disk)
     except LogDamaged as damaged:
@@ -70,11 +91,11 @@ def salvage(disk: Disk) -> Salvage:
             ) from damaged
         follows = _term_at(damaged, after) == damaged.snapshot.term
         kept = tuple(entry for entry in damaged.entries if follows and entry.index > after)
-        return _checked(Salvage(damaged.hard_state, damaged.snapshot, kept, damaged.flaw))
+        return Salvage(damaged.hard_state, damaged.snapshot, kept, damaged.flaw)
     hard_state, _ = store.storage.initial_state()
     meta, last = store.snapshot_meta, store.storage.last_index()
     entries = store.storage.entries(meta.index + 1, last + 1, sys.maxsize)
-    return _checked(Salvage(hard_state, meta, tuple(entries)))
+    return Salvage(hard_state, meta, tuple(entries))
 
 
 def _term_at(damaged: LogDamaged, index: int) -> int | None:
@@ -83,25 +104,22 @@ def _term_at(damaged: LogDamaged, index: int) -> int | None:
     return {**known, damaged.base[0]: damaged.base[1]}.get(index)
 
 
-def _checked(found: Salvage) -> Salvage:
-    if found.last[0] == 0:
-        raise P2PError("this data directory has no log that could be recovered")
-    return found
-
-
 def make_sole_voter(disk: Disk, found: Salvage, self_id: str, at_s: float) -> int:
     """Continue the log so that `self_id` is the only voter; returns how many entries were kept.
 
-    A damaged log is set aside first. Whenever this is cut short, no start takes the peer for what
-    it was, with less of its log, and it can be run again. Raises P2PError, DiskFailed.
+    A damaged log is set aside first, and so is what took the place of one that was. Whenever this
+    is cut short, no start takes the peer for what it was, with less of its log, and it can be run
+    again. Raises P2PError, DiskFailed.
     """
-    if found.flaw:
+    is_anew = bool(found.flaw or found.aside)
+    if is_anew:
         moved = {"prefix": aside_prefix(disk, at_s), "names": log_files(disk)}
         disk.replace(RECOVERY_NAME, json.dumps(moved).encode())
         aside = set_log_aside(disk, at_s)
         store = LogStore(disk)
         if found.snapshot.index:
-            _copy_snapshot(disk, aside + snapshot_name(found.snapshot.index), found, store)
+            name = (found.aside or aside) + snapshot_name(found.snapshot.index)
+            _copy_snapshot(disk, name, found, store)
     else:
         store = LogStore(disk)
     index, last_term = found.last
@@ -111,7 +129,7 @@ def make_sole_voter(disk: Disk, found: Salvage, self_id: str, at_s: float) -> in
     forced = [Entry(at, term, EntryType.CONF_CHANGE, change.encode()) for at, change in changes]
     last = index + len(forced) + 1
     forced.append(Entry(last, term, EntryType.NORMAL, msgpack.packb(told)))
-    kept: Sequence[Entry] = found.entries if found.flaw else ()
+    kept: Sequence[Entry] = found.entries if is_anew else ()
     store.save(HardState(term, None, last), [*kept, *forced], must_sync=True)
     disk.remove(RECOVERY_NAME)
     return index

@@ -61,12 +61,17 @@ def set_log_aside(disk: Disk, at_s: float) -> str:
     """Rename the log's files; the newest KEPT_ASIDE sets are kept. Returns the prefix, if any."""
     prefix = aside_prefix(disk, at_s)
     moved = set_aside(disk, prefix)
-    old = [name for name in disk.names() if name.startswith(ASIDE)]
-    times = sorted({name.split("-")[1] for name in old}, key=lambda text: (len(text), text))
-    for name in old:
-        if name.split("-")[1] in times[:-KEPT_ASIDE] and not name.startswith(prefix):
-            disk.remove(name)
+    for old in _all_aside(disk)[:-KEPT_ASIDE]:
+        if old != prefix:
+            for name in disk.names():
+                if name.startswith(old):
+                    disk.remove(name)
     return prefix if moved else ""
+
+
+def newest_aside(disk: Disk) -> str:
+    """What the names of the log that was set aside last begin with; empty if there is none."""
+    return (_all_aside(disk) or [""])[-1]
 
 
 def aside_prefix(disk: Disk, at_s: float) -> str:
@@ -75,6 +80,12 @@ def aside_prefix(disk: Disk, at_s: float) -> str:
     while any(name.startswith(f"{ASIDE}{second}-") for name in disk.names()):
         second += 1
     return f"{ASIDE}{second}-"
+
+
+def _all_aside(disk: Disk) -> list[str]:
+    """The beginnings of their names, oldest first."""
+    seconds = {name.split("-")[1] for name in disk.names() if name.startswith(ASIDE)}
+    return [f"{ASIDE}{second}-" for second in sorted(seconds, key=lambda text: (len(text), text))]
 
 
 def corrupt_log(disk: Disk) -> None:

@@ -1,6 +1,7 @@
 """recover --force-new-cluster: one peer goes on with what it has, alone, and others join anew."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,16 @@ import pytest
 
 from consensus.changes import ConfChange, ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
+from p2p.data_dir import Remembered
 from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
 from p2p.log_store import LogStore
 from p2p.recover import make_sole_voter, salvage
+from p2p.rejoin import open_log, set_log_aside
 from p2p.state_wire import to_chunks
 from tests.cluster_fixtures import ask, leader_of, p2pnode, settled, wait_for
+from tests.peer_fakes import CLUSTER
 from tests.peer_twins import TwinCluster, grown
 from tests.test_rejoin import flip
 
@@ -104,6 +108,60 @@ def test_a_snapshot_and_the_sound_entries_after_it_are_kept() -> None:
     assert again.snapshot == meta
     assert again.configuration == ConfState(("a",))
     assert again.entries[: len(kept.entries)] == kept.entries
+
+
+def test_a_log_that_a_start_has_set_aside_is_found_again() -> None:
+    """Damaged, then started as always: an empty log under a new id, and nobody left to ask."""
+    cluster, disk, survivor = lost_majority()
+    flip(disk)
+    sound = salvage(disk)
+    who = Remembered(survivor, survivor, "127.0.0.1:7001", CLUSTER, others=("127.0.0.1:7002",))
+    for second in (3.0, 20.0):  # an older set is there as well
+        disk.put(f"damaged-{second:.0f}-raft.mark", b"older")
+    who = open_log(disk, who, "anew", 100.0, may_join=False).who
+    found = salvage(disk)
+    assert found == replace(sound, aside="damaged-100-")
+    assert salvage(disk) == found, "to look changes nothing"
+    assert make_sole_voter(disk, found, who.id, at_s=7.0) == sound.last[0]
+    again = salvage(disk)
+    assert (again.aside, again.flaw) == ("", ""), "what goes on ends later"
+    assert again.entries[: len(found.entries)] == found.entries
+    go_on(cluster, disk, who.id)
+    state = cluster.leader.peer.state
+    assert not state.members
+    assert {"a"} <= state.removed <= set("abc"), "whom the sound part knows cannot come back"
+    member = dict(cluster.leader.peer.identity.member)
+    assert "ok" in cluster.ask(who.id, "join", member=member)
+    assert set(cluster.leader.peer.state.members) == {"anew"}
+
+
+@pytest.mark.parametrize(
+    ("received", "is_newer"),
+    [((1, 2), False), ((1,) * 9, False), ((1, 1, 1, 2, 2, 2), True), ((1, 1, 3), True)],
+)
+def test_of_two_logs_the_one_that_ends_later_is_kept(
+    received: tuple[int, ...], is_newer: bool
+) -> None:
+    """It had joined anew and the others had begun to send it theirs, by terms, when they were lost.
+
+    As in Raft's votes: the later last term, and of equal ones the longer log.
+    """
+    disk = MemoryDisk()
+    terms = (1, 1, 1, 2, 2)
+    written(LogStore(disk), terms)
+    set_log_aside(disk, 3.0)
+    written(LogStore(disk), received)
+    found = salvage(disk)
+    assert tuple(entry.term for entry in found.entries) == (received if is_newer else terms)
+    assert bool(found.aside) is not is_newer
+    make_sole_voter(disk, found, "a", at_s=5.0)
+    assert salvage(disk).entries[: len(found.entries)] == found.entries
+
+
+def written(store: LogStore, terms: tuple[int, ...]) -> None:
+    entries = [Entry(1, terms[0], EntryType.CONF_CHANGE, ConfChange().encode())]
+    entries += [Entry(at, term, EntryType.NORMAL, b"") for at, term in enumerate(terms[1:], 2)]
+    store.save(HardState(terms[-1], None, 1), entries, must_sync=True)
 
 
 def test_nothing_to_recover_is_said_so() -> None:

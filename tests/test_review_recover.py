@@ -3,6 +3,8 @@
 import contextlib
 import errno
 
+import pytest
+
 from consensus.changes import ConfChange, ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
 from p2p.data_dir import Remembered
@@ -11,7 +13,7 @@ from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
 from p2p.log_store import LogStore
 from p2p.recover import make_sole_voter, salvage
-from p2p.rejoin import open_log
+from p2p.rejoin import open_log, set_log_aside
 from p2p.state import State
 from p2p.state_wire import to_chunks
 from tests.test_rejoin import flip
@@ -47,8 +49,13 @@ def starts_as_before(disk: MemoryDisk) -> bool:
     return voters not in ((), ("a",))
 
 
-def test_whatever_it_was_doing_it_can_be_run_again_and_nothing_else_starts() -> None:
+@pytest.mark.parametrize("set_aside_before", [False, True])
+def test_whatever_it_was_doing_it_can_be_run_again_and_nothing_else_starts(
+    set_aside_before: bool,
+) -> None:
     whole = damaged()
+    if set_aside_before:
+        set_log_aside(whole, 3.0)
     found = salvage(whole)
     assert found.flaw
     assert 12 < found.last[0] < 30

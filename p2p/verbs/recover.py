@@ -11,7 +11,7 @@ from p2p.verbs.verb import Verb, print_json, say
 RISK = """\
 This makes {name} the only voter of cluster {cluster}, in {path}.
  - Whatever the other voters agreed on and this peer never received is lost, without a trace.
-   It has {entries} entries{flaw}.
+   It has {entries} entries{flaw}{aside}.
  - Never start the other peers of this cluster again with their data directories: two clusters
    would go on under one name. Give them empty ones; they join as new peers.
  - While a majority of the voters can still be started, do that instead: then nothing is lost.
@@ -46,8 +46,9 @@ def _run(args: argparse.Namespace) -> int:
             raise Usage(f"{folder.path} is no peer's data directory: give --data-dir DIR")
         found = salvage(folder)
         flaw = f"; after them the log is damaged ({found.flaw})" if found.flaw else ""
+        aside = f"; they are in {found.aside}…, the newest set aside" if found.aside else ""
         told = {"name": who.name, "cluster": who.cluster, "path": folder.path}
-        say(RISK.format(**told, entries=found.last[0], flaw=flaw))
+        say(RISK.format(**told, entries=found.last[0], flaw=flaw, aside=aside))
         if not args.yes and not _confirmed(who.name):
             return 1
         kept = make_sole_voter(folder, found, who.id, time.time())
@@ -56,7 +57,8 @@ def _run(args: argparse.Namespace) -> int:
         data_dir.discard_if_unused(folder)
         folder.close()
     if args.json:
-        print_json({"peer": who.id, "cluster": who.cluster, "entries": kept, "flaw": found.flaw})
+        told = {"peer": who.id, "cluster": who.cluster, "entries": kept}
+        print_json({**told, "flaw": found.flaw, "aside": found.aside})
     else:
         say(f"{who.name} goes on alone with {kept} entries: p2pnode --data-dir {folder.path}")
     return 0
