@@ -32,6 +32,7 @@ class Remembered:
 
     replaces: ids it had before its log was lost, until the cluster knows. others: addresses of
     voters to ask when the log cannot tell. sole_voter: whether nobody else could have voted.
+    founding: nobody has heard of this peer yet, for its cluster's first log is not durable.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Remembered:
     replaces: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     sole_voter: bool = False
+    founding: bool = False
 
 
 def open_data_dir(given: str | None, cluster: str | None) -> Folder:

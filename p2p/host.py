@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 
 from consensus.errors import RaftError
-from consensus.node import bootstrap
 from p2p import data_dir, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
@@ -98,7 +97,7 @@ class _Host:
         self.options = options
         self.folder = folder
         known = data_dir.recall(folder)
-        self.founds = known is None and key is None
+        self.founds = key is None if known is None else known.founding
         self.key = data_dir.load_key(folder) if known else key or ClusterKey.fresh()
         listen = options.listen or (known.address if known else self._listen_for_join())
         self.network = ZmqNetwork(self.key, listen, options.advertise)
@@ -110,15 +109,16 @@ class _Host:
             data_dir.save_key(folder, self.key)
             # Whom it asked to get in: it may end before the log names anybody.
             self.who = data_dir.Remembered(
-                fresh_id, name, address, self.key.cluster_id, others=options.join
+                *(fresh_id, name, address, self.key.cluster_id),
+                others=options.join,
+                founding=self.founds,
             )
-            data_dir.remember(folder, self.who)
-            self.opened = Opened(LogStore(folder), self.who)
-            if self.founds and self.opened.store.is_new:
-                self.opened.store.save(*bootstrap(fresh_id), must_sync=True)
         else:
             self.who = replace(known, name=name, address=address)
-            data_dir.remember(folder, self.who)
+        data_dir.remember(folder, self.who)
+        if known is None and not self.founds:
+            self.opened = Opened(LogStore(folder), self.who)
+        else:
             self.opened = open_log(folder, self.who, fresh_id, time.time(), bool(options.join))
             self.who = self.opened.who
         self.runtime = runtime_dir.announce(

@@ -8,6 +8,7 @@ removes the old id, the others send it all they have, and the autopilot gives it
 
 from dataclasses import dataclass, replace
 
+from consensus.node import bootstrap
 from consensus.wal import segment_number
 from p2p.data_dir import Remembered, remember
 from p2p.disk import Disk
@@ -30,7 +31,7 @@ class Opened:
 
 
 def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bool) -> Opened:
-    """The log of a peer that has run before, or an empty one under a new identity.
+    """The log of a peer that founds or has run before, or an empty one under a new identity.
 
     `may_join`: addresses of others were given. Raises P2PError when nobody could repair it.
     """
@@ -44,6 +45,8 @@ def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bo
     except LogDamaged as damaged:
         flaw = f"is damaged ({damaged.flaw})"
     else:
+        if who.founding:
+            return _founded(disk, store, who)
         if not store.is_new or who.replaces:
             return Opened(store, who)
         flaw = "is gone"
@@ -55,6 +58,17 @@ def open_log(disk: Disk, who: Remembered, new_id: str, at_s: float, may_join: bo
     where = f"; the old files are kept as {kept}…" if kept else ""
     note = f"the log of this peer {flaw}: it joins as a new peer and is repaired{where}"
     return Opened(LogStore(disk), who, note)
+
+
+def _founded(disk: Disk, store: LogStore, who: Remembered) -> Opened:
+    """A cluster's first log. Nobody was told of it while `founding` was remembered, so a founder
+    that is killed before it is there founds again.
+    """
+    if store.is_new:
+        store.save(*bootstrap(who.id), must_sync=True)
+    who = replace(who, founding=False)
+    remember(disk, who)
+    return Opened(store, who)
 
 
 def set_log_aside(disk: Disk, at_s: float) -> str:

@@ -1,11 +1,15 @@
 """A damaged or lost log: the peer comes back under a new id, is repaired, and votes again."""
 
+import contextlib
+import errno
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from random import Random
 
 import pytest
 
 from p2p.data_dir import IDENTITY_NAME, Remembered
+from p2p.disk import DiskFailed
 from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
@@ -98,6 +102,36 @@ def test_a_start_that_was_cut_short_is_taken_up_again() -> None:
     assert second.who.replaces == ("c", "c2")
     third = reopened(disk, second.who, "c4")
     assert third.who == second.who, "not joined yet, but nothing was promised either"
+
+
+def test_a_founder_that_is_killed_before_its_log_is_there_founds_again() -> None:
+    founder = Remembered("a", "name-a", "127.0.0.1:7001", CLUSTER, founding=True)
+    for step in range(100):
+        disk = MemoryDisk()
+        disk.put(IDENTITY_NAME, json.dumps(asdict(founder)).encode())
+        disk.fail(step, errno.EIO)
+        with contextlib.suppress(DiskFailed):
+            reopened(disk, founder)
+            break
+        for seed in range(4):
+            after = disk.copy()
+            after.power_cut(Random(seed))
+            opened = reopened(after, recalled(after))
+            assert (opened.who, opened.note) == (replace(founder, founding=False), "")
+            assert opened.store.storage.last_index() == 1
+    assert step > 3
+    disk = disk.copy()
+    assert not recalled(disk).founding
+    for name in disk.names():
+        if name != IDENTITY_NAME:
+            disk.remove(name)
+    with pytest.raises(P2PError, match="does not know where the others are"):
+        reopened(disk, recalled(disk))  # now it was somebody
+
+
+def recalled(disk: MemoryDisk) -> Remembered:
+    told = json.loads(disk.read(IDENTITY_NAME) or b"")
+    return Remembered(**{**told, **{name: tuple(told[name]) for name in ("replaces", "others")}})
 
 
 def test_only_some_damaged_logs_are_kept() -> None:

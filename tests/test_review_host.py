@@ -86,13 +86,16 @@ def test_a_zombie_is_no_running_peer() -> None:
 
 
 @pytest.mark.processes
-def test_a_founder_killed_at_its_first_start_founds_at_its_second() -> None:
+@pytest.mark.parametrize("wrote_its_log", [False, True])
+def test_a_founder_killed_at_its_first_start_founds_at_its_second(wrote_its_log: bool) -> None:
     with LocalCluster() as cluster:
         folder = Folder(cluster.folder / "first")
         key = ClusterKey.fresh()
         data_dir.save_key(folder, key)
-        data_dir.remember(folder, Remembered("abc", "first", "127.0.0.1:0", key.cluster_id))
-        LogStore(folder).save(*bootstrap("abc"), must_sync=True)
+        who = Remembered("abc", "first", "127.0.0.1:0", key.cluster_id, founding=True)
+        data_dir.remember(folder, who)
+        if wrote_its_log:
+            LogStore(folder).save(*bootstrap("abc"), must_sync=True)
         folder.close()
         peer = cluster.start("--slots", "0", data_dir=cluster.folder / "first")
         assert peer.told["cluster"]["id"] == key.cluster_id
@@ -126,7 +129,7 @@ def test_a_voter_killed_while_it_is_removed_comes_back_to_hand_over() -> None:
         ask(cluster, "remove", peer=voter.id)
         voter.kill()
         heir.process.send_signal(signal.SIGCONT)
-        back = cluster.restart(voter)
+        (back,) = cluster.restart(voter)
         assert back.process.wait(25.0) == 0
         told = wait_for(cluster, "status", lambda told: told["cluster"]["leader"] == heir.id)
         assert [row["id"] for row in told["peers"]] == [heir.id]
