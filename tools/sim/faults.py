@@ -26,6 +26,8 @@ class Nemesis:
         }
         self._members = members
         world.on_elected = self._elected
+        if world.parameters.jobs:
+            self.later(self.seconds(2.0), self._submit)
         self._wait()
 
     def _elected(self, host: Host) -> None:
@@ -45,6 +47,12 @@ class Nemesis:
             self.later(self.rng.randint(0, delay), lambda: read(host))
         self.later(self.rng.randint(0, 4 * delay), propose)
 
+    def _submit(self) -> None:
+        host = self.someone()
+        if host is not None:
+            ask(host, "submit", task="digits")
+        self.later(self.seconds(4.0), self._submit)
+
     def _wait(self) -> None:
         mean = self.world.parameters.fault_every
         self.world.after(int(self.rng.expovariate(1 / mean)), self._next)
@@ -60,6 +68,7 @@ class Nemesis:
     def heal(self) -> None:
         """No more faults; everybody is back, connected, and fast."""
         self.active = False
+        self.world.jobs_may_finish = True
         self.world.network.perfect()
         for host in list(self.world.hosts.values()):
             host.disk.crash_in = host.disk.fail_in = host.disk.capacity_bytes = None

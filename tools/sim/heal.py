@@ -34,6 +34,9 @@ class Heal:
             if self.world.now - begun > bound:
                 raise Violation("18 liveness", f"{bound // SECOND} s after the last fault, {why}.")
             self.world.run_until(self.world.now + LOOK_EVERY)
+        for job in self.world.leaders()[0].state().jobs.values():
+            self.world.counts[f"jobs {job.state}"] += 1
+            self.world.counts["generations"] += job.generation.number if job.generation else 0
         self.world.counts["writes read back after the faults"] += 1
         return self.world.now - begun
 
@@ -55,6 +58,9 @@ class Heal:
                 return f"{host.name} and {leader.name} differ in the configuration"
             if host.state() != leader.state():
                 return f"{host.name} and {leader.name} differ in the state"
+        running = [job for job in leader.state().jobs.values() if not job.is_final]
+        if running:
+            return f"{running[0].id} is not over: {running[0].state}, {running[0].reason}"
         return self._write_and_read(leader)
 
     def _write_and_read(self, leader: Host) -> str | None:

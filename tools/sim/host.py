@@ -28,6 +28,7 @@ from tools.sim.network import SimNetwork
 from tools.sim.parameters import MS, SECOND
 from tools.sim.process import Process
 from tools.sim.shadow import Durable, ShadowLog
+from tools.sim.trainers import Trainers
 from tools.sim.watch import WatchedNode, WatchedStore
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Host:
         self.process: Process | None = None
         self.core: RawNode | None = None
         self.network: SimNetwork | None = None
+        self.trainers: Trainers | None = None
         self.view: View | None = None
         self.known_halves: list[frozenset[str]] = []  # the newest, also while it is down
         self.incarnation = 0
@@ -153,7 +155,7 @@ class Host:
             "address": self.address,
             "host": f"host-{self.name}",
             "pid": self.incarnation,
-            "slots": 0,
+            "slots": int(world.parameters.jobs),
             "version": "0",
             "incarnation": f"{self.name}.{self.incarnation}",
         }
@@ -166,10 +168,12 @@ class Host:
             )
 
         self.network = SimNetwork(world.network, self)
+        children = MemoryChildren()
+        self.trainers = Trainers(children)
         parts = Parts(
             store=store,
             network=self.network,
-            children=MemoryChildren(),
+            children=children,
             clock=self.clock,
             rng=random.Random(self.rng.getrandbits(64)),
             workplace=Workplace(self.name, "127.0.0.1", "/ipc", {}, "/checkpoints", "/sources"),

@@ -36,7 +36,7 @@ class MembershipFaults:
     def move(self) -> bool:
         """The peer ends, and comes back at another address, which nobody knows."""
         host = self.nemesis.someone()
-        if host is None or not self._all_found():
+        if host is None or self._is_any_removed() or not self._all_found():
             return False
         self.world.crash(host, self.rng.random() < 0.3)
         self.moves += 1
@@ -44,8 +44,13 @@ class MembershipFaults:
         self.world.note(host.name, f"moves to {host.address}")
         return True
 
+    def _is_any_removed(self) -> bool:
+        return any(host.removing for host in self.world.hosts.values() if not host.gone)
+
     def _all_found(self) -> bool:
-        """Whether everybody would find the others: if two move at once, they lose each other."""
+        """Whether everybody would find the others. If two move at once, they lose each other; so
+        do one that moves and one that is removed, whose address nobody keeps over a restart.
+        """
         at = {host.name: host.address for host in self.world.hosts.values() if not host.gone}
         return all(
             member.address == at[member.id]
@@ -63,7 +68,7 @@ class MembershipFaults:
         # A sole voter votes on until another can; until then nobody else may vanish.
         if not (self.world.may_lose([host.name]) or self.world.is_sole_voter(host)):
             return False
-        if any(h.removing for h in self.world.hosts.values() if not h.gone):
+        if self._is_any_removed() or not self._all_found():
             return False
         host.removing = True
         ask(via, "remove", peer=host.name)

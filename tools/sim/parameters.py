@@ -56,6 +56,7 @@ class Parameters:
     snapshots: SnapshotPolicy
     hold_when_cut: bool  # a cut link keeps messages for later, as a reconnecting socket does
     faults: tuple[str, ...]
+    jobs: bool = False  # every peer has a slot, and training runs beside it all
 
     def lines(self) -> list[str]:
         return [f"  {f.name} = {getattr(self, f.name)}" for f in fields(self)]
@@ -97,4 +98,5 @@ def draw(seed: int) -> Parameters:
         snapshots=rng.choice(POLICIES),
         hold_when_cut=rng.random() < 0.4,
         faults=faults,
+        jobs=rng.random() < 0.1,
     )

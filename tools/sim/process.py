@@ -57,6 +57,8 @@ class Process:
         """asyncio.sleep between ticks: who was stopped does not catch up on lost ones."""
         self.later(self._tick, self._ticks)
         self.peer.on_tick()
+        if self.host.trainers is not None and self.host.world.parameters.jobs:
+            self.host.trainers.play(self.peer, self.host.world.jobs_may_finish)
         if self.peer.is_removed and not self._votes_on and self._since_drain is None:
             self.drain()
 

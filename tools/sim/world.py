@@ -35,6 +35,7 @@ class World:
         self.checks = Checks(self.oracle, self.hosts)
         self.network = Wires(self)
         self.on_elected: Callable[[Host], None] = lambda host: None
+        self.jobs_may_finish = False
         self._rng = self.stream("world")
         self._queue: list[tuple[int, int, Action]] = []
         self._order = count()

@@ -14,6 +14,7 @@ from tools.sim.checks.commit_rule import CommitRule
 from tools.sim.checks.committed_immutable import CommittedImmutable
 from tools.sim.checks.durable_before_reply import DurableBeforeReply
 from tools.sim.checks.election_safety import ElectionSafety
+from tools.sim.checks.generations import Generations
 from tools.sim.checks.leader_append_only import LeaderAppendOnly
 from tools.sim.checks.leader_completeness import LeaderCompleteness
 from tools.sim.checks.log_matching import LogMatching
@@ -47,6 +48,7 @@ CHECKS: tuple[type[Check], ...] = (
     Membership,
     NoAmnesia,
     ReadFloor,
+    Generations,
 )
 
 
