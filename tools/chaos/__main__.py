@@ -19,11 +19,13 @@ from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
 from tools.chaos.aftermath import compare_logs, final_reads, judge, settle
 from tools.chaos.crew import ARGUMENTS, Crew
+from tools.chaos.diary import Observer
 from tools.chaos.storm import WEIGHTS, Storm
-from tools.chaos.workload import Workload, longest_gap
+from tools.chaos.workload import Workload, silences
 
 TELL_EVERY_S = 10.0
 VOTERS_S = 30.0
+QUIET_TOLD, QUIET_LONG_S, QUIET_BEFORE_S = 3, 3.0, 4.0  # times without an answer, in the report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         crew.until(lambda: has_voters(crew), "the first peers vote", VOTERS_S)
         storm = Storm(crew, options.seed, frozenset(options.faults))
         workload = Workload(lambda: crew.addresses, cluster.key, options.clients, options.seed)
+        observer = Observer(crew.diary, cluster.key, crew.running, crew.names)
+        observer.start()
         try:
             lines = run(crew, storm, workload, seconds)
         except (P2PError, OSError, RuntimeError) as error:
@@ -46,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             crew.kill_all()  # a paused one would not hear a polite word
             print("interrupted: all peers are gone, nothing was checked", file=sys.stderr)
             return 130
+        finally:
+            observer.stop()
         print(f"chaos: seed {options.seed}, {time.monotonic() - began_s:.0f} s")
         print("\n".join(lines))
         for problem in crew.problems:
@@ -86,7 +92,7 @@ def run(crew: Crew, storm: Storm, workload: Workload, seconds: float) -> list[st
         agreed = settle(crew, storm)
     finally:
         workload.stop()
-    begin_s, end_s = longest_gap(workload.history)
+    until_s = time.monotonic()
     agreed = settle(crew, storm) or agreed  # the clients have stopped now
     final = final_reads(crew, workload)
     verdict = judge(crew, workload, final)
@@ -95,12 +101,23 @@ def run(crew: Crew, storm: Storm, workload: Workload, seconds: float) -> list[st
     return [
         f"operations: {counts['ok']} ok, {counts['unknown']} unknown, {counts['failed']} failed",
         f"faults: {', '.join(f'{count} {kind}' for kind, count in sorted(faults.items()))}",
-        f"longest time without an answer: {end_s - begin_s:.1f} s, to "
-        f"{end_s - storm.began_s:.1f}; meanwhile: {', '.join(storm.told(begin_s - 4.0, end_s))}",
+        *quiet_times(crew, workload, until_s),
         f"history: {verdict}",
         f"logs: {shared} entries equal on two or more of {len(crew.members)} peers, "
         f"agreed up to {agreed}; {len(workload.kept)} single writes looked up",
     ]
+
+
+def quiet_times(crew: Crew, workload: Workload, until_s: float) -> list[str]:
+    """The longest times without an answer to anybody, and what happened meanwhile."""
+    lines = []
+    for begin_s, end_s in silences(workload.history, until_s)[:QUIET_TOLD]:
+        began_s = begin_s - crew.diary.began_s
+        lines.append(f"no answer to anybody for {end_s - begin_s:.1f} s, from {began_s:.1f} on")
+        if end_s - begin_s >= QUIET_LONG_S:
+            meanwhile = crew.diary.told(begin_s - QUIET_BEFORE_S, end_s)
+            lines += [f"    {line}" for line in meanwhile]
+    return lines
 
 
 def progress(storm: Storm, workload: Workload) -> Callable[[], None]:
@@ -127,7 +144,7 @@ def keep(crew: Crew, storm: Storm, workload: Workload) -> Path:
     shutil.copytree(crew.cluster.folder, kept / "cluster", ignore=sockets)
     lines = [operation.to_line() for operation in workload.history]
     (kept / "history.jsonl").write_text("\n".join(lines) + "\n")
-    (kept / "faults.txt").write_text("\n".join(storm.told(0.0, time.monotonic())) + "\n")
+    (kept / "diary.txt").write_text("\n".join(crew.diary.told(0.0, time.monotonic())) + "\n")
     told = [f"{count} x {error}" for error, count in workload.errors.most_common()]
     (kept / "errors.txt").write_text("\n".join(told) + "\n")
     return kept

@@ -15,6 +15,7 @@ from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
 from p2p.processes import open_peer
+from tools.chaos.diary import Diary
 
 ARGUMENTS = ("--slots", "0", "--allow-faults")
 ASK_TIMEOUT_S = 3.0
@@ -58,6 +59,7 @@ class Crew:
         self.cluster = cluster
         self.members = [Member(Path(peer.told["data_dir"]), peer) for peer in cluster.peers]
         self.problems: list[str] = []
+        self.diary = Diary()
 
     def of(self, *lives: Life) -> list[Member]:
         return [member for member in self.members if member.life in lives]
@@ -65,6 +67,14 @@ class Crew:
     @property
     def addresses(self) -> list[str]:
         return [m.peer.address for m in self.members if m.is_known and m.life != "gone"]
+
+    def running(self) -> dict[str, str]:
+        """Names and addresses of those that could answer."""
+        return {m.name: m.peer.address for m in self.of("up", "leaving") if m.is_known}
+
+    def names(self) -> dict[str, str]:
+        """By peer id."""
+        return {m.peer.id: m.name for m in self.members if m.is_known}
 
     # -- what happens to one ---------------------------------------------------------------------
 
@@ -84,6 +94,7 @@ class Crew:
         if member.life == "paused":
             member.peer.process.send_signal(signal.SIGCONT)
             member.life = "up"
+            self.diary.note(f"{member.name} runs on")
 
     def drain(self, member: Member) -> None:
         member.peer.process.send_signal(signal.SIGTERM)
@@ -97,6 +108,7 @@ class Crew:
                 stdout.close()
             member.peer.process = self._open(member.folder, ())
             member.life, member.is_in = "up", False
+            self.diary.note(f"{member.name} is started again")
 
     def add(self) -> Member:
         folder = self.cluster.folder / f"peer-{len(self.members) + 1}"
@@ -149,10 +161,12 @@ class Crew:
             if line:
                 member.peer.told.update(json.loads(line))
                 member.is_in = True
+                self.diary.note(f"{member.name} is in, as {member.peer.id}")
 
     def _ended(self, member: Member, code: int) -> None:
         words = member.last_words()
         member.ends.append(f"{code}: {words}")
+        self.diary.note(f"{member.name} ended with {code}: {words}")
         if member.may_be_removed and REMOVED in words:
             member.life = "gone"
         elif member.life == "leaving" and code in (0, -signal.SIGTERM):  # asked while it started

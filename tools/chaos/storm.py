@@ -32,15 +32,13 @@ REPAIR_S = 15.0  # after a disk was lost, before the next may be: one at a time 
 
 
 class Storm:
-    """`log`: what was done to whom, and when. `counts`: faults of each kind."""
+    """What is done to whom is in the crew's diary. `counts`: faults of each kind."""
 
     def __init__(self, crew: Crew, seed: int, kinds: frozenset[str] = frozenset(WEIGHTS)) -> None:
         self.crew = crew
         self.rng = Random(seed)
         self.kinds = {kind: weight for kind, weight in WEIGHTS.items() if kind in kinds}
         self.counts: Counter[str] = Counter()
-        self.log: list[tuple[float, str]] = []
-        self.began_s = time.monotonic()
         self._lost_disk_s = float("-inf")
         self._undone: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
@@ -58,11 +56,6 @@ class Storm:
                 each_second()
             time.sleep(0.05)
 
-    def told(self, begin_s: float, end_s: float) -> list[str]:
-        """What was done in that time, and when, in seconds since the storm began."""
-        since = [(at_s, what) for at_s, what in self.log if begin_s <= at_s <= end_s]
-        return [f"{at_s - self.began_s:.1f} {what}" for at_s, what in since]
-
     def calm(self) -> None:
         """Everybody may run and talk."""
         self._undone.clear()
@@ -79,9 +72,11 @@ class Storm:
         if not up:
             return
         member = up[int(place * len(up))]
+        self.crew.diary.note(f"{kind.upper()} {member.name}, for {lasts_s:.1f} s")
         if self._happens(kind, member, up, lasts_s):
             self.counts[kind] += 1
-            self.log.append((time.monotonic(), f"{kind} {member.name}"))
+        else:
+            self.crew.diary.note(f"that {kind} was not possible")
 
     def _happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
         crew = self.crew
@@ -143,6 +138,7 @@ class Storm:
         """One peer, or a few together on one side."""
         side = [member, *self.rng.sample(up, self.rng.randrange(len(up)))]
         side = list({one.name: one for one in side}.values())[: max(1, len(up) // 2)]
+        self.crew.diary.note(f"on that side: {' '.join(one.name for one in side)}")
         names = [one.peer.id for one in side]
         for one in side:
             self.crew.ask("fault", at=one, kind=kind, peer=one.peer.id, for_s=lasts_s, side=names)

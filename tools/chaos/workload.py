@@ -138,7 +138,8 @@ async def asked(client: Client, verb: Verb, key: str, argument: Any) -> Any:
             return await client.compare_and_set(key, stored(expected), stored(new))
 
 
-def longest_gap(history: list[Operation]) -> tuple[float, float]:
-    """The longest time in which no operation was answered: when it began and ended."""
+def silences(history: list[Operation], until_s: float) -> list[tuple[float, float]]:
+    """When, up to a moment, no operation was answered: from and to, the longest first."""
     ends = sorted(o.returned_at for o in history if o.returned_at is not None)
-    return max(pairwise(ends), key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
+    between = pairwise([end_s for end_s in ends if end_s < until_s] + [until_s])
+    return sorted(between, key=lambda gap: gap[0] - gap[1])
