@@ -27,7 +27,7 @@ from p2p.requests import Asked, Requests
 from p2p.snapshot_desk import SnapshotDesk
 from p2p.standing import may_end
 from p2p.state import State, is_address
-from p2p.succession import campaign_soon
+from p2p.succession import stand_with, succeed
 from p2p.trainer_desk import TrainerDesk
 
 TICKS_AT_ONCE_MAX = 3
@@ -101,13 +101,14 @@ class Peer:
         self.leadership.on_link(peer, up)
         if up:
             self.bulletins.report_now()
+            stand_with(self, peer)
             self._look()
             return
         self.raft.node.report_unreachable(peer)
         self.snapshots.on_link_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
-            campaign_soon(self, peer)
+            succeed(self, peer)
         # Plan again when the grace is over; until then it may be a hiccup.
         self.parts.call_later(GRACE_S + 0.002, self._look)
         self._look()

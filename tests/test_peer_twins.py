@@ -13,7 +13,7 @@ from consensus.wal import segment_name
 from p2p.apply_sessions import Ticket
 from p2p.disk import DiskFailed
 from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, encode
-from p2p.raft_host import COMMAND_BYTES_MAX
+from p2p.raft_host import COMMAND_BYTES_MAX, ELECTION_TICKS, TICK_S
 from p2p.reports import KEPT_MESSAGES
 from tests.peer_fakes import CLUSTER, described
 from tests.peer_twins import CLIENT, Twin, TwinCluster, grown
@@ -220,6 +220,25 @@ def test_all_die_and_come_back_from_their_disks() -> None:
         member = dict(cluster.twins[name].peer.identity.member)
         assert "ok" in cluster.ask(name, "join", member=member)
     runs_on(cluster, "a", "b", "c")
+
+
+def test_a_majority_that_is_back_elects_without_waiting_for_a_time_out() -> None:
+    cluster = grown(5)
+    disks = {name: cluster.kill(name) for name in list(cluster.twins)}
+    for name in "abc":
+        cluster.run(0.1)
+        cluster.start(name, disks[name])
+    within_s = ELECTION_TICKS * TICK_S / 4
+    cluster.until(cluster.has_leader, "a leader", within_s)
+
+
+def test_who_comes_back_does_not_unseat_the_leader() -> None:
+    cluster = grown(3)
+    leader, term = cluster.leader.name, cluster.leader.peer.raft.status.term
+    for name in sorted(set(cluster.twins) - {leader}):
+        cluster.start(name, cluster.kill(name))
+        cluster.run(0.5)
+    assert (cluster.leader.name, cluster.leader.peer.raft.status.term) == (leader, term)
 
 
 def test_a_torn_last_write_is_cut_off() -> None:
