@@ -15,7 +15,7 @@ from p2p.snapshot_sender import SnapshotSender
 from p2p.snapshot_transfer import Chunk, Receipt
 from p2p.snapshots import Captured, SnapshotPolicy, SnapshotTaker
 from p2p.state import State
-from p2p.state_wire import from_chunks
+from p2p.state_reader import from_chunks
 
 CallLater = Callable[[float, Callable[[], None]], object]
 

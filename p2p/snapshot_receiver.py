@@ -10,7 +10,7 @@ from p2p.log_store import LogStore
 from p2p.snapshot_file import IncomingSnapshot, SnapshotDamaged
 from p2p.snapshot_transfer import Chunk, Receipt
 from p2p.state import State
-from p2p.state_wire import MalformedState, StateReader
+from p2p.state_reader import MalformedState, StateReader
 
 SYNC_BYTES = 256 * 1024  # a large sync would delay those of the log
 

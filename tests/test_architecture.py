@@ -24,7 +24,7 @@ PURE = [
     *("p2p/apply_sessions.py", "p2p/apply_store.py", "p2p/store.py", "p2p/state_wire.py"),
     *("p2p/journal.py", "p2p/reports.py", "p2p/view.py", "p2p/agent.py", "p2p/autopilot.py"),
     *("p2p/drills.py", "p2p/links.py", "p2p/find.py", "p2p/proposals.py"),
-    *("p2p/digest.py", "p2p/standing.py"),
+    *("p2p/digest.py", "p2p/standing.py", "p2p/state_reader.py"),
     *(
         "p2p/controller.py",
         "p2p/controller_jobs.py",

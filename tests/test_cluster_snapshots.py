@@ -18,7 +18,7 @@ from p2p.log_recovery import SNAPSHOT_PART, SNAPSHOT_PREFIX
 from p2p.log_store import LogStore
 from p2p.processes import open_peer
 from p2p.snapshots import DEFAULT_POLICY
-from p2p.state_wire import from_chunks
+from p2p.state_reader import from_chunks
 from p2p.store import Store
 from tests.cluster_fixtures import WAIT_S, settled, wait_for
 

@@ -12,7 +12,7 @@ from p2p.disk_memory import MemoryDisk
 from p2p.log_store import LogStore
 from p2p.snapshots import MIB, Captured, SnapshotPolicy, SnapshotTaker
 from p2p.state import State
-from p2p.state_wire import from_chunks
+from p2p.state_reader import from_chunks
 
 CONF = ConfState(("a",))
 POLICY = SnapshotPolicy()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from p2p.apply import apply
 from p2p.state import State
-from p2p.state_wire import CHUNK_BYTES, MalformedState, StateReader, from_chunks, to_chunks
+from p2p.state_reader import MalformedState, StateReader, from_chunks
+from p2p.state_wire import CHUNK_BYTES, to_chunks
 from p2p.store import Store
 from tests.log_strategies import commands
 from tests.peer_fakes import applied, checkpoint, running
