@@ -8,7 +8,7 @@ from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.node import Role, Status
 
 if TYPE_CHECKING:
-    from tests.transcript_world import Actor
+    from tests.transcript_actor import Actor
 
 STEPS = {
     "add-voter": ConfChangeType.ADD_VOTER,
