@@ -10,7 +10,7 @@ from p2p.errors import P2PError
 from p2p.log_store import LogStore
 from tools.chaos.crew import Crew, Member, agreement
 from tools.chaos.storm import Storm
-from tools.chaos.workload import HOT_KEYS, TIMEOUT_S, Workload, read
+from tools.chaos.workload import TIMEOUT_S, Workload, read
 from tools.linearizability import check
 
 HEAL_S = 60.0
@@ -39,7 +39,7 @@ def settle(crew: Crew, storm: Storm) -> int:
 
 def final_reads(crew: Crew, workload: Workload) -> dict[str, str | None]:
     """All keys, asked of the cluster, into the history; a lost write shows in the verdict."""
-    keys = [f"k{number}" for number in range(HOT_KEYS)] + workload.kept
+    keys = [*workload.hot_keys, *workload.kept]
 
     async def main() -> dict[str, str | None]:
         client = Client(crew.addresses, crew.cluster.key, TIMEOUT_S)
@@ -65,7 +65,7 @@ def judge(crew: Crew, workload: Workload, final: dict[str, str | None]) -> str:
     verdict = check(workload.history)
     if not verdict.ok:
         crew.problems.append(f"the history: {verdict.sentence}")
-    compared = list(final)[: HOT_KEYS + KEPT_COMPARED]
+    compared = list(final)[: len(workload.hot_keys) + KEPT_COMPARED]
     for member in crew.of("up"):
         for key, value in asyncio.run(_copies(crew, member, compared)).items():
             if value != final[key]:

@@ -1,10 +1,16 @@
-"""Clients that put, get, delete and compare-and-set, and write down what they saw."""
+"""Clients that put, get, delete and compare-and-set, and write down what they saw.
+
+Each has a chain besides: a key that only it sets, always from its last value to the next. Whatever
+is carried out twice there (a request that was sent again because its answer was lost) fails the
+second time, although nobody else can have been in between: such a history has no order.
+"""
 
 import asyncio
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -19,6 +25,7 @@ HOT_KEYS = 5
 PAUSE_S = 0.02  # at most, between two operations of a client
 KEPT_SHARE = 0.03  # of the operations put a key that nobody touches again
 TIMEOUT_S = 4.0
+CHAIN_SHARE = 0.4
 LARGE_BYTES, LARGE_ONE_IN = 40_000, 8
 VERBS: tuple[Verb, ...] = ("put", "put", "get", "get", "get", "cas", "cas", "delete")
 
@@ -33,7 +40,10 @@ class Workload:
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.kept: list[str] = []
-        self._addresses, self._key, self._count, self._seed = addresses, key, clients, seed
+        self._addresses, self._key, self._seed = addresses, key, seed
+        self._names = [f"c{number}" for number in range(1, clients + 1)]
+        self.hot_keys = [f"k{number}" for number in range(HOT_KEYS)]
+        self.hot_keys += [f"chain-{name}" for name in self._names]
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
@@ -55,18 +65,22 @@ class Workload:
             self._failure = failure
 
     async def _all(self) -> None:
-        await asyncio.gather(*(self._live(f"c{number}") for number in range(1, self._count + 1)))
+        await asyncio.gather(*map(self._live, self._names))
 
     async def _live(self, name: str) -> None:
         """One client after the other (each with its own session), as users come and go."""
         rng = Random(f"{self._seed} {name}")
         number, seen = 0, dict[str, Any].fromkeys(f"k{n}" for n in range(HOT_KEYS))
+        chain = _Chain(f"chain-{name}")
         while not self._stopping.is_set():
             client = Client(self._addresses(), self._key, TIMEOUT_S)
             try:
                 for _ in range(rng.randint(20, 400)):
                     number += 1
-                    await self._one(client, name, number, rng, seen)
+                    if rng.random() < CHAIN_SHARE:
+                        await self._next(client, name, number, chain)
+                    else:
+                        await self._one(client, name, number, rng, seen)
                     await asyncio.sleep(rng.uniform(0.0, PAUSE_S))
                     if self._stopping.is_set():
                         return
@@ -91,6 +105,18 @@ class Workload:
             after = {"put": value, "get": told.result, "delete": None}
             seen[key] = after[verb] if verb in after else value if told.result else seen[key]
 
+    async def _next(self, client: Client, name: str, number: int, chain: "_Chain") -> None:
+        """One link more; after a doubt, a look at where the chain ends."""
+        value = f"{name}-{number}"
+        if chain.is_sure:
+            told = await self.done(client, name, chain.key, "cas", (chain.end, value))
+            chain.is_sure = told is not None and bool(told.result)
+            chain.end = value if chain.is_sure else chain.end
+        else:
+            told = await self.done(client, name, chain.key, "get", None)
+            chain.is_sure = told is not None
+            chain.end = told.result if told is not None else chain.end
+
     async def done(
         self, client: Client, name: str, key: str, verb: Verb, argument: Any
     ) -> Operation | None:
@@ -109,6 +135,13 @@ class Workload:
         told = Operation(name, key, verb, argument, result, began_s, time.monotonic())
         self.history.append(told)
         return told
+
+
+@dataclass
+class _Chain:
+    key: str
+    end: str | None = None
+    is_sure: bool = True
 
 
 def stored(text: str | None) -> bytes | None:
