@@ -54,6 +54,10 @@ class Links:
             self._unlink(peer)
         return surplus
 
+    def knows(self, peer: str) -> bool:
+        """Whether the log names it."""
+        return peer in self._known
+
     def heard(self, sender: str, address: str) -> None:
         """Answer at the address it names: it may be new, or not in our log yet."""
         self._link(sender, address)

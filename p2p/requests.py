@@ -18,6 +18,7 @@ from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Usage, to_wire
 from p2p.find import find_member
 from p2p.network import Route
 from p2p.proposals import PROPOSED, READ
+from p2p.state import Member, parse_member
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -121,12 +122,21 @@ class Requests:
             else:
                 self._propose(asked, command)
         elif peer.raft.status.leader is None:
+            if asked.verb == "join":
+                self._note_address(parse_member(asked.args["member"]))
             raise NoQuorum(self._no_leader())
         else:
             # Answered when this peer applies it, so that who asked then finds it here; the leader's
             # own answer counts only if it is a refusal.
             self._wait(asked)
             self._forward(peer.raft.status.leader, asked)
+
+    def _note_address(self, member: Member) -> None:
+        """Nobody leads who could put it into the log, and perhaps only because this voter came
+        back elsewhere: its vote is missing where it is asked for.
+        """
+        if self._peer.links.knows(member.id):
+            self._peer.links.heard(member.id, member.address)
 
     def _propose(self, asked: Asked, command: dict[str, Any]) -> None:
         command = {**command, "request": asked.id}

@@ -81,11 +81,16 @@ class TwinCluster:
         return twin
 
     def start(
-        self, name: str, disk: MemoryDisk, slots: int = 1, allow_faults: bool = False
+        self,
+        name: str,
+        disk: MemoryDisk,
+        slots: int = 1,
+        allow_faults: bool = False,
+        port: int | None = None,
     ) -> Twin:
         self.incarnations += 1
         disk.restart()
-        port = 7_000 + sum(name.encode())
+        port = port or 7_000 + sum(name.encode())
         me = described(name, slots=slots, incarnation=f"i{self.incarnations}", port=port)
         children = MemoryChildren()
         network = MemoryNetwork.__new__(MemoryNetwork)

@@ -129,6 +129,26 @@ def test_a_removed_peer_hears_of_it_and_cannot_come_back() -> None:
     assert answer["exit_code"] == 4
 
 
+def test_all_come_back_elsewhere_at_once() -> None:
+    """Nobody knows anybody's address any more, but each asks the next to be let in."""
+    cluster = grown(3)
+    cluster.ask("a", "put", key="k", value=b"v")
+    disks = {name: cluster.kill(name) for name in ("a", "b", "c")}
+    for port, (name, disk) in enumerate(disks.items(), 9_000):
+        cluster.start(name, disk, port=port)
+
+    def agreed_anew() -> bool:
+        for name, via in (("a", "b"), ("b", "c"), ("c", "a")):
+            twin = cluster.twins[name]
+            if not twin.peer.is_known:
+                cluster.send(via, "join", member=dict(twin.peer.identity.member))
+        cluster.run(0.3)
+        return cluster.has_leader() and all(twin.peer.is_known for twin in cluster.live())
+
+    cluster.until(agreed_anew, "all are known at their new addresses")
+    assert cluster.ask("b", "get", key="k")["ok"]["value"] == b"v"
+
+
 def test_a_removed_leader_hands_over() -> None:
     cluster = grown(3)
     old = cluster.leader
