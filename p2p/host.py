@@ -1,7 +1,6 @@
 """The peer as a process: finds or founds its cluster, runs the loop, drains on SIGTERM."""
 
 import asyncio
-import contextlib
 import os
 import random
 import resource
@@ -21,9 +20,10 @@ from p2p import data_dir, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.disk import Folder
-from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Refused, Unreachable
+from p2p.errors import P2PError
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
+from p2p.membership import JOIN_TIMEOUT_S, Membership
 from p2p.network import Listener
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
@@ -34,20 +34,15 @@ from p2p.processes import (
     end_self,
     start_peer,
 )
-from p2p.raft_host import ELECTION_TICKS, TICK_S, all_voters
+from p2p.raft_host import TICK_S
 from p2p.rejoin import Opened, corrupt_log, open_log
 from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
 
-DRAIN_S = 4.0
-DRAIN_LEADERLESS_S = 2 * ELECTION_TICKS * TICK_S
-JOIN_TIMEOUT_S = 15.0
-LOST_S = 5.0
 OPEN_FILES = 8_192
 MEASURE_EVERY_S = 1.0
-REMEMBER_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,6 @@ class _Host:
         self.stop = asyncio.Event()
         self.terminal = Terminal()
         self.events_shown = 0
-        self._remembered_s = 0.0
         self._process = psutil.Process()
         self._measured = (0.0, (self._process.memory_info().rss, 0.0))
 
@@ -155,6 +149,9 @@ class _Host:
             if self.opened.note:
                 self.terminal.say(self.opened.note)
             self.peer = self._make_peer(children)
+            self.membership = Membership(
+                self.peer, self.who, self.folder, self.key, self.options.join, self.stop
+            )
             self.network.start(Listener(self.peer.on_message, self.peer.on_link))
             self.peer.advance()  # applies what the log held before
             self.events_shown = self._last_event()
@@ -163,15 +160,17 @@ class _Host:
                     loop.add_signal_handler(number, self._on_signal, number)
             ticking = asyncio.ensure_future(self._tick_for_ever())
             ticking.add_done_callback(self._on_task_ended)
-            await self._enter_cluster()
+            default_name = f"cluster-{self.key.cluster_id[:4]}"
+            await self.membership.enter(self.options.cluster_name or default_name)
             if self.options.slots:
                 children.start_spare()
             announce(self._announcement())
-            asking = asyncio.ensure_future(self._ask_while_lost())
+            asking = asyncio.ensure_future(self.membership.ask_while_lost())
             asking.add_done_callback(self._on_task_ended)
             await self.stop.wait()
             asking.cancel()
-            await self._drain()
+            if self.failure is None:
+                await self.membership.leave()
             ticking.cancel()
         finally:
             children.close()
@@ -226,114 +225,13 @@ class _Host:
         )
         return Peer(identity, parts)
 
-    async def _enter_cluster(self) -> None:
-        """Found, join, or come back; returns when the others know this very process."""
-        if self.peer.is_sole_voter:
-            self.peer.raft.node.campaign()
-            self.peer.advance()
-        if self.peer.is_sole_voter and not self.peer.state.cluster_id:
-            # New, or killed at its very first start before it had said so.
-            name = self.options.cluster_name or f"cluster-{self.key.cluster_id[:4]}"
-            found = {"type": "cluster.found", "cluster_id": self.key.cluster_id, "name": name}
-            self.peer.propose({**found, "member": dict(self.peer.identity.member)})
-            self.peer.advance()
-            return
-        deadline_s = time.monotonic() + JOIN_TIMEOUT_S
-        while not self.stop.is_set():
-            try:
-                await self._ask_to_join()
-                if await self._hears_of_itself() or self.stop.is_set():
-                    self._remember_others()
-                    return
-                raise Unreachable(
-                    f"the cluster took this peer in but does not reach it at {self.who.address}: "
-                    "give --advertise HOST:PORT where the others reach it"
-                )
-            except (NoQuorum, Unreachable, OutcomeUnknown) as error:
-                comes_back = self.peer.state.members or self.who.replaces
-                if not comes_back:  # a new peer; one that comes back keeps trying
-                    if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
-                        raise
-                elif time.monotonic() >= deadline_s:
-                    return
-            except Refused:
-                if self._votes_on:
-                    return
-                # A voter may hear it before its own log says so.
-                if not self.peer.is_voter or time.monotonic() >= deadline_s:
-                    raise
-            await asyncio.sleep(0.2)
-
-    @property
-    def _votes_on(self) -> bool:
-        """Removed, but the others need its vote until one of them has taken it over."""
-        return self.peer.is_removed and self.peer.is_voter
-
-    async def _hears_of_itself(self) -> bool:
-        deadline_s = time.monotonic() + JOIN_TIMEOUT_S
-        while not (self.peer.is_known or self.stop.is_set() or time.monotonic() >= deadline_s):
-            if self.peer.raft.status.leader is not None:  # it only has much to catch up with
-                deadline_s = time.monotonic() + JOIN_TIMEOUT_S
-            await asyncio.sleep(TICK_S)
-        return self.peer.is_known
-
-    async def _ask_while_lost(self) -> None:
-        """No leader may know where we are (we came back elsewhere while it was down), or that we
-        still run (we were removed while we hung): then nobody tells us, so ask.
-        """
-        while True:
-            await asyncio.sleep(LOST_S)
-            # Not "no leader": a learner that was removed believes in its last one for ever.
-            lost = not (self.peer.raft.status.has_quorum_contact or self.peer.is_sole_voter)
-            if lost and not self.peer.mail.drills.cuts_off:
-                try:
-                    await self._ask_to_join()
-                except Refused:
-                    raise
-                except P2PError:
-                    continue  # as lost as before
-
-    async def _ask_to_join(self) -> None:
-        others = [
-            member.address
-            for member in self.peer.state.members.values()
-            if member.id != self.who.id and member.state != "left"
-        ]
-        known = [*self.options.join, *others, *self.who.others]
-        addresses = list(dict.fromkeys([*known, self.who.address]))
-        if not (self.peer.state.members or self.peer.is_sole_voter):
-            addresses.remove(self.who.address)
-        if not addresses:
-            raise NoQuorum("this peer knows of no other yet: start it again with --join HOST:PORT")
-        client = Client(addresses, self.key, timeout_s=3.0)
-        member, replaces = dict(self.peer.identity.member), list(self.who.replaces)
-        try:
-            await client.request("join", member=member, replaces=replaces)
-        finally:
-            await client.close()
-
-    def _remember_others(self) -> None:
-        """For a start after which the log cannot tell any more."""
-        self._remembered_s = time.monotonic()
-        if not self.peer.is_known:
-            return
-        voters = all_voters(self.peer.raft.status)
-        members = self.peer.state.members.values()
-        others = [member.address for member in members if member.id in voters - {self.who.id}]
-        sole = voters == {self.who.id}
-        who = replace(self.who, replaces=(), others=tuple(sorted(others)), sole_voter=sole)
-        if who != self.who:
-            self.who = who
-            data_dir.remember(self.folder, who)
-
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self.peer.on_tick()
             self._tell_events()
-            if time.monotonic() - self._remembered_s >= REMEMBER_EVERY_S:
-                self._remember_others()
-            if self.peer.is_removed and not (self._votes_on or self.stop.is_set()):
+            self.membership.on_tick()
+            if self.peer.is_removed and not (self.membership.votes_on or self.stop.is_set()):
                 self.terminal.say("this peer was removed from the cluster and stops")
                 self.stop.set()
 
@@ -341,37 +239,6 @@ class _Host:
         """A full disk, say, is noticed within a tick: without ticks the peer must not stay."""
         if not task.cancelled() and task.exception() is not None:
             self._on_failure(asyncio.get_running_loop(), {"exception": task.exception()})
-
-    async def _drain(self) -> None:
-        """Hand over leadership, shards and vote, then leave; at most DRAIN_S.
-
-        Without a majority that cannot be agreed on: then only as long as an election takes.
-        """
-        if self.failure is not None:
-            return
-        self.peer.leaving = True
-        self.peer.bulletins.report_now()
-        led_s = began_s = time.monotonic()
-        while not self.peer.has_left:
-            now_s = time.monotonic()
-            led_s = led_s if self.peer.raft.status.leader is None else now_s
-            if now_s >= min(began_s + DRAIN_S, led_s + DRAIN_LEADERLESS_S):
-                return
-            with contextlib.suppress(P2PError):
-                self._ask_to_leave()
-            self.peer.advance()
-            await asyncio.sleep(0.05)
-
-    def _ask_to_leave(self) -> None:
-        me = self.peer.state.members.get(self.who.id)
-        leader = self.peer.raft.status.leader
-        if me is None or me.state == "left" or leader is None:
-            return
-        if self.peer.raft.is_leader:
-            self.peer.propose({"type": "member.leave", "peer": me.id})
-        else:
-            body = {"id": uuid.uuid4().hex, "verb": "leave", "args": {"peer": me.id}}
-            self.peer.send(leader, "request", body)
 
     def _on_signal(self, number: int) -> None:
         if self.stop.is_set():  # the second time: at once

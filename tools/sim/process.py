@@ -1,4 +1,4 @@
-"""What p2p.host does around a peer: ticks, entering the cluster, asking when lost, draining."""
+"""What p2p.host and p2p.membership do around a peer: tick, enter, ask when lost, drain."""
 
 import contextlib
 from typing import TYPE_CHECKING, Any
