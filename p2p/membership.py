@@ -108,7 +108,8 @@ class Membership:
                 try:
                     await self._ask_to_join()
                 except Refused:
-                    raise
+                    if not self._peer.is_removed:  # else it ends as soon as nobody needs its vote
+                        raise
                 except P2PError:
                     continue  # as lost as before
 
