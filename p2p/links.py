@@ -32,16 +32,21 @@ class Links:
         self._network = network
         self.linked: set[str] = set()
         self._strangers: dict[str, None] = {}  # linked but in no log of ours; the newest last
+        self._members: Mapping[str, Member] = {}
         self._sight: tuple[Any, ...] = ()
         self._known: frozenset[str] = frozenset()
 
     def follow(self, members: Mapping[str, Member], status: Status) -> list[str]:
-        """Relink after a change of members, voters or leader; returns who is linked no more."""
+        """Relink after a change of members, voters or leader; returns who is linked no more.
+
+        Also when a member said again what the log knew already: an old message of its may have
+        come after it had moved, and the link may be to where it was.
+        """
         voting = (status.voters, status.voters_outgoing)
-        sight = (members, *voting, status.learners, status.leader)
-        if sight == self._sight:
+        sight = (*voting, status.learners, status.leader)
+        if members is self._members and sight == self._sight:
             return []
-        self._sight = sight
+        self._members, self._sight = members, sight
         voters = all_voters(status)
         self._known = frozenset({*members, *voters, *status.learners})
         wanted = links_wanted(self._self_id, frozenset(members), status)

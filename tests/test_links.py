@@ -100,3 +100,17 @@ def test_eight_peers_need_few_links_and_a_learner_is_asked_through_the_leader() 
     cluster.until(cluster.agreed, "agreement")
     promoted = cluster.twins[next(iter(cluster.voters() & set(learners)))]
     assert len(promoted.network.links) == 7
+
+
+def test_a_message_from_where_a_peer_was_does_not_hold_the_link_there() -> None:
+    """It was late; the peer, which hears nothing, says again where it is."""
+    network = MemoryNetwork(MemoryHub(), "127.0.0.1:1", Listener(lambda *_: None, lambda *_: None))
+    links = Links("a", network)
+    known = members("a", "b")
+    links.follow(known, status("a", "ab", ""))
+    links.heard("b", "10.0.0.1:7000")
+    assert network.links["b"] == "10.0.0.1:7000"
+    links.follow(known, status("a", "ab", ""))  # the log says nothing
+    assert network.links["b"] == "10.0.0.1:7000"
+    links.follow(dict(known), status("a", "ab", ""))  # the log says it again
+    assert network.links["b"] == known["b"].address
