@@ -138,10 +138,9 @@ def row_of(name: str, seeds: int) -> tuple[str, bool]:
     if done.returncode or "caught after" not in done.stdout:
         why = (done.stderr.strip().splitlines() or ["?"])[-1]
         return f"| {name} | {broken} | {why} | > {seeds} | |", False
-    told, again = done.stdout.splitlines()[:2]
-    after, invariant = told.split("caught after ")[1].split(" seeds by '")
-    invariant = invariant.split("' at ")[0]
-    replay_with = again.split("replay: ")[1].removeprefix("python -m tools.simulate ")
+    told, again = done.stdout.split("caught after ")[1].split("replay: ")  # a sentence has lines
+    after, invariant = told.split("' at ")[0].split(" seeds by '")
+    replay_with = again.strip().removeprefix("python -m tools.simulate ")
     return f"| {name} | {broken} | {invariant} | {after} | `{replay_with}` |", True
 
 

@@ -6,7 +6,8 @@ leader, over one connection or as many as the system's users would open.
 
 import socket
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 VALUE = "v" * 64  # what every command writes
@@ -50,6 +51,17 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def one_after_the_other(command: Callable[[int], object], seconds: float) -> list[float]:
+    """Seconds that command(0), command(1), … took, each begun when the one before had ended."""
+    taken: list[float] = []
+    start_s = now_s = time.perf_counter()
+    while now_s < start_s + seconds:
+        command(len(taken))
+        then_s, now_s = now_s, time.perf_counter()
+        taken.append(now_s - then_s)
+    return taken
 
 
 def median(values: Sequence[float]) -> float:

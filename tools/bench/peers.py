@@ -18,7 +18,7 @@ from p2p.envelope import Envelope, decode, encode
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
 from p2p.sockets import dealer
-from tools.bench.contender import KEYS, VALUE
+from tools.bench.contender import KEYS, VALUE, one_after_the_other
 
 SETTLED_WITHIN_S = 60.0
 ANSWER_WITHIN_S = 10.0
@@ -171,13 +171,7 @@ class Connection:
 
     def puts(self, seconds: float) -> list[float]:
         """Seconds that each took, one after the other."""
-        taken: list[float] = []
-        start_s = now_s = time.perf_counter()
-        while now_s < start_s + seconds:
-            self.put(len(taken))
-            then_s, now_s = now_s, time.perf_counter()
-            taken.append(now_s - then_s)
-        return taken
+        return one_after_the_other(self.put, seconds)
 
     def put_bytes(self, key: str, count: int) -> None:
         self.send("put", {"key": key, "value": bytes(count)})

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2p.training.death import die_with
-from tools.bench.contender import KEYS, VALUE, Missing, free_ports
+from tools.bench.contender import KEYS, VALUE, Missing, free_ports, one_after_the_other
 
 MEMBERS = 3
 START_TIMEOUT_S = 30.0
@@ -59,17 +59,13 @@ class Etcd:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def one_at_a_time(self, seconds: float) -> list[float]:
-        taken = []
         with _Connection(self._clients[self.leader]) as connection:
-            end_s = time.perf_counter() + seconds
-            number, now_s = 0, time.perf_counter()
-            while now_s < end_s:
+
+            def command(number: int) -> None:
                 connection.put(number)
                 connection.wait()
-                then_s, now_s = now_s, time.perf_counter()
-                taken.append(now_s - then_s)
-                number += 1
-        return taken
+
+            return one_after_the_other(command, seconds)
 
     def in_flight(self, count: int, seconds: float) -> float:
         selector = selectors.DefaultSelector()
