@@ -169,10 +169,11 @@ class World:
     def may_lose(self, names: Sequence[str]) -> bool:
         """Whether these may vanish for good: whoever still has its disk must hold a majority of
         each configuration that anybody has in force or may have soon, or what was promised could
-        be lost with them.
+        be lost with them. Whose disk lies unnoticed may get a vote before it is noticed.
         """
+        rotten = [host.name for host in self.hosts.values() if host.rotten and not host.gone]
         for voters in self._halves_in_force():
-            soon = voters.union(names)
+            soon = voters.union(names, rotten)
             lost = [v for v in soon if v in names or self.hosts[v].is_lost]
             if 2 * len(lost) >= len(soon):
                 return False
