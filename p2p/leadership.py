@@ -7,7 +7,7 @@ from typing import Any
 from p2p import autopilot, controller
 from p2p.clock import Clock
 from p2p.errors import Busy, P2PError, Usage
-from p2p.raft_host import RaftHost
+from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
 from p2p.reports import Observed, PeerReport
 from p2p.state import State
 from p2p.view import Vitals
@@ -38,6 +38,7 @@ class Leadership:
         self._steady_from_s: dict[str, float] = {}
         self._planned_index = 0
         self._led_term = 0
+        self._blind_until_s = 0.0
 
     def on_report(self, peer: str, report: PeerReport) -> bool:
         """Whether it says anything new that planners look at."""
@@ -74,9 +75,15 @@ class Leadership:
             self._down_s.setdefault(peer, self._clock.monotonic_s())
 
     def overslept(self, seconds: float) -> None:
-        """This process did not run for so long: that it heard nobody then says nothing of them."""
+        """This process did not run for so long: that it heard nobody then says nothing of them.
+
+        Nor does what it heard before: after a long sleep no votes are moved until it has had the
+        time to learn who is still there.
+        """
         for peer in self._heard_s:
             self._heard_s[peer] += seconds
+        if seconds >= ELECTION_TICKS * TICK_S:
+            self._blind_until_s = self._clock.monotonic_s() + ELECTION_TICKS * TICK_S
 
     def forget_old_reports(self) -> None:
         """On losing or gaining leadership: what was planned may never be applied."""
@@ -153,6 +160,8 @@ class Leadership:
         )
 
     def _steer_electorate(self, state: State) -> None:
+        if self._clock.monotonic_s() < self._blind_until_s:
+            return
         decision = autopilot.plan(state.members, self._electorate())
         if isinstance(decision, autopilot.HandOver):
             with contextlib.suppress(P2PError):  # refused for now: asked again at the next tick

@@ -1,0 +1,78 @@
+"""When the leader moves votes: not on what it knew before a long sleep."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from consensus.changes import Step
+from consensus.node import Role, Status
+from consensus.progress import ProgressState
+from consensus.status import PeerStatus
+from p2p.clock import ManualClock
+from p2p.leadership import Leadership
+from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
+from tests.peer_fakes import founded, report
+
+
+@dataclass
+class LeadingRaft:
+    """Leads a, the only voter, with the learners b and c at its heels; notes what it is asked."""
+
+    changes: list[Sequence[Step]] = field(default_factory=list)
+    is_leader: bool = True
+    applied: int = 100
+
+    @property
+    def status(self) -> Status:
+        follows = PeerStatus(100, 101, ProgressState.REPLICATE, True)
+        return Status(
+            id="a",
+            term=0,
+            role=Role.LEADER,
+            leader="a",
+            commit=100,
+            applied=100,
+            last_index=100,
+            voters=("a",),
+            learners=("b", "c"),
+            progress=dict.fromkeys(("a", "b", "c"), follows),
+            lead_transferee=None,
+            has_quorum_contact=True,
+            first_index=1,
+            snapshot_index=0,
+            voters_outgoing=(),
+            learners_next=(),
+            pending_conf_index=0,
+        )
+
+    def change(self, steps: Sequence[Step], command: Mapping[str, Any]) -> int | None:
+        self.changes.append(steps)
+        return None
+
+
+def test_no_votes_are_moved_on_what_was_known_before_a_long_sleep() -> None:
+    """Those who seemed to be there may have died meanwhile: a joint change to a majority of the
+    dead could never be completed, nor undone.
+    """
+    raft, clock = LeadingRaft(), ManualClock()
+    leadership = Leadership(cast(RaftHost, raft), clock, lambda _: 0, lambda: report("a"), "a")
+    state = founded("a", "b", "c")
+    leadership.plan(state)
+    clock.advance(5.0)
+    leadership.overslept(5.0)
+    leadership.plan(state)
+    assert raft.changes == []
+    clock.advance(ELECTION_TICKS * TICK_S)
+    leadership.plan(state)
+    assert len(raft.changes) == 1
+
+
+def test_a_hiccup_is_no_sleep() -> None:
+    raft, clock = LeadingRaft(), ManualClock()
+    leadership = Leadership(cast(RaftHost, raft), clock, lambda _: 0, lambda: report("a"), "a")
+    state = founded("a", "b", "c")
+    leadership.plan(state)
+    clock.advance(0.9)
+    leadership.overslept(0.9)
+    leadership.plan(state)
+    assert len(raft.changes) == 1
