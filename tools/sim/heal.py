@@ -73,8 +73,9 @@ class Heal:
         return None
 
     def _put(self, body: dict[str, Any]) -> None:
-        if "ok" in body:
-            self._wrote = body["id"].removeprefix("heal-").encode()
+        number = int(body["id"].removeprefix("heal-"))
+        if "ok" in body and number > int(self._wrote or b"-1"):  # answers may come late, and twice
+            self._wrote = b"%d" % number
 
     def _got(self, body: dict[str, Any]) -> None:
         self._read = body["ok"]["value"] if "ok" in body else body["error"]
