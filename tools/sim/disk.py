@@ -23,9 +23,9 @@ class SimDisk(MemoryDisk):
         self.on_sync = on_sync
         self.before_step = self._before_step
         self.on_durable = self._on_durable
-        self._astray: str | None = None  # the file whose bytes are not where they belong
-        self._crash_after: int | None = None  # steps from when they went there
-        self._unmarked = False  # nobody can have been told yet that they are durable
+        self._astray: set[str] = set()  # files some of whose bytes are not where they belong
+        self._unmarked: set[str] = set()  # … and nobody can have been told that they are durable
+        self._armed: tuple[str, int] | None = None  # the next such file; steps until the crash
 
     def is_durable(self, names: Collection[str]) -> bool:
         """Whether a power cut would lose nothing of these files. (The mark needs no sync.)"""
@@ -37,29 +37,31 @@ class SimDisk(MemoryDisk):
         """The next sync of that file writes elsewhere (another file, another offset, nowhere) and
         says that all is well; the power goes so many steps later, and what is read then is wrong.
         """
-        self.stray, self._astray, self._crash_after = {name: place}, name, crash_after
+        self.stray, self._armed = {name: place}, (name, crash_after)
 
     def lose_power(self, rng: random.Random) -> str:
-        if self._astray is not None and self._astray not in self.stray:
+        if self._astray:
             # Without the mark, or with one that does not count it yet, a lost write at the end is
             # no more than a torn one: a peer cannot tell.
             self.write_back(MARK_NAME)
-            if self._unmarked:
-                self.write_back(self._astray)
-            self._astray = None
+            for name in sorted(self._unmarked):
+                self.write_back(name)
+            self._astray, self._unmarked = set(), set()
         unsynced = self._renames or any(file.dirty for file in self._files.values())
         self.power_cut(rng)
         return "unsynced writes at risk" if unsynced else "clean"
 
     def end(self) -> None:
         """The process is gone, and with it what was armed for it."""
-        self.crash_in = self.fail_in = self.capacity_bytes = self._crash_after = None
-        self.stray = {}
+        self.crash_in = self.fail_in = self.capacity_bytes = None
+        self.stray, self._armed = {}, None
         self.restart()
 
     def _on_durable(self, name: str, data: bytes) -> None:
-        if name == self._astray and self._crash_after is not None:
-            self.crash_in, self._crash_after, self._unmarked = self._crash_after, None, True
+        if self._armed is not None and self._armed[0] == name:
+            self._astray.add(name)
+            self._unmarked.add(name)
+            self.crash_in, self._armed = self._armed[1], None
         self.on_sync()
 
     def _before_step(self, what: str, name: str) -> None:
@@ -75,4 +77,4 @@ class SimDisk(MemoryDisk):
                 self.fail_in = None
                 raise OSError(errno.EIO, "input/output error")
         if what == "write" and name == MARK_NAME:
-            self._unmarked = False
+            self._unmarked.clear()
