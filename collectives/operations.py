@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 UFUNCS: dict[str, np.ufunc] = {"sum": np.add, "max": np.maximum}
 
 
-class Ring:
+class Group:
     """One generation as seen by one rank, from `DataPlane.enter`.
 
     All members call the same collectives in the same order; `send` and `receive` pair up by ranks.

@@ -23,10 +23,10 @@ import zmq
 from collectives.errors import Aborted, OutOfStep
 from collectives.frames import job_digest, unpack
 from collectives.links import FRAME_BYTES, Arrival
-from collectives.operations import Ring
+from collectives.operations import Group
 from collectives.zap import Doorkeeper
 
-__all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "OutOfStep", "Ring"]
+__all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "Group", "OutOfStep"]
 
 MESSAGE_BYTES_MAX = 4 << 20  # a longer message is refused while it arrives, before it has memory
 MESSAGES_QUEUED_MAX = 64  # per link and side; more than that waits at the sender
@@ -98,7 +98,7 @@ class DataPlane:
         self._floor = 0
         self._lock = threading.Lock()
         self._closed = False
-        self._ring: Ring | None = None
+        self._group: Group | None = None
         self._kept: deque[Arrival] = deque()
         self.kept_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -131,7 +131,7 @@ class DataPlane:
         pull.ipv6 = ":" in host
         return pull.bind_to_random_port(f"tcp://[{host}]" if ":" in host else f"tcp://{host}")
 
-    def enter(self, job: str, generation: int, rank: int, members: Sequence[Endpoints]) -> Ring:
+    def enter(self, job: str, generation: int, rank: int, members: Sequence[Endpoints]) -> Group:
         """Leave the generation we are in, if any, and start this one with clean streams.
 
         Raises Aborted when `abort` has already passed it, ValueError when it is not a newer one.
@@ -139,18 +139,18 @@ class DataPlane:
         if not 0 <= rank < len(members):
             raise ValueError(f"rank {rank} is not one of the {len(members)} members")
         self.check(generation)
-        if self._ring is not None:
-            if generation <= self._ring.generation and job_digest(job) == self._ring.job:
+        if self._group is not None:
+            if generation <= self._group.generation and job_digest(job) == self._group.job:
                 raise ValueError(
-                    f"generation {generation} cannot follow generation {self._ring.generation}"
+                    f"generation {generation} cannot follow generation {self._group.generation}"
                 )
-            self._ring.links.end(f"generation {self._ring.generation} is over")
+            self._group.links.end(f"generation {self._group.generation} is over")
         self._drain_wake()  # an abort from here on is seen at the first check of an operation
-        self._ring = Ring(self, job_digest(job), generation, rank, members)
+        self._group = Group(self, job_digest(job), generation, rank, members)
         kept, self._kept, self.kept_bytes = self._kept, deque(), 0
         for arrival in kept:
             self._sort(arrival)
-        return self._ring
+        return self._group
 
     def abort(self, below: int) -> None:
         """From any thread: operations of generations < `below` raise Aborted, now or later."""
@@ -166,8 +166,8 @@ class DataPlane:
             if self._closed:
                 return
             self._closed = True
-        if self._ring is not None:
-            self._ring.links.end("the data plane is closed")
+        if self._group is not None:
+            self._group.links.end("the data plane is closed")
         self._kept.clear()
         self._pull.close(linger=0)
         self._context.term()
@@ -175,7 +175,7 @@ class DataPlane:
         self._doorkeeper.join()
         os.close(self._wake)
 
-    # What the ring needs.
+    # What the group needs.
 
     def check(self, generation: int) -> None:
         if generation < self._floor or self._closed:
@@ -238,13 +238,13 @@ class DataPlane:
 
     def _sort(self, arrival: Arrival) -> None:
         header, payload = arrival
-        ring = self._ring
-        if ring is not None and header.job != ring.job:
+        group = self._group
+        if group is not None and header.job != group.job:
             self.dropped["other job"] += 1
-        elif header.generation < (ring.generation if ring else self._floor):
+        elif header.generation < (group.generation if group else self._floor):
             self.dropped["stale"] += 1
-        elif ring is not None and header.generation == ring.generation:
-            if not ring.links.deliver(arrival):
+        elif group is not None and header.generation == group.generation:
+            if not group.links.deliver(arrival):
                 self.dropped["malformed"] += 1
         else:
             self._kept.append(arrival)

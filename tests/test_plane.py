@@ -18,11 +18,11 @@ import zmq
 
 from collectives import links, operations, plane
 from collectives.frames import Header, Stream, fingerprint, job_digest, unpack
-from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, OutOfStep, Ring
+from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, Group, OutOfStep
 
 KEYS = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
 Planes = Callable[[int], list[DataPlane]]
-Act = Callable[[Ring], Any]
+Act = Callable[[Group], Any]
 
 
 @pytest.fixture
@@ -67,15 +67,15 @@ def over_tcp(members: list[Endpoints]) -> list[Endpoints]:
 def sums(length: int, dtype: str = "i8") -> Act:
     """An all-reduce whose result is known; returns whether it was right."""
 
-    def act(ring: Ring) -> bool:
+    def act(group: Group) -> bool:
         base = np.arange(length, dtype=dtype)
-        source, out = base * (ring.rank + 1), np.empty_like(base)
+        source, out = base * (group.rank + 1), np.empty_like(base)
         before = source.copy()
         try:
-            ring.all_reduce(source, out, "sum")
+            group.all_reduce(source, out, "sum")
         finally:
             assert (source == before).all(), "source changed"
-        return bool((out == base * (ring.size * (ring.size + 1) // 2)).all())
+        return bool((out == base * (group.size * (group.size + 1) // 2)).all())
 
     return act
 
@@ -95,11 +95,11 @@ def test_all_reduce_takes_any_number_type(planes: Planes, dtype: str) -> None:
 
 
 def test_all_reduce_max_fills_in_what_each_rank_knows(planes: Planes) -> None:
-    def act(ring: Ring) -> list[float]:
+    def act(group: Group) -> list[float]:
         known = np.full((2, 3), -np.inf)
-        known[:, ring.rank] = ring.rank
+        known[:, group.rank] = group.rank
         out = np.empty_like(known)
-        ring.all_reduce(known, out, "max")
+        group.all_reduce(known, out, "max")
         return out.ravel().tolist()
 
     assert together(planes(3), 1, act) == [[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]] * 3
@@ -108,28 +108,28 @@ def test_all_reduce_max_fills_in_what_each_rank_knows(planes: Planes) -> None:
 def test_all_gather_and_a_large_direct_send(planes: Planes) -> None:
     state = random.Random(1).randbytes(3_000_001)
 
-    def act(ring: Ring) -> Any:
-        gathered = ring.all_gather(b"x" * ring.rank)
-        if ring.rank == 0:
-            ring.send(2, state)
-            ring.send(2, b"")
-        if ring.rank == 2:
+    def act(group: Group) -> Any:
+        gathered = group.all_gather(b"x" * group.rank)
+        if group.rank == 0:
+            group.send(2, state)
+            group.send(2, b"")
+        if group.rank == 2:
             target = bytearray(len(state))
-            assert ring.receive(0, memoryview(target)) == state
+            assert group.receive(0, memoryview(target)) == state
             assert target == state
-            assert bytes(ring.receive(0)) == b""
-        return ring.all_gather(gathered[2]), sums(1000)(ring)
+            assert bytes(group.receive(0)) == b""
+        return group.all_gather(gathered[2]), sums(1000)(group)
 
     assert together(planes(3), 7, act) == [([b"xx"] * 3, True)] * 3
 
 
 @pytest.mark.usefixtures("small_queues")
 def test_links_that_are_full_on_all_sides_still_move(planes: Planes) -> None:
-    def act(ring: Ring) -> bool:
-        right = sums(600_000)(ring)
-        other = 1 - ring.rank
-        ring.send(other, bytes(2_000_000))  # both at once: each must keep what the other sends
-        return right and len(ring.receive(other)) == 2_000_000
+    def act(group: Group) -> bool:
+        right = sums(600_000)(group)
+        other = 1 - group.rank
+        group.send(other, bytes(2_000_000))  # both at once: each must keep what the other sends
+        return right and len(group.receive(other)) == 2_000_000
 
     assert together(planes(2), 1, act) == [True, True]
 
@@ -138,15 +138,15 @@ def test_ranks_that_run_ahead_do_not_disturb(planes: Planes) -> None:
     """Rank 0 is already in the next collective while rank 1 still waits for rank 2."""
     far = threading.Event()
 
-    def act(ring: Ring) -> bool:
-        if ring.rank == 0:
+    def act(group: Group) -> bool:
+        if group.rank == 0:
             threading.Timer(0.1, far.set).start()
-        if ring.rank == 1:
-            assert bytes(ring.receive(2)) == b"late"
-        if ring.rank == 2:
+        if group.rank == 1:
+            assert bytes(group.receive(2)) == b"late"
+        if group.rank == 2:
             assert far.wait(10)
-            ring.send(1, b"late")
-        return bool(sums(100_000)(ring))
+            group.send(1, b"late")
+        return bool(sums(100_000)(group))
 
     assert together(planes(3), 1, act) == [True] * 3
 
@@ -165,12 +165,12 @@ def test_other_hosts_are_reached_over_curve(planes: Planes) -> None:
 # How operations end early.
 
 
-def blocked_all_reduce(ring: Ring) -> None:
+def blocked_all_reduce(group: Group) -> None:
     source = np.ones(1_000_000, np.float32)
-    ring.all_reduce(source, np.empty_like(source), "sum")
+    group.all_reduce(source, np.empty_like(source), "sum")
 
 
-def lonely(planes: Planes, generation: int = 3) -> tuple[DataPlane, Ring]:
+def lonely(planes: Planes, generation: int = 3) -> tuple[DataPlane, Group]:
     """A plane in a generation whose other member never comes."""
     first, second = planes(2)
     return first, first.enter("job", generation, 0, [first.endpoints, second.endpoints])
@@ -180,23 +180,23 @@ def lonely(planes: Planes, generation: int = 3) -> tuple[DataPlane, Ring]:
     "wait",
     [
         blocked_all_reduce,
-        lambda ring: ring.all_gather(b"x"),
-        lambda ring: ring.receive(1),
-        lambda ring: ring.receive(1, memoryview(bytearray(9))),
+        lambda group: group.all_gather(b"x"),
+        lambda group: group.receive(1),
+        lambda group: group.receive(1, memoryview(bytearray(9))),
     ],
 )
 def test_abort_ends_a_blocked_operation_and_all_later_ones(planes: Planes, wait: Act) -> None:
-    first, ring = lonely(planes)
+    first, group = lonely(planes)
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(wait, ring)
+        future = pool.submit(wait, group)
         first.abort(3)  # only generations below 3: not this one
         assert not future.done()
         first.abort(4)
         with pytest.raises(Aborted):
             future.result(5)
-    for again in (blocked_all_reduce, lambda ring: ring.all_gather(b""), sums(1)):
+    for again in (blocked_all_reduce, lambda group: group.all_gather(b""), sums(1)):
         with pytest.raises(Aborted):
-            again(ring)
+            again(group)
     with pytest.raises(Aborted):
         first.enter("job", 3, 0, [first.endpoints])
     assert sums(5)(first.enter("job", 4, 0, [first.endpoints]))
@@ -204,10 +204,10 @@ def test_abort_ends_a_blocked_operation_and_all_later_ones(planes: Planes, wait:
 
 @pytest.mark.usefixtures("small_queues")
 def test_abort_ends_a_send_that_has_no_room_and_frees_its_memory(planes: Planes) -> None:
-    first, ring = lonely(planes)
+    first, group = lonely(planes)
     payload = bytearray(20_000_000)
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ring.send, 1, memoryview(payload))
+        future = pool.submit(group.send, 1, memoryview(payload))
         first.abort(4)
         with pytest.raises(Aborted) as raised:
             future.result(5)
@@ -225,7 +225,7 @@ def test_an_aborted_generation_never_leaks_into_the_next(planes: Planes, seed: i
     for generation in (1, 2):
         with ThreadPoolExecutor(4) as pool:
             futures: list[Future[bool]] = begin(
-                pool, of, generation, lambda ring: all(sums(300_000)(ring) for _ in range(20))
+                pool, of, generation, lambda group: all(sums(300_000)(group) for _ in range(20))
             )
             for one, count in zip(of, spins, strict=True):
                 for _ in range(count):
@@ -275,26 +275,26 @@ def test_too_much_from_a_newer_generation_ends_this_one(
     [
         (sums(1000), sums(1001)),
         (sums(1000), sums(1000, "f8")),
-        (sums(1000), lambda ring: ring.all_gather(b"x")),
-        (lambda ring: ring.send(1, b"abc"), lambda r: r.receive(0, memoryview(bytearray(4)))),
+        (sums(1000), lambda group: group.all_gather(b"x")),
+        (lambda group: group.send(1, b"abc"), lambda r: r.receive(0, memoryview(bytearray(4)))),
     ],
 )
 def test_ranks_in_different_operations_are_told(planes: Planes, one: Act, other: Act) -> None:
     of = planes(2)
     with ThreadPoolExecutor(2) as pool:
-        futures = begin(pool, of, 1, lambda ring: (one, other)[ring.rank](ring))
+        futures = begin(pool, of, 1, lambda group: (one, other)[group.rank](group))
         with pytest.raises(OutOfStep):
             futures[1].result(5)
         of[0].abort(2)
 
 
 def test_a_closed_plane_aborts_and_stays_closed(planes: Planes) -> None:
-    first, ring = lonely(planes)
+    first, group = lonely(planes)
     first.close()
     first.close()
     first.abort(9)
     with pytest.raises(Aborted):
-        ring.all_gather(b"")
+        group.all_gather(b"")
 
 
 class Cable:
@@ -349,16 +349,16 @@ def test_a_connection_that_breaks_and_comes_back_is_not_waited_on_for_ever(plane
     of = planes(2)
     cable = Cable(of[1].endpoints.tcp)
 
-    def send_some(ring: Ring) -> int:
-        ring.send(1, bytes(4_000_000))
+    def send_some(group: Group) -> int:
+        group.send(1, bytes(4_000_000))
         return 1
 
     through = Endpoints("another host", cable.address, "ipc://none")
     with ThreadPoolExecutor(2) as pool:
-        rings = [of[0].enter("job", 1, 0, [of[0].endpoints, through])]
-        rings.append(of[1].enter("job", 1, 1, [of[0].endpoints, of[1].endpoints]))
-        sender = pool.submit(lambda: [send_some(rings[0]) for _ in range(1000)])
-        receiver = pool.submit(lambda: [len(rings[1].receive(0)) for _ in range(1000)])
+        groups = [of[0].enter("job", 1, 0, [of[0].endpoints, through])]
+        groups.append(of[1].enter("job", 1, 1, [of[0].endpoints, of[1].endpoints]))
+        sender = pool.submit(lambda: [send_some(groups[0]) for _ in range(1000)])
+        receiver = pool.submit(lambda: [len(groups[1].receive(0)) for _ in range(1000)])
         assert cable.flowing.wait(10)
         cable.cut()
         assert isinstance(sender.exception(10), OutOfStep)
@@ -373,10 +373,10 @@ def other_process(ipc_dir: str, keys: CurveKeys, parent: Connection) -> None:
     """A member that is killed in the middle: it has sent its part and waits for the rest."""
     one = DataPlane("127.0.0.1", ipc_dir, keys)
     parent.send(one.endpoints)
-    ring = one.enter("job", 1, 1, parent.recv())
+    group = one.enter("job", 1, 1, parent.recv())
     parent.send("entered")
     while True:
-        sums(300_000)(ring)
+        sums(300_000)(group)
 
 
 @pytest.mark.parametrize("after", [0, 7])
@@ -394,13 +394,13 @@ def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
     members = [first.endpoints, ours.recv()]
     ours.send(members)
     assert ours.recv() == "entered"
-    ring = first.enter("job", 1, 0, members)
+    group = first.enter("job", 1, 0, members)
     for _ in range(after):
-        assert sums(300_000)(ring)
+        assert sums(300_000)(group)
     child.kill()
     child.join()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(lambda: [sums(300_000)(ring) for _ in range(5)])
+        future = pool.submit(lambda: [sums(300_000)(group) for _ in range(5)])
         first.abort(2)
         with pytest.raises(Aborted):
             future.result(5)
@@ -445,12 +445,12 @@ def test_what_does_not_belong_is_counted_and_dropped(
     of = planes(2)
     push = stranger(of[1].endpoints.ipc)
 
-    def act(ring: Ring) -> Any:
-        if ring.rank == 1:
+    def act(group: Group) -> Any:
+        if group.rank == 1:
             push.send_multipart(parts)
             while not of[1].dropped:
                 of[1].pump()
-        return sums(1000)(ring)
+        return sums(1000)(group)
 
     assert together(of, 5, act) == [True, True]
     assert of[1].dropped == {counted_as: 1}
@@ -543,7 +543,7 @@ def test_enter_refuses_what_cannot_be(planes: Planes) -> None:
 
 def test_operations_refuse_arrays_they_cannot_use(planes: Planes) -> None:
     (one,) = planes(1)
-    ring = one.enter("job", 1, 0, [one.endpoints])
+    group = one.enter("job", 1, 0, [one.endpoints])
     array = np.zeros(10)
     for source, out, op in [
         (array, np.zeros(9), "sum"),
@@ -554,10 +554,10 @@ def test_operations_refuse_arrays_they_cannot_use(planes: Planes) -> None:
         (np.array([None]), np.array([None]), "sum"),
     ]:
         with pytest.raises(ValueError, match=r"all_reduce|out is"):
-            ring.all_reduce(source, out, op)  # type: ignore[arg-type]
+            group.all_reduce(source, out, op)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="all_gather"):
-        ring.all_gather(bytes(operations.PAYLOAD_BYTES_MAX + 1))
+        group.all_gather(bytes(operations.PAYLOAD_BYTES_MAX + 1))
     with pytest.raises(ValueError, match="rank 0"):
-        ring.send(0, b"")
-    assert sums(3)(ring), "a refused call harms nothing"
+        group.send(0, b"")
+    assert sums(3)(group), "a refused call harms nothing"
     assert links.EARLY_BYTES_MAX >= plane.MESSAGE_BYTES_MAX

@@ -1,4 +1,4 @@
-"""A step's arithmetic and catching up, in one process: rings without sockets."""
+"""A step's arithmetic and catching up, in one process: groups without sockets."""
 
 import itertools
 from typing import Any
@@ -14,7 +14,7 @@ from p2p.errors import P2PError
 from p2p.training.blame import TaskFailed
 from p2p.training.catchup import CaughtUp, Diverged, catch_up
 from p2p.training.run import SKIPPED_IN_A_ROW_MAX, Run
-from tests.training_fakes import new_run, rings, steps, together
+from tests.training_fakes import groups, new_run, steps, together
 
 SAMPLES = 103
 
@@ -164,7 +164,7 @@ def test_nan_for_ever_fails_the_job() -> None:
 
 
 def caught_up(runs: list[Run]) -> list[CaughtUp]:
-    made = rings(len(runs))
+    made = groups(len(runs))
     return together([lambda r=r, i=i: catch_up(made[i], r) for i, r in enumerate(runs)])
 
 
@@ -206,7 +206,7 @@ def test_the_one_whose_state_differs_finds_out() -> None:
     steps(runs, [(0, 2), (2, 5), (5, 7)], 3, {0, 1, 2})
     with torch.no_grad():
         next(runs[0].model.parameters()).view(-1)[0] += 1e-6
-    made = rings(4)
+    made = groups(4)
     joined = [*runs, new_run(Plain, shards=7)]
 
     def one(rank: int) -> str:
@@ -259,7 +259,7 @@ def test_evaluation_is_the_same_for_any_number_of_trainers() -> None:
     results = set()
     for cuts in groupings()[:4]:
         runs = [new_run(Judged, shards=7) for _ in cuts]
-        made = rings(len(cuts))
+        made = groups(len(cuts))
         # torch's generator belongs to the process, so only the accuracy can be compared here.
         means = together(
             [

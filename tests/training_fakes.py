@@ -1,4 +1,4 @@
-"""Rings without sockets: ranks are threads of this process that meet at a barrier."""
+"""Groups without sockets: ranks are threads of this process that meet at a barrier."""
 
 import threading
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from collectives.operations import Ring
+from collectives.operations import Group
 from p2p.training import task as tasks
 from p2p.training.run import Run
 from p2p.training.spec import parse
@@ -18,7 +18,7 @@ WAIT_S = 20.0
 
 
 class Hub:
-    """What the fake rings of one generation share."""
+    """What the fake groups of one generation share."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -34,7 +34,7 @@ class Hub:
         return everything
 
 
-class FakeRing:
+class FakeGroup:
     generation = 1
 
     def __init__(self, hub: Hub, rank: int) -> None:
@@ -61,9 +61,9 @@ class FakeRing:
         return out
 
 
-def rings(size: int) -> list[Ring]:
+def groups(size: int) -> list[Group]:
     hub = Hub(size)
-    return [cast(Ring, FakeRing(hub, rank)) for rank in range(size)]
+    return [cast(Group, FakeGroup(hub, rank)) for rank in range(size)]
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -102,7 +102,7 @@ def steps(
     """`count` steps, run i computing shards cuts[i]; on the last, only `apply_on` apply it."""
     for number in range(count):
         last = number == count - 1
-        made = rings(len(runs))
+        made = groups(len(runs))
         outcomes = []
         for rank, run in enumerate(runs):
             used = run.samples_of(run.position.step)

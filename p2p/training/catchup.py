@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgpack
 import numpy as np
 
-from collectives.operations import Ring
+from collectives.operations import Group
 from p2p.errors import P2PError
 from p2p.training.run import Run
 
@@ -30,21 +30,21 @@ class CaughtUp:
     evaluated: bool
 
 
-def catch_up(ring: Ring, run: Run) -> CaughtUp:
+def catch_up(group: Group, run: Run) -> CaughtUp:
     """Bring every member to the highest step. Raises Aborted, Diverged, checkpoint.Damaged."""
-    views = _gather(ring, _hello(run))
-    _check_same_job(ring, views)
+    views = _gather(group, _hello(run))
+    _check_same_job(group, views)
     steps = [int(view["step"]) for view in views]
     top = max(steps)
     evaluated = all(view["evaluated"] == top for view in views)
     ahead = [rank for rank, step in enumerate(steps) if step == top]
     retaining = [rank for rank in ahead if views[rank]["retained"]]
     one_behind = [r for r, step in enumerate(steps) if step == top - 1 and retaining]
-    far_behind = [r for r in range(ring.size) if r not in ahead and r not in one_behind]
+    far_behind = [r for r in range(group.size) if r not in ahead and r not in one_behind]
     received: Received | None = None
-    if far_behind and _give_state(ring, run, ahead, far_behind):
+    if far_behind and _give_state(group, run, ahead, far_behind):
         received = "state"
-    if one_behind and _give_result(ring, run, retaining[0], one_behind):
+    if one_behind and _give_result(group, run, retaining[0], one_behind):
         received = "result"
     return CaughtUp(received, evaluated)
 
@@ -62,12 +62,12 @@ def _hello(run: Run) -> dict[str, Any]:
     }
 
 
-def _gather(ring: Ring, view: dict[str, Any]) -> list[dict[str, Any]]:
-    return [msgpack.unpackb(data) for data in ring.all_gather(msgpack.packb(view))]
+def _gather(group: Group, view: dict[str, Any]) -> list[dict[str, Any]]:
+    return [msgpack.unpackb(data) for data in group.all_gather(msgpack.packb(view))]
 
 
-def _check_same_job(ring: Ring, views: list[dict[str, Any]]) -> None:
-    mine, first = views[ring.rank]["job"], views[0]["job"]
+def _check_same_job(group: Group, views: list[dict[str, Any]]) -> None:
+    mine, first = views[group.rank]["job"], views[0]["job"]
     if mine != first:
         raise P2PError(
             f"this peer has {mine[0]} train samples and a model of {mine[4]} parameters, the first "
@@ -75,42 +75,42 @@ def _check_same_job(ring: Ring, views: list[dict[str, Any]]) -> None:
         )
 
 
-def _give_state(ring: Ring, run: Run, ahead: list[int], behind: list[int]) -> bool:
+def _give_state(group: Group, run: Run, ahead: list[int], behind: list[int]) -> bool:
     """The whole state from ahead[0] to every rank in `behind`. True where it was received."""
-    mine = run.hash() if ring.rank in ahead else ""
-    hashes = [data.decode() for data in ring.all_gather(mine.encode())]
+    mine = run.hash() if group.rank in ahead else ""
+    hashes = [data.decode() for data in group.all_gather(mine.encode())]
     agreed = _majority([hashes[rank] for rank in ahead])
-    if ring.rank in ahead and mine != agreed:
+    if group.rank in ahead and mine != agreed:
         raise Diverged(
             f"the state of this trainer at step {run.position.step} is {mine}, "
             f"the others have {agreed}: its results cannot be trusted"
         )
     donor = next(rank for rank in ahead if hashes[rank] == agreed)
-    if ring.rank == donor:
+    if group.rank == donor:
         data = run.pack()
         for rank in behind:
-            ring.send(rank, data)
-    elif ring.rank in behind:
-        run.restore(bytes(ring.receive(donor)), agreed)
+            group.send(rank, data)
+    elif group.rank in behind:
+        run.restore(bytes(group.receive(donor)), agreed)
         return True
     return False
 
 
-def _give_result(ring: Ring, run: Run, donor: int, behind: list[int]) -> bool:
+def _give_result(group: Group, run: Run, donor: int, behind: list[int]) -> bool:
     """The last applied step's result from `donor` to every rank in `behind`, which applies it."""
-    if ring.rank == donor:
+    if group.rank == donor:
         result = run.gradients.retained
         assert result is not None
         for rank in behind:
-            ring.send(rank, _raw(result.agreed))
+            group.send(rank, _raw(result.agreed))
             if run.gradients.is_finite(result):
-                ring.send(rank, _raw(result.sums))
-    elif ring.rank in behind:
+                group.send(rank, _raw(result.sums))
+    elif group.rank in behind:
         result = run.gradients.next_result
         result.step = run.position.step
-        ring.receive(donor, _raw(result.agreed))
+        group.receive(donor, _raw(result.agreed))
         if run.gradients.is_finite(result):
-            ring.receive(donor, _raw(result.sums))
+            group.receive(donor, _raw(result.sums))
         run.apply(result)
         return True
     return False

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from collectives.operations import Ring
+from collectives.operations import Group
 from p2p.training.gradients import seed_everything
 from p2p.training.order import EVALUATION, Schedule, cut, seed_of
 from p2p.training.task import Task
@@ -25,7 +25,7 @@ class Evaluation:
         self._names = sorted(self._sums(0, min(2, self.samples))) if task.can_evaluate else []
 
     def run(
-        self, ring: Ring, step: int, mine: tuple[int, int], check: Callable[[], None]
+        self, group: Group, step: int, mine: tuple[int, int], check: Callable[[], None]
     ) -> dict[str, float]:
         """All trainers call this with the same weights. {} when the task has no evaluate."""
         if not self._names:
@@ -38,7 +38,7 @@ class Evaluation:
                 sums = self._sums(first, last)
                 said[number] = [sums.get(name, 0.0) for name in self._names]
         agreed = np.empty_like(said)
-        ring.all_reduce(said, agreed, "max")
+        group.all_reduce(said, agreed, "max")
         means = agreed.sum(axis=0) / self.samples
         return dict(zip(self._names, means.tolist(), strict=True))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from collectives.errors import Aborted
-from collectives.operations import Ring
+from collectives.operations import Group
 from p2p.training.catchup import CaughtUp, catch_up
 from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
@@ -35,15 +35,15 @@ class Generation:
     def __init__(
         self,
         order: Order,
-        ring: Ring,
+        group: Group,
         run: Run,
         control: Control,
         checkpoints: Checkpoints,
         clock: Clock,
     ) -> None:
-        self.order, self.ring, self.run = order, ring, run
+        self.order, self.group, self.run = order, group, run
         self.control, self.checkpoints, self.clock = control, checkpoints, clock
-        self.mine = order.shards[ring.rank]
+        self.mine = order.shards[group.rank]
         self._marked_at = time.monotonic()
         self._progress_at = time.monotonic()
         self._progress_samples = run.position.ledger.samples
@@ -51,7 +51,7 @@ class Generation:
 
     def live(self) -> None:
         """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
-        caught_up = catch_up(self.ring, self.run)
+        caught_up = catch_up(self.group, self.run)
         self._prepare_entered(caught_up)
         run = self.run
         self._progress_samples = run.position.ledger.samples
@@ -70,7 +70,7 @@ class Generation:
         control.may_step(number)
         used = run.samples_of(step)
         run.gradients.compute(step, used, self.mine, self._check)
-        result = run.gradients.exchange(self.ring, step, used, self._mark_due())
+        result = run.gradients.exchange(self.group, step, used, self._mark_due())
         control.may_step(number)  # nothing is completed without a lease either
         marked = run.gradients.is_mark(result)
         run.apply(result)
@@ -92,11 +92,11 @@ class Generation:
 
     def _mark_due(self) -> bool:
         due = time.monotonic() - self._marked_at >= self.order.mark_every_s
-        return self.ring.rank == 0 and due
+        return self.group.rank == 0 and due
 
     def _evaluate(self) -> None:
         position = self.run.position
-        metrics = self.run.evaluation.run(self.ring, position.step, self.mine, self._check)
+        metrics = self.run.evaluation.run(self.group, position.step, self.mine, self._check)
         position.metrics, position.evaluated = metrics, position.step
 
     def _mark(self) -> None:
@@ -139,13 +139,13 @@ class Generation:
     def _checkpoint(self) -> None:
         asked = self.control.take_checkpoint_request()
         due = self.checkpoints.is_due() and not self.run.done
-        if self.ring.rank == 0 and (asked or due):
+        if self.group.rank == 0 and (asked or due):
             self.checkpoints.start()
 
     def _finish(self) -> None:
-        if self.ring.rank == 0:
+        if self.group.rank == 0:
             self._write_final()
-        self.ring.all_gather(b"")  # "finished" means that the final checkpoint is on disk
+        self.group.all_gather(b"")  # "finished" means that the final checkpoint is on disk
         self.control.send({"kind": "finished", **self._standing()})
 
     def _write_final(self) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from collectives.blockscale import all_finite, block_exponents, dequantize, quantize
-from collectives.operations import Ring
+from collectives.operations import Group
 from p2p.training.blame import TaskFailed, user_code
 from p2p.training.layout import BufferWatch, Float64s, Layout, views
 from p2p.training.order import SHARD, Indices, Schedule, cut, fingerprint, seed_of
@@ -109,19 +109,19 @@ class Gradients:
             exponents = block_exponents(self._rows[: self._filled].numpy().reshape(-1))
             self._said[layout.exponents] = exponents.reshape(self._filled, -1).max(axis=0)
 
-    def exchange(self, ring: Ring, step: int, used: Indices, mark: bool) -> Result:
+    def exchange(self, group: Group, step: int, used: Indices, mark: bool) -> Result:
         """Agree on the step's result. Raises Aborted; then nothing has changed."""
         layout, result = self.layout, self.next_result
         result.step = step
         self._said[layout.mark] = float(mark)
-        ring.all_reduce(self._said, result.agreed, "max")
+        group.all_reduce(self._said, result.agreed, "max")
         self._check_samples(result, used)
         if self.is_finite(result):
             self._total.fill(0)
             exponents = result.agreed[layout.exponents]
             for row in self._rows[: self._filled].numpy():
                 quantize(row, exponents, self.schedule.shards, self._total, add=True)
-            ring.all_reduce(self._total, result.sums, "sum")
+            group.all_reduce(self._total, result.sums, "sum")
         return result
 
     def is_finite(self, result: Result) -> bool:

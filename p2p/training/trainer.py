@@ -105,8 +105,8 @@ class Trainer:
             return last_rank  # not for this process: wait for the next
         rank = members.index(self.plane.endpoints)
         _check_shards(order, self.run.schedule.shards)
-        ring = self.plane.enter(self.run.spec.id, order.number, rank, members)
-        Generation(order, ring, self.run, self.control, self.checkpoints, self.clock).live()
+        group = self.plane.enter(self.run.spec.id, order.number, rank, members)
+        Generation(order, group, self.run, self.control, self.checkpoints, self.clock).live()
         return rank
 
     def _say_ready(self) -> None:

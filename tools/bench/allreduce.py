@@ -20,7 +20,7 @@ import numpy as np
 import zmq
 
 from collectives import operations
-from collectives.plane import CurveKeys, DataPlane, Endpoints, Ring
+from collectives.plane import CurveKeys, DataPlane, Endpoints, Group
 
 SIZES = "4K,64K,1M,4M,16M,64M"
 UNITS = {"K": 10, "M": 20}
@@ -115,7 +115,7 @@ def work(
     members: list[Endpoints] = parent.recv()
     if tcp:
         members = [replace(member, host="elsewhere") for member in members]
-    ring = plane.enter("bench", 1, rank, members)
+    group = plane.enter("bench", 1, rank, members)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count
     )
@@ -125,7 +125,7 @@ def work(
         out, tensor = np.empty_like(source), torch.empty(size // 4)
 
         def by_ring(source: operations.Array = source, out: operations.Array = out) -> None:
-            ring.all_reduce(source, out, "sum")
+            group.all_reduce(source, out, "sum")
 
         def by_gloo(tensor: torch.Tensor = tensor) -> None:
             dist.all_reduce(tensor)
@@ -133,16 +133,16 @@ def work(
         def refill(tensor: torch.Tensor = tensor, source: operations.Array = source) -> None:
             tensor.copy_(torch.from_numpy(source))
 
-        measured.append(_rounds(ring, by_ring, by_gloo, refill))
+        measured.append(_rounds(group, by_ring, by_gloo, refill))
         assert np.allclose(out, tensor.numpy(), rtol=1e-4, atol=1e-4), "the two sums differ"
     parent.send(measured)
-    ring.all_gather(b"")
+    group.all_gather(b"")
     dist.destroy_process_group()
     plane.close()
 
 
 def _rounds(
-    ring: Ring,
+    group: Group,
     by_ring: Callable[[], None],
     by_gloo: Callable[[], None],
     refill: Callable[[], None],
@@ -154,7 +154,7 @@ def _rounds(
     while done < rounds:
         refill()  # gloo works in place
         for name, act in (("ring", by_ring), ("gloo", by_gloo)):
-            ring.all_gather(b"")
+            group.all_gather(b"")
             started = time.perf_counter()
             act()
             seconds[name].append(time.perf_counter() - started)
@@ -162,7 +162,7 @@ def _rounds(
         if done == 3:  # the first rounds connect and touch memory for the first time
             one = max(seconds["ring"][-1] + seconds["gloo"][-1], 1e-6)
             fit = str(int(ROUND_SECONDS / one)).encode()
-            agreed = min(int(word) for word in ring.all_gather(fit))
+            agreed = min(int(word) for word in group.all_gather(fit))
             rounds = 3 + min(max(agreed, ROUNDS_MIN), ROUNDS_MAX)
             seconds = {"ring": [], "gloo": []}
     return seconds
