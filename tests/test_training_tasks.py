@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from torch.utils.data import Dataset
 
 from p2p.errors import Usage
+from p2p.tasks import text
 from p2p.tasks.builtin import MNIST_FILES, TASKS, check
 from p2p.tasks.digits import Digits
 from p2p.tasks.mnist import Mnist
+from p2p.tasks.textgpt import TextGpt
 from p2p.training import task
 from p2p.training.blame import TaskFailed
 from p2p.training.run import Run
@@ -66,7 +69,8 @@ def fewer_labels(folder: Path) -> None:
 
 
 def test_registry_and_classes_say_the_same() -> None:
-    for builtin, cls in ((TASKS["digits"], Digits), (TASKS["mnist"], Mnist)):
+    for name, cls in {"digits": Digits, "mnist": Mnist, "textgpt": TextGpt}.items():
+        builtin = TASKS[name]
         assert (builtin.module, builtin.class_name) == (cls.__module__, cls.__name__)
 
 
@@ -98,6 +102,53 @@ def test_mnist_trains_on_idx_files(tmp_path: Path) -> None:
     assert run.train.tensors[0].shape == (30, 1, 28, 28)
 
 
+def text_run(folder: Path, **options: str) -> Run:
+    small = {"width": "16", "layers": "1", "heads": "2", "context": "15", **options}
+    data, folder_of_source = str(folder), str(folder)
+    spec = JobSpec("j", "textgpt", "TextGpt", shards=4, data=data, global_batch=40, options=small)
+    run = Run(spec, task.create(task.load(spec, folder_of_source), spec))
+    run.warm_up()
+    return run
+
+
+def test_textgpt_learns_the_bytes_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_bytes(b"abcdefgh" * 100)
+    (tmp_path / "a.txt").write_bytes(b"0123" * 40)
+    (tmp_path / ".hidden").write_bytes(b"never read")
+    check("textgpt", str(tmp_path))
+    run = text_run(tmp_path)
+    pieces, (held_out,) = run.train.tensors[0], run.task.dataset("test").tensors
+    assert bytes(pieces[0]) == b"0123" * 4
+    assert len(pieces) + len(held_out) == (160 + 1 + 800) // 16
+    steps([run], [(0, 4)], 1, {0})
+    first = run.position.loss
+    run.schedule = replace(run.schedule, steps_total=40)
+    steps([run], [(0, 4)], 40, {0})
+    assert first is not None
+    assert run.position.loss is not None
+    assert run.position.loss < 0.8 * first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": "15"}, "--set width=15 must be a multiple of heads=2"),
+        ({"layers": "few"}, "--set layers=few: it must be a whole number from 1 up"),
+        ({"context": "99"}, "the text has 100 bytes: at least 2000 are needed"),
+    ],
+)
+def test_what_textgpt_cannot_do_is_named(
+    tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"0123456789" * 10)
+    with pytest.raises(TaskFailed, match=message):
+        text_run(tmp_path, **options)
+
+
+def test_pythons_own_sources_are_there() -> None:
+    assert len(text.read(None)) > 1_000_000
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -123,7 +174,8 @@ def test_bad_mnist_files_are_named(
         ("mnist", None, "mnist needs --data DIR"),
         ("mnist", "/nowhere/at/all", "is not a folder"),
         ("digits", "/tmp", "digits brings its own data"),
-        ("digit", None, "no built-in task 'digit': there are digits, mnist, or give FILE.py:Class"),
+        ("digit", None, "no built-in task 'digit': there are digits, mnist, textgpt, or give FILE"),
+        ("textgpt", "/nowhere/at/all", "neither a file nor a folder"),
     ],
 )
 def test_bad_requests_are_named(name: str, data: str | None, message: str) -> None:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from p2p.errors import Usage
-from p2p.tasks import idx
+from p2p.tasks import idx, text
 
 MNIST_FILES = (
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -53,6 +53,10 @@ def check_mnist(data: str | None) -> None:
             raise Usage(f"{label_file} is damaged: it has the label {labels.max()}")
 
 
+def check_text(data: str | None) -> None:
+    text.files(data)
+
+
 TASKS: dict[str, Builtin] = {
     task.name: task
     for task in (
@@ -69,6 +73,13 @@ TASKS: dict[str, Builtin] = {
             "Mnist",
             "the classic CNN on MNIST, --data DIR with the four IDX files",
             check_mnist,
+        ),
+        Builtin(
+            "textgpt",
+            "p2p.tasks.textgpt",
+            "TextGpt",
+            "byte-level GPT on Python's own sources, or on --data FILE|DIR",
+            check_text,
         ),
     )
 }
