@@ -78,14 +78,18 @@ class MemoryHub:
 
 
 class MemoryNetwork:
-    def __init__(self, hub: MemoryHub, address: str, listener: Listener) -> None:
+    """Reached by others from `start` on."""
+
+    def __init__(self, hub: MemoryHub, address: str) -> None:
         self.hub = hub
         self.address = address
-        self.listener = listener
         self.links: dict[str, str] = {}
         self.closed = False
-        hub.networks[address] = self
-        hub.tell_all(address, True)
+
+    def start(self, listener: Listener) -> None:
+        self.listener = listener
+        self.hub.networks[self.address] = self
+        self.hub.tell_all(self.address, True)
 
     def connect(self, peer: str, address: str) -> None:
         if self.links.get(peer) == address:

@@ -270,7 +270,11 @@ def start_peer(arguments: list[str], log: Path) -> int:
 def open_peer(
     arguments: list[str], log: Path, environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    """Start a peer that dies with this process; its announcement comes on its stdout."""
+    """Start a peer that dies with this process; its announcement comes on its stdout.
+
+    It begins with Ctrl-C as it is by default: a job that a script runs in the background passes
+    on that it is ignored, and a peer keeps to what it was given.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "p2p.cli", *arguments],
@@ -279,8 +283,13 @@ def open_peer(
             stderr=output,
             env=dict(environment),
             start_new_session=True,
-            preexec_fn=partial(die_with, os.getpid()),
+            preexec_fn=partial(_begin_peer, os.getpid()),
         )
+
+
+def _begin_peer(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with(parent)
 
 
 def _frame(message: Mapping[str, Any]) -> bytes:

@@ -56,7 +56,8 @@ class TwinCluster:
         self.may_finish = False
         self.requests = 0
         self.incarnations = 0
-        MemoryNetwork(self.hub, CLIENT, Listener(self._on_reply, lambda peer, up: None))
+        client = MemoryNetwork(self.hub, CLIENT)
+        client.start(Listener(self._on_reply, lambda peer, up: None))
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class TwinCluster:
         port = port or 7_000 + sum(name.encode())
         me = described(name, slots=slots, incarnation=f"i{self.incarnations}", port=port)
         children = MemoryChildren()
-        network = MemoryNetwork.__new__(MemoryNetwork)
+        network = MemoryNetwork(self.hub, me["address"])
         twin: Twin
 
         def later(delay_s: float, callback: Callable[[], None]) -> None:
@@ -115,7 +116,7 @@ class TwinCluster:
         )
         peer = Peer(Identity(name, CLUSTER, me["incarnation"], me, allow_faults), parts)
         twin = self.twins[name] = Twin(name, peer, network, children, disk)
-        network.__init__(self.hub, me["address"], Listener(peer.on_message, peer.on_link))  # type: ignore[misc]
+        network.start(Listener(peer.on_message, peer.on_link))
         peer.advance()
         return twin
 

@@ -150,7 +150,19 @@ def test_ctrl_c_drains_the_leader(three: LocalCluster) -> None:
     status = wait_for(three, "status", lambda told: told["cluster"]["leader"])
     states = {peer["id"]: peer["state"] for peer in status["peers"]}
     assert states[leader.id] == "left"
-    three.restart(leader)
+    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
+    try:
+        (again,) = three.restart(leader)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    assert signal.SIGINT in caught(again.process.pid)
+
+
+def caught(pid: int) -> set[int]:
+    """The signals that a process has handlers for."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
 @pytest.fixture(scope="module")

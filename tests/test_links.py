@@ -4,7 +4,7 @@ import pytest
 
 from consensus.node import Role, Status
 from p2p.links import STRANGERS_MAX, Links, links_wanted
-from p2p.network import Listener, MemoryHub, MemoryNetwork
+from p2p.network import MemoryHub, MemoryNetwork
 from tests.peer_fakes import members
 from tests.peer_twins import TwinCluster
 
@@ -50,9 +50,7 @@ def test_links_wanted(self_id: str, voters: str, leader: str | None, wanted: str
 
 
 def test_a_learner_that_becomes_a_voter_links_to_all_and_back() -> None:
-    network = MemoryNetwork(
-        MemoryHub(), "h:1", Listener(lambda data, route: None, lambda p, u: None)
-    )
+    network = MemoryNetwork(MemoryHub(), "h:1")
     links = Links("d", network)
     known = members(*"abcde")
     links.follow(known, status("d", "abc", "de"))
@@ -69,9 +67,7 @@ def test_a_learner_that_becomes_a_voter_links_to_all_and_back() -> None:
 
 
 def test_strangers_are_answered_but_not_all_of_them() -> None:
-    network = MemoryNetwork(
-        MemoryHub(), "h:1", Listener(lambda data, route: None, lambda p, u: None)
-    )
+    network = MemoryNetwork(MemoryHub(), "h:1")
     links = Links("d", network)
     links.follow(members(*"abd"), status("d", "ab", "d"))
     for number in range(3 * STRANGERS_MAX):
@@ -104,7 +100,7 @@ def test_eight_peers_need_few_links_and_a_learner_is_asked_through_the_leader() 
 
 def test_a_message_from_where_a_peer_was_does_not_hold_the_link_there() -> None:
     """It was late; the peer, which hears nothing, says again where it is."""
-    network = MemoryNetwork(MemoryHub(), "127.0.0.1:1", Listener(lambda *_: None, lambda *_: None))
+    network = MemoryNetwork(MemoryHub(), "127.0.0.1:1")
     links = Links("a", network)
     known = members("a", "b")
     links.follow(known, status("a", "ab", ""))

@@ -64,7 +64,8 @@ class Many:
         self.replies: dict[str, dict[str, Any]] = {}
         self.networks: dict[str, MemoryNetwork] = {}
         self.commands = self.delivered = 0
-        MemoryNetwork(self.hub, CLIENT, Listener(self._on_reply, lambda peer, up: None))
+        client = MemoryNetwork(self.hub, CLIENT)
+        client.start(Listener(self._on_reply, lambda peer, up: None))
         self.names = [f"p{number:04}" for number in range(count)]
         members = {name: self._member(name) for name in self.names}
         disk = _disk(State(cluster_id=CLUSTER, name=CLUSTER, members=members), self.names)
@@ -76,7 +77,7 @@ class Many:
         return Member(name, name, address, name, 1, 0, "1", f"i-{name}")
 
     def _start(self, name: str, member: Member, disk: MemoryDisk) -> None:
-        network = MemoryNetwork.__new__(MemoryNetwork)
+        network = MemoryNetwork(self.hub, member.address)
         parts = Parts(
             store=LogStore(disk),
             network=network,
@@ -92,8 +93,7 @@ class Many:
         )
         told = {slot: getattr(member, slot) for slot in Member.__slots__ if slot != "state"}
         peer = Peer(Identity(name, CLUSTER, member.incarnation, told), parts)
-        listener = Listener(peer.on_message, peer.on_link)
-        network.__init__(self.hub, member.address, listener)  # type: ignore[misc]
+        network.start(Listener(peer.on_message, peer.on_link))
         self.peers[name], self.networks[name] = peer, network
         peer.advance()
 
