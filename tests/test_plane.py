@@ -6,9 +6,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from collectives.frames import Header, Stream, fingerprint, job_digest, unpack
 from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, Group, OutOfStep
 
 KEYS = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+FAR_AHEAD = 1 << 40  # a generation that no test reaches
 Planes = Callable[[int], list[DataPlane]]
 Act = Callable[[Group], Any]
 
@@ -46,6 +48,18 @@ def small_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "CHUNK_BYTES", 100_000)
 
 
+@contextmanager
+def threads(of: list[DataPlane]) -> Iterator[ThreadPoolExecutor]:
+    """Threads to act in; when the test fails, none of them stays blocked in its plane."""
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for one in of:
+                one.abort(FAR_AHEAD)
+            raise
+
+
 def begin(pool: ThreadPoolExecutor, of: list[DataPlane], generation: int, act: Act) -> list[Any]:
     """Every plane enters and acts, each in its own thread."""
     members = [one.endpoints for one in of]
@@ -56,7 +70,7 @@ def begin(pool: ThreadPoolExecutor, of: list[DataPlane], generation: int, act: A
 
 
 def together(of: list[DataPlane], generation: int, act: Act) -> list[Any]:
-    with ThreadPoolExecutor(len(of)) as pool:
+    with threads(of) as pool:
         return [future.result(30) for future in begin(pool, of, generation, act)]
 
 
@@ -154,7 +168,7 @@ def test_ranks_that_run_ahead_do_not_disturb(planes: Planes) -> None:
 def test_other_hosts_are_reached_over_curve(planes: Planes) -> None:
     of = planes(2)
     members = over_tcp([one.endpoints for one in of])
-    with ThreadPoolExecutor(2) as pool:
+    with threads(of) as pool:
         futures = [
             pool.submit(lambda r, p: sums(100_000)(p.enter("job", 1, r, members)), rank, one)
             for rank, one in enumerate(of)
@@ -187,7 +201,7 @@ def lonely(planes: Planes, generation: int = 3) -> tuple[DataPlane, Group]:
 )
 def test_abort_ends_a_blocked_operation_and_all_later_ones(planes: Planes, wait: Act) -> None:
     first, group = lonely(planes)
-    with ThreadPoolExecutor(1) as pool:
+    with threads([first]) as pool:
         future = pool.submit(wait, group)
         first.abort(3)  # only generations below 3: not this one
         assert not future.done()
@@ -206,7 +220,7 @@ def test_abort_ends_a_blocked_operation_and_all_later_ones(planes: Planes, wait:
 def test_abort_ends_a_send_that_has_no_room_and_frees_its_memory(planes: Planes) -> None:
     first, group = lonely(planes)
     payload = bytearray(20_000_000)
-    with ThreadPoolExecutor(1) as pool:
+    with threads([first]) as pool:
         future = pool.submit(group.send, 1, memoryview(payload))
         first.abort(4)
         with pytest.raises(Aborted) as raised:
@@ -223,7 +237,7 @@ def test_an_aborted_generation_never_leaks_into_the_next(planes: Planes, seed: i
     of, rng = planes(3), random.Random(seed)
     spins = [rng.randrange(3000) for _ in of]
     for generation in (1, 2):
-        with ThreadPoolExecutor(4) as pool:
+        with threads(of) as pool:
             futures: list[Future[bool]] = begin(
                 pool, of, generation, lambda group: all(sums(300_000)(group) for _ in range(20))
             )
@@ -242,7 +256,7 @@ def test_a_newer_generation_waits_until_we_enter_it(planes: Planes) -> None:
     of = planes(2)
     members = [one.endpoints for one in of]
     old = of[0].enter("job", 1, 0, members)
-    with ThreadPoolExecutor(2) as pool:
+    with threads(of) as pool:
         ahead = pool.submit(lambda: sums(50_000)(of[1].enter("job", 2, 1, members)))
         behind = pool.submit(blocked_all_reduce, old)
         while not of[0].kept_bytes:
@@ -262,7 +276,7 @@ def test_too_much_from_a_newer_generation_ends_this_one(
     of = planes(2)
     members = [one.endpoints for one in of]
     old = of[0].enter("job", 1, 0, members)
-    with ThreadPoolExecutor(2) as pool:
+    with threads(of) as pool:
         ahead = pool.submit(lambda: sums(50_000)(of[1].enter("job", 2, 1, members)))
         with pytest.raises(Aborted, match="ahead"):
             blocked_all_reduce(old)
@@ -281,7 +295,7 @@ def test_too_much_from_a_newer_generation_ends_this_one(
 )
 def test_ranks_in_different_operations_are_told(planes: Planes, one: Act, other: Act) -> None:
     of = planes(2)
-    with ThreadPoolExecutor(2) as pool:
+    with threads(of) as pool:
         futures = begin(pool, of, 1, lambda group: (one, other)[group.rank](group))
         with pytest.raises(OutOfStep):
             futures[1].result(5)
@@ -338,23 +352,22 @@ class Cable:
     def close(self) -> None:
         self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
+        self.accept.join()
         for end in self.ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self.accept.join()
 
 
 def test_a_connection_that_breaks_and_comes_back_is_not_waited_on_for_ever(planes: Planes) -> None:
     """Rank 0 sends over a cable that is cut: it notices, though rank 1 can only wait."""
     of = planes(2)
-    cable = Cable(of[1].endpoints.tcp)
 
     def send_some(group: Group) -> int:
         group.send(1, bytes(4_000_000))
         return 1
 
-    through = Endpoints("another host", cable.address, "ipc://none")
-    with ThreadPoolExecutor(2) as pool:
+    with closing(Cable(of[1].endpoints.tcp)) as cable, threads(of) as pool:
+        through = Endpoints("another host", cable.address, "ipc://none")
         groups = [of[0].enter("job", 1, 0, [of[0].endpoints, through])]
         groups.append(of[1].enter("job", 1, 1, [of[0].endpoints, of[1].endpoints]))
         sender = pool.submit(lambda: [send_some(groups[0]) for _ in range(1000)])
@@ -364,9 +377,23 @@ def test_a_connection_that_breaks_and_comes_back_is_not_waited_on_for_ever(plane
         assert isinstance(sender.exception(10), OutOfStep)
         of[1].abort(2)
         assert isinstance(receiver.exception(10), Aborted)
-    for one in of:
-        one.close()
-    cable.close()
+
+
+@contextmanager
+def member_elsewhere(ipc_dir: Path) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """Another process as rank 1, and our end of the pipe to it."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    child = spawn.Process(target=other_process, args=(str(ipc_dir), KEYS, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    with ours:
+        try:
+            yield child, ours
+        finally:
+            child.kill()
+            child.join()
+            child.close()
 
 
 def other_process(ipc_dir: str, keys: CurveKeys, parent: Connection) -> None:
@@ -384,22 +411,16 @@ def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
     planes: Planes, tmp_path: Path, after: int
 ) -> None:
     (first,) = planes(1)
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    child = spawn.Process(
-        target=other_process, args=(str(tmp_path / "other"), KEYS, theirs), daemon=True
-    )
-    child.start()
-    theirs.close()
-    members = [first.endpoints, ours.recv()]
-    ours.send(members)
-    assert ours.recv() == "entered"
-    group = first.enter("job", 1, 0, members)
-    for _ in range(after):
-        assert sums(300_000)(group)
-    child.kill()
-    child.join()
-    with ThreadPoolExecutor(1) as pool:
+    with member_elsewhere(tmp_path / "other") as (child, ours):
+        members = [first.endpoints, ours.recv()]
+        ours.send(members)
+        assert ours.recv() == "entered"
+        group = first.enter("job", 1, 0, members)
+        for _ in range(after):
+            assert sums(300_000)(group)
+        child.kill()
+        child.join()
+    with threads([first]) as pool:
         future = pool.submit(lambda: [sums(300_000)(group) for _ in range(5)])
         first.abort(2)
         with pytest.raises(Aborted):
@@ -410,13 +431,36 @@ def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
 # Who and what is let in.
 
 
-def stranger(target: str, curve: tuple[bytes, bytes, bytes] | None = None) -> Any:
-    push: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-    push.linger = 0
-    if curve is not None:
-        push.curve_serverkey, push.curve_publickey, push.curve_secretkey = curve
-    push.connect(target)
-    return push
+Stranger = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]
+Knock = Callable[..., Stranger]
+TURNED_AWAY = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+)
+
+
+@pytest.fixture
+def knock() -> Iterator[Knock]:
+    """Connects from outside: a PUSH socket, and a monitor that tells when it is turned away."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made: list[zmq.Socket[bytes]] = []
+
+    def connect(target: str, curve: tuple[bytes, bytes, bytes] | None = None) -> Stranger:
+        push = context.socket(zmq.PUSH)
+        if curve is not None:
+            push.curve_serverkey, push.curve_publickey, push.curve_secretkey = curve
+        # Before it connects: a refusal is told once, and never again to who comes later.
+        monitor = push.get_monitor_socket(TURNED_AWAY)
+        made.extend((monitor, push))
+        push.connect(target)
+        return push, monitor
+
+    yield connect
+    for one in made:
+        one.close(linger=0)
+    context.term()
 
 
 GOOD = Header(job_digest("job"), 5, 1, 0, Stream.COLLECTIVE, 1, 0, 0, fingerprint("x"), 0)
@@ -440,10 +484,10 @@ GOOD = Header(job_digest("job"), 5, 1, 0, Stream.COLLECTIVE, 1, 0, 0, fingerprin
     ],
 )
 def test_what_does_not_belong_is_counted_and_dropped(
-    planes: Planes, parts: list[bytes], counted_as: str
+    planes: Planes, knock: Knock, parts: list[bytes], counted_as: str
 ) -> None:
     of = planes(2)
-    push = stranger(of[1].endpoints.ipc)
+    push, _ = knock(of[1].endpoints.ipc)
 
     def act(group: Group) -> Any:
         if group.rank == 1:
@@ -454,24 +498,21 @@ def test_what_does_not_belong_is_counted_and_dropped(
 
     assert together(of, 5, act) == [True, True]
     assert of[1].dropped == {counted_as: 1}
-    push.close()
 
 
-def test_an_oversized_message_is_refused_before_it_has_memory(planes: Planes) -> None:
+def test_an_oversized_message_is_refused_before_it_has_memory(planes: Planes, knock: Knock) -> None:
     of = planes(2)
-    push = stranger(of[1].endpoints.ipc)
-    monitor = push.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    push, monitor = knock(of[1].endpoints.ipc)
     push.send_multipart([GOOD.pack(), bytes(plane.MESSAGE_BYTES_MAX + 1)])
     assert monitor.poll(5000), "the connection is closed"
     assert together(of, 5, sums(1000)) == [True, True]
     assert not of[1].dropped
-    push.disable_monitor()
-    monitor.close(linger=0)
-    push.close()
 
 
 @pytest.mark.parametrize("who", ["plain", "own key", "wrong server"])
-def test_nobody_without_the_clusters_key_gets_in_over_tcp(planes: Planes, who: str) -> None:
+def test_nobody_without_the_clusters_key_gets_in_over_tcp(
+    planes: Planes, knock: Knock, who: str
+) -> None:
     (one,) = planes(1)
     public, secret = zmq.curve_keypair()
     curve = {
@@ -479,24 +520,17 @@ def test_nobody_without_the_clusters_key_gets_in_over_tcp(planes: Planes, who: s
         "own key": (KEYS.server_public, public, secret),
         "wrong server": (public, KEYS.client_public, KEYS.client_secret),
     }[who]
-    push = stranger(one.endpoints.tcp, curve)
-    events = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    events |= zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
-    monitor = push.get_monitor_socket(events)
+    push, monitor = knock(one.endpoints.tcp, curve)
     push.send_multipart([b"garbage"])
     assert monitor.poll(5000), "the connection is refused"
     assert not one.pump()
-    known = stranger(
+    known, _ = knock(
         one.endpoints.tcp, (KEYS.server_public, KEYS.client_public, KEYS.client_secret)
     )
     known.send_multipart([b"garbage"])
     while not one.pump():
         one.wait(None)
     assert one.dropped == {"malformed": 1}, "only the member's message came"
-    push.disable_monitor()
-    monitor.close(linger=0)
-    push.close()
-    known.close()
 
 
 def test_a_header_survives_the_wire() -> None:
