@@ -14,7 +14,8 @@ from p2p.errors import P2PError
 from p2p.training.blame import TaskFailed
 from p2p.training.catchup import CaughtUp, Diverged, catch_up
 from p2p.training.run import SKIPPED_IN_A_ROW_MAX, Run
-from tests.training_fakes import groups, new_run, steps, together
+from tests.fake_group import groups, together
+from tests.training_fakes import new_run, steps
 
 SAMPLES = 103
 

@@ -1,90 +1,13 @@
-"""Groups without sockets: ranks are threads of this process that meet at a barrier."""
+"""Runs of small tasks in this process, stepping together over groups without sockets."""
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from queue import Queue
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from collectives.operations import Group
 from p2p.training import task as tasks
 from p2p.training.run import Run
 from p2p.training.spec import parse
-
-WAIT_S = 20.0
-
-
-class Hub:
-    """What the fake groups of one generation share."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.barrier = threading.Barrier(size)
-        self.laid: list[Any] = [None] * size
-        self.mail: defaultdict[tuple[int, int], Queue[bytes]] = defaultdict(Queue)
-
-    def exchange(self, rank: int, thing: Any) -> list[Any]:
-        self.laid[rank] = thing
-        self.barrier.wait(WAIT_S)
-        everything = list(self.laid)
-        self.barrier.wait(WAIT_S)
-        return everything
-
-
-class FakeGroup:
-    generation = 1
-
-    def __init__(self, hub: Hub, rank: int) -> None:
-        self.hub, self.rank, self.size = hub, rank, hub.size
-
-    def all_reduce(self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: str) -> None:
-        parts = self.hub.exchange(self.rank, source.copy())
-        total = parts[self.rank].copy()
-        for part in (*parts[self.rank + 1 :], *parts[: self.rank]):  # an order of its own per rank
-            total = np.add(total, part) if op == "sum" else np.maximum(total, part)
-        out[...] = total
-
-    def all_gather(self, payload: bytes) -> list[bytes]:
-        return self.hub.exchange(self.rank, bytes(payload))
-
-    def send(self, to: int, payload: memoryview | bytes) -> None:
-        self.hub.mail[self.rank, to].put(bytes(payload))
-
-    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
-        data = self.hub.mail[source, self.rank].get(timeout=WAIT_S)
-        if out is None:
-            return memoryview(data)
-        out[:] = data
-        return out
-
-
-def groups(size: int) -> list[Group]:
-    hub = Hub(size)
-    return [cast(Group, FakeGroup(hub, rank)) for rank in range(size)]
-
-
-def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run each in its own thread; their results, or the first error."""
-    results: list[Any] = [None] * len(calls)
-    errors: list[BaseException] = []
-
-    def one(index: int) -> None:
-        try:
-            results[index] = calls[index]()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
-    if errors:
-        raise errors[0]
-    return results
+from tests.fake_group import groups, together
 
 
 def new_run(cls: type, **spec: Any) -> Run:
