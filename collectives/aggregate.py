@@ -49,38 +49,29 @@ def median(rows: Rows, out: npt.NDArray[Any]) -> None:
     """out = the middle value of each column, of an even number the mean of the middle two."""
     _check(rows, out)
     lower, upper = (len(rows) - 1) // 2, len(rows) // 2
-    network = list(_comparators(len(rows)))
     for at in _blocks(out):
-        columns = [row[at].copy() for row in rows]
-        spare = np.empty_like(columns[0])
-        for i, j in network:
-            np.minimum(columns[i], columns[j], out=spare)
-            np.maximum(columns[i], columns[j], out=columns[j])
-            columns[i], spare = spare, columns[i]
+        columns = _sorted([row[at] for row in rows])
         # In float64, where two large ones cannot add up to Inf; + 0.0 makes every zero positive.
         out[at] = np.add(columns[lower], columns[upper], dtype=np.float64) * 0.5 + 0.0
 
 
 def trimmed_mean(rows: Rows, weights: Sequence[float], faulty: int, out: npt.NDArray[Any]) -> None:
-    """out = the mean by weight of each column without its `faulty` smallest and largest values."""
+    """out = the mean by weight of each column's values from the (faulty+1)-th smallest to the
+    (faulty+1)-th largest, and of those equal to these."""
     _check(rows, out)
-    left = range(faulty, len(rows) - faulty)
-    if not left or min(weights) < 0 or not sum(weights) > 0:
+    if len(rows) <= 2 * faulty or min(weights) < 0 or not sum(weights) > 0:
         raise ValueError(f"{len(rows)} contributions of weights {weights} leave nothing to average")
-    network = list(_comparators(len(rows))) if faulty else []
     for at in _blocks(out):
-        columns = [row[at].astype(np.float64) for row in rows]
-        carried = [np.full(len(columns[0]), weight, np.float64) for weight in weights]
-        for i, j in network:
-            swap = columns[i] > columns[j]
-            for pair in (columns, carried):
-                low, high = np.where(swap, pair[j], pair[i]), np.where(swap, pair[i], pair[j])
-                pair[i], pair[j] = low, high
+        columns = [row[at] for row in rows]
         total, weight = np.zeros(len(columns[0])), np.zeros(len(columns[0]))
-        for index in left:
-            total += columns[index] * carried[index]
-            weight += carried[index]
-        # What is left may be weightless (trainers without samples): then it has no say.
+        if faulty:
+            in_order = _sorted(columns)
+            low, high = in_order[faulty], in_order[-1 - faulty]
+        for column, by in zip(columns, weights, strict=True):
+            share = by * ((column >= low) & (column <= high)) if faulty else np.float64(by)
+            weight += share
+            total += column * share
+        # What is left may be weightless (contributors without samples): then it has no say.
         out[at] = np.divide(total, weight, out=total, where=weight > 0) + 0.0
 
 
@@ -166,6 +157,20 @@ def _lower_median(values: Any) -> float:
     return ordered[(len(ordered) - 1) // 2]
 
 
+def _sorted(columns: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """The same values, every column in ascending order; the arguments are left alone.
+
+    Batcher's network for any number of inputs, on whole blocks: numpy compares each in one call.
+    """
+    columns = [column.copy() for column in columns]
+    spare = np.empty_like(columns[0])
+    for i, j in _comparators(len(columns)):
+        np.minimum(columns[i], columns[j], out=spare)
+        np.maximum(columns[i], columns[j], out=columns[j])
+        columns[i], spare = spare, columns[i]
+    return columns
+
+
 def _blocks(row: npt.NDArray[Any]) -> Iterator[slice]:
     return (slice(at, at + COLUMNS) for at in range(0, len(row), COLUMNS))
 
@@ -177,10 +182,8 @@ def _check(rows: Rows, out: npt.NDArray[Any]) -> None:
 
 
 def _comparators(count: int) -> Iterator[tuple[int, int]]:
-    """Batcher's merge exchange for any number of inputs (Knuth 5.2.2, algorithm M): after all
-    compare-exchanges (i, j), i < j, the inputs are sorted. Whole rows at once, so that numpy
-    compares a block in one call.
-    """
+    """Batcher's merge exchange (Knuth 5.2.2, algorithm M): after all compare-exchanges (i, j),
+    i < j, the inputs are sorted."""
     if count < 2:
         return
     top = 1 << ((count - 1).bit_length() - 1)
