@@ -1,0 +1,170 @@
+"""Samples per second of a training job on real peers, beside DistributedDataParallel over gloo.
+
+Both train the same model with the same optimizer and global batch, on the same number of processes
+with one thread each, and take turns: our job is paused while DDP runs, DDP waits while ours does.
+A figure of ours is what a client sees: the time between two changes of the step count that a
+peer tells. The table has the medians over the rounds and the median of the rounds' ratios.
+
+DDP computes a rank's part of the batch in one go and averages in float32; ours computes every shard
+by itself and sums order-free, which is what makes the weights independent of who was there.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from p2p.client import Client
+from p2p.errors import P2PError
+from p2p.local_cluster import LocalCluster
+from tools.bench import kills
+from tools.bench.rivals.ddp import Ddp
+
+GOAL = 1.1
+WATCH_S = 0.005
+TASKS: dict[str, dict[str, Any]] = {
+    "digits": {"task": "digits", "global_batch": 60},
+    "gpt": {
+        "task": "textgpt",
+        "global_batch": 24,
+        "options": {"width": "320", "layers": "8", "heads": "8", "context": "128"},
+    },
+}
+STEPS_NEVER_REACHED = 1_000_000
+
+Row = dict[str, Any]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--against", choices=["ddp"], default="ddp", help="the rival (ddp)")
+    parser.add_argument("--tasks", default="digits,gpt", help="digits, gpt or both")
+    parser.add_argument("--processes", default="2,3", help="how many at a time (2,3)")
+    parser.add_argument("--shards", type=int, default=6, help="of our jobs (6)")
+    parser.add_argument("--strategy", default="ring")
+    parser.add_argument("--codec", default="int32")
+    parser.add_argument("--rounds", type=int, default=5, help="of each (5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round, about (5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    chosen = parser.parse_args(arguments)
+    tasks = chosen.tasks.split(",")
+    if not set(tasks) <= set(TASKS):
+        parser.error(f"--tasks {chosen.tasks}: there are {', '.join(TASKS)}")
+    counts = [int(word) for word in chosen.processes.split(",")]
+    print(f"{chosen.shards} shards, {chosen.strategy}, {chosen.codec}; samples per second")
+    print(f"{'task':<8} {'processes':>9} {'ours':>9} {'ddp':>9} {'ratio':>6}  of the rounds")
+    rows = []
+    for task in tasks:
+        for count in counts:
+            try:
+                rows.append(asyncio.run(measure(task, count, chosen)))
+            except P2PError as error:
+                print(f"PROBLEM: {task} on {count}: {error}", file=sys.stderr)
+                return 1
+            print(_line(rows[-1]), flush=True)
+    print(f"goal: at least {GOAL}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+def _line(row: Row) -> str:
+    ratios = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
+    return (
+        f"{row['task']:<8} {row['processes']:>9} {row['ours']:>9.1f} {row['ddp']:>9.1f} "
+        f"{row['ratio']:>6.2f}  {ratios}"
+    )
+
+
+async def measure(task: str, count: int, chosen: argparse.Namespace) -> Row:
+    """One row of the table. Raises P2PError when the job fails or hangs."""
+    spec = TASKS[task]
+    batch = spec["global_batch"]
+    with LocalCluster() as cluster, Ddp(spec, count) as ddp:
+        cluster.start()
+        cluster.start_many(count - 1)
+        await kills.settle(cluster, count)
+        job = await Job.submit(cluster, {**spec, **_ours(chosen)}, count)
+        steps = max(1, int(chosen.seconds / ddp.run(1)))
+        steps = max(1, int(chosen.seconds * steps / ddp.run(steps)))
+        ours, theirs = [], []
+        for _ in range(chosen.rounds):
+            theirs.append(batch * steps / ddp.run(steps))
+            ours.append(batch * await job.steps_per_second(chosen.seconds))
+        await job.close()
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return {
+        "task": task,
+        "processes": count,
+        "ours": statistics.median(ours),
+        "ddp": statistics.median(theirs),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def _ours(chosen: argparse.Namespace) -> dict[str, Any]:
+    choice = {"strategy": chosen.strategy, "codec": chosen.codec}
+    return {"shards": chosen.shards, "steps": STEPS_NEVER_REACHED, **choice}
+
+
+class Job:
+    """Ours: paused between the measurements."""
+
+    def __init__(self, client: Client, job: str) -> None:
+        self._client, self._job = client, job
+
+    @classmethod
+    async def submit(cls, cluster: LocalCluster, spec: Row, count: int) -> "Job":
+        client = cluster.client(kills.TIMEOUT_S)
+        told = await client.request("submit", **spec, peers_min=count, peers_max=count)
+        job = cls(client, str(told["job"]))
+        await job._until(lambda told: told["step"] >= 2)
+        await job._pause()
+        return job
+
+    async def steps_per_second(self, seconds: float) -> float:
+        """Between two changes of the step that are about so far apart."""
+        await self._client.request("resume", job=self._job)
+        before = (await self._asked())["step"]
+        # The first step after a pause waits for the new generation: count from the second on.
+        first = await self._until(lambda told: told["step"] > before + 1)
+        from_s = time.perf_counter()
+        while time.perf_counter() < from_s + seconds:
+            await asyncio.sleep(0.05)
+        seen = (await self._asked())["step"]
+        last = await self._until(lambda told: told["step"] > seen)
+        rate = (last["step"] - first["step"]) / (time.perf_counter() - from_s)
+        await self._pause()
+        return float(rate)
+
+    async def close(self) -> None:
+        await self._client.request("cancel", job=self._job)
+        await self._client.close()
+
+    async def _pause(self) -> None:
+        await self._client.request("pause", job=self._job)
+        await self._until(lambda told: told["state"] == "paused")
+
+    async def _asked(self) -> Row:
+        return await self._client.request("job", job=self._job)
+
+    async def _until(self, is_so: Any) -> Row:
+        def or_over(told: Row) -> bool:
+            if told["state"] in ("failed", "cancelled", "finished"):
+                raise P2PError(f"the job {told['state']}: {told['reason']}")
+            return bool(is_so(told))
+
+        return await kills.until(self._client, or_over, "job", every_s=WATCH_S, job=self._job)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
