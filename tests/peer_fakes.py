@@ -4,7 +4,7 @@
 applied at once, so what it shows is the planners' logic alone. The test plays time and chance.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -15,9 +15,9 @@ from p2p.processes import MemoryChildren
 from p2p.reports import Observed, PeerReport, TrainerReport
 from p2p.state import Job, Member, State
 from p2p.trainer_desk import TrainerDesk, Workplace
+from tools.sim.trainers import STEPS, Trainers, standing
 
 CLUSTER = "c0ffee"
-STEPS = 40
 
 
 def described(
@@ -108,20 +108,6 @@ def entered(number: int, start_step: int = 0) -> dict[str, Any]:
     return {"type": "job.entered", "job": "job-1", "generation": number, **facts}
 
 
-def standing(number: int, step: int, digest: str = "sha256:same") -> dict[str, Any]:
-    """The fields of a trainer's mark and of its end."""
-    return {
-        "generation": number,
-        "step": step,
-        "epoch": 0,
-        "samples": step * 12,
-        "loss": 0.5,
-        "metrics": {"accuracy": 0.9},
-        "state_hash": digest,
-        "ledger": [{"epoch": 0, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}],
-    }
-
-
 def mark(number: int, step: int) -> dict[str, Any]:
     told = standing(number, step)
     ledger = told.pop("ledger")
@@ -129,11 +115,6 @@ def mark(number: int, step: int) -> dict[str, Any]:
     told["samples_per_second"] = 100.0
     fence = {"type": "job.mark", "job": "job-1", "generation": number}
     return {**fence, "mark": told, "ledger": ledger}
-
-
-def checkpoint(step: int) -> dict[str, Any]:
-    facts = {"path": f"/data/{step}", "bytes": 10, "seconds": 0.1, "state_hash": "sha256:same"}
-    return {"kind": "checkpoint", "step": step, **facts}
 
 
 def trainer(
@@ -156,64 +137,6 @@ def observed(*reports: PeerReport, now_s: float = 100.0, **fields: Any) -> Obser
     return Observed(**{"now_s": now_s, "reports": by_peer, "heard_s": heard, **fields})
 
 
-class Players:
-    """Plays the trainers of one peer as its MemoryChildren were told."""
-
-    def __init__(self, children: MemoryChildren) -> None:
-        self.children = children
-        self._ready: set[str] = set()
-        self._entered: dict[str, int] = {}
-        self._finished: dict[str, int] = {}
-
-    def play(
-        self,
-        say: Callable[[str, dict[str, Any]], None],
-        end: Callable[[str, str], None],
-        stuck: Set[str] = frozenset(),
-        may_finish: bool = False,
-    ) -> int:
-        """Every trainer does one thing it was told; returns how many had something to do.
-
-        The `stuck` do nothing, and who shares a generation with one gets nowhere either.
-        """
-        busy = 0
-        for child in list(self.children.told):
-            orders = self.children.told[child]
-            stopped = any(order["kind"] == "stop" for order in orders) and child not in stuck
-            if child in self.children.killed or stopped:
-                self.children.end(child)
-                end(child, "its process ended")
-                busy += 1
-            elif child not in stuck:
-                said = self._next(child, orders, stuck, may_finish)
-                for message in said:
-                    say(child, message)
-                busy += bool(said)
-        return busy
-
-    def _next(
-        self, child: str, orders: list[Mapping[str, Any]], stuck: Set[str], may_finish: bool
-    ) -> list[dict[str, Any]]:
-        if child not in self._ready:
-            self._ready.add(child)
-            return [{"kind": "ready", "endpoints": {"tcp": child}, "steps_total": STEPS}]
-        if not orders or orders[-1]["kind"] != "generation":
-            return []
-        number = orders[-1]["number"]
-        ranks = [told["endpoints"]["tcp"] for told in orders[-1]["members"]]
-        if stuck & set(ranks):
-            return []
-        if self._entered.get(child) != number:
-            self._entered[child] = number
-            facts = {"start_step": 1, "stall_s": 0.1, "steps_repeated": 0}
-            return [{"kind": "entered", "generation": number, **facts}]
-        if not may_finish or self._finished.get(child) == number:
-            return []
-        self._finished[child] = number
-        saved = [checkpoint(STEPS)] if ranks[0] == child else []
-        return [*saved, {"kind": "finished", **standing(number, STEPS)}]
-
-
 @dataclass
 class FakePeer:
     """One live peer process of a PlannedCluster."""
@@ -227,7 +150,7 @@ class FakePeer:
         self._count = 0
         workplace = Workplace(peer, "127.0.0.1", "/ipc", {}, "/checkpoints", "/sources")
         self.desk = TrainerDesk(workplace, self.trainers, self._new_id, lambda: None)
-        self.players = Players(self.trainers)
+        self.players = Trainers(self.trainers)
 
     def _new_id(self) -> str:
         self._count += 1
@@ -295,7 +218,7 @@ class PlannedCluster:
         """Every trainer does what it was told; returns how many had something to do."""
         return sum(
             peer.players.play(
-                peer.desk.on_message, partial(self._ended, peer), self.stuck, self.may_finish
+                peer.desk.on_message, partial(self._ended, peer), self.may_finish, self.stuck
             )
             for peer in list(self.peers.values())
         )

@@ -21,7 +21,8 @@ from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
 from p2p.snapshots import SnapshotPolicy
 from p2p.trainer_desk import Workplace
-from tests.peer_fakes import CLUSTER, Players, described
+from tests.peer_fakes import CLUSTER, described
+from tools.sim.trainers import Trainers
 
 STEP_S = 0.01
 CLIENT = "127.0.0.1:1"
@@ -40,7 +41,7 @@ class Twin:
     faults: list[tuple[str, float | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.players = Players(self.children)
+        self.players = Trainers(self.children)
         self.ticked_s = 0.0
 
 
@@ -145,9 +146,7 @@ class TwinCluster:
             if self.clock.now_s - twin.ticked_s >= TICK_S:
                 twin.ticked_s = self.clock.now_s
                 twin.peer.on_tick()
-            twin.players.play(
-                twin.peer.on_trainer, twin.peer.on_trainer_exit, may_finish=self.may_finish
-            )
+            twin.players.play(twin.peer.on_trainer, twin.peer.on_trainer_exit, self.may_finish)
         self.settle()
         for _ in range(3):
             self.hub.deliver()

@@ -23,15 +23,8 @@ from p2p.envelope import Malformed
 from p2p.processes import MemoryChildren
 from p2p.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
-from tests.peer_fakes import (
-    applied,
-    checkpoint,
-    founded,
-    generation,
-    running,
-    standing,
-    with_job,
-)
+from tests.peer_fakes import applied, founded, generation, running, with_job
+from tools.sim.trainers import checkpoint, standing
 
 
 def local(*trainers: LocalTrainer, **fields: Any) -> Local:

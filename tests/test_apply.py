@@ -13,7 +13,6 @@ from p2p.state import JOB_TRANSITIONS, State
 from tests.log_strategies import commands
 from tests.peer_fakes import (
     applied,
-    checkpoint,
     described,
     entered,
     founded,
@@ -22,6 +21,7 @@ from tests.peer_fakes import (
     running,
     with_job,
 )
+from tools.sim.trainers import checkpoint
 
 
 def error_of(state: State, command: dict[str, Any]) -> str:

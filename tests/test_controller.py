@@ -13,11 +13,9 @@ from p2p.controller_jobs import WARM_UP_S, odd_one_out
 from p2p.reports import Observed, TrainerReport
 from p2p.state import State
 from tests.peer_fakes import (
-    STEPS,
     FakePeer,
     PlannedCluster,
     applied,
-    checkpoint,
     described,
     founded,
     generation,
@@ -26,10 +24,10 @@ from tests.peer_fakes import (
     report,
     running,
     spec,
-    standing,
     trainer,
     with_job,
 )
+from tools.sim.trainers import STEPS, checkpoint, standing
 
 
 def planned(state: State, seen: Observed, kind: str = "") -> list[dict[str, Any]]:

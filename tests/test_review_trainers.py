@@ -17,17 +17,9 @@ from p2p.processes import ChildListener, TrainerProcesses
 from p2p.raft_host import COMMAND_BYTES_MAX
 from p2p.training.blame import SENTENCE_MAX, sentence
 from p2p.training.spare import Spare
-from tests.peer_fakes import (
-    STEPS,
-    applied,
-    checkpoint,
-    observed,
-    report,
-    running,
-    standing,
-    trainer,
-)
+from tests.peer_fakes import applied, observed, report, running, trainer
 from tests.peer_twins import grown
+from tools.sim.trainers import STEPS, checkpoint, standing
 
 
 def rows(*epochs: int, samples: int = 10) -> list[dict[str, int]]:

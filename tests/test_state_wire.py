@@ -20,7 +20,8 @@ from p2p.state_reader import MalformedState, StateReader, from_chunks
 from p2p.state_wire import CHUNK_BYTES, to_chunks
 from p2p.store import Store
 from tests.log_strategies import commands
-from tests.peer_fakes import applied, checkpoint, running
+from tests.peer_fakes import applied, running
+from tools.sim.trainers import checkpoint
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,8 @@ import pytest
 from p2p import view
 from p2p.state import State
 from p2p.view import RaftView, Vitals
-from tests.peer_fakes import applied, checkpoint, described, founded, generation, mark, running
+from tests.peer_fakes import applied, described, founded, generation, mark, running
+from tools.sim.trainers import checkpoint
 
 RAFT = RaftView("b", 3, "a", True, 9, 8, frozenset({"a", "b"}), 0.12345)
 

@@ -58,7 +58,8 @@ class Process:
         self.later(self._tick, self._ticks)
         self.peer.on_tick()
         if self.host.trainers is not None and self.host.world.parameters.jobs:
-            self.host.trainers.play(self.peer, self.host.world.jobs_may_finish)
+            peer, may_finish = self.peer, self.host.world.jobs_may_finish
+            self.host.trainers.play(peer.on_trainer, peer.on_trainer_exit, may_finish)
         if self.peer.is_removed and not self._votes_on and self._since_drain is None:
             self.drain()
 

@@ -3,10 +3,9 @@
 They play p2p.processes.MemoryChildren, so that the product's own desk and controller run jobs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 
 STEPS = 40
@@ -20,18 +19,33 @@ class Trainers:
         self._ready: set[str] = set()
         self._said: dict[str, tuple[int, str]] = {}  # by child: what last, in which generation
 
-    def play(self, peer: Peer, may_finish: bool) -> None:
-        """Every trainer does one thing it was told."""
+    def play(
+        self,
+        say: Callable[[str, dict[str, Any]], None],
+        end: Callable[[str, str], None],
+        may_finish: bool = False,
+        stuck: Set[str] = frozenset(),
+    ) -> int:
+        """Every trainer does one thing it was told; returns how many had something to do.
+
+        The `stuck` do nothing, and who shares a generation with one gets nowhere either.
+        """
+        busy = 0
         for child, orders in list(self._children.told.items()):
-            if child in self._children.killed or any(o["kind"] == "stop" for o in orders):
+            stopped = any(order["kind"] == "stop" for order in orders) and child not in stuck
+            if child in self._children.killed or stopped:
                 self._children.end(child)
-                peer.on_trainer_exit(child, "its process ended")
-                continue
-            for message in self._next(child, orders, may_finish):
-                peer.on_trainer(child, message)
+                end(child, "its process ended")
+                busy += 1
+            elif child not in stuck:
+                said = self._next(child, orders, may_finish, stuck)
+                for message in said:
+                    say(child, message)
+                busy += bool(said)
+        return busy
 
     def _next(
-        self, child: str, orders: list[Mapping[str, Any]], may_finish: bool
+        self, child: str, orders: list[Mapping[str, Any]], may_finish: bool, stuck: Set[str]
     ) -> list[dict[str, Any]]:
         if child not in self._ready:
             self._ready.add(child)
@@ -39,6 +53,9 @@ class Trainers:
         if not orders or orders[-1]["kind"] != "generation":
             return []
         number = int(orders[-1]["number"])
+        ranks = [member["endpoints"]["tcp"] for member in orders[-1]["members"]]
+        if stuck & set(ranks):
+            return []
         generation, said = self._said.get(child, (0, ""))
         if generation != number:
             self._said[child] = number, "entered"
@@ -46,17 +63,16 @@ class Trainers:
             return [{"kind": "entered", "generation": number, **facts}]
         if said == "entered":
             self._said[child] = number, "mark"
-            return [{"kind": "mark", **_standing(number, number % STEPS)}]
+            return [{"kind": "mark", **standing(number, number % STEPS)}]
         if said == "finished" or not may_finish:
             return []
         self._said[child] = number, "finished"
-        first = orders[-1]["members"][0]["endpoints"]["tcp"] == child
-        saved = {"path": f"/data/{STEPS}", "bytes": 10, "seconds": 0.1, "state_hash": "same"}
-        checkpoints = [{"kind": "checkpoint", "step": STEPS, **saved}] if first else []
-        return [*checkpoints, {"kind": "finished", **_standing(number, STEPS)}]
+        saved = [checkpoint(STEPS)] if ranks[0] == child else []
+        return [*saved, {"kind": "finished", **standing(number, STEPS)}]
 
 
-def _standing(number: int, step: int) -> dict[str, Any]:
+def standing(number: int, step: int, digest: str = "sha256:same") -> dict[str, Any]:
+    """The fields of a trainer's mark and of its end."""
     return {
         "generation": number,
         "step": step,
@@ -64,6 +80,11 @@ def _standing(number: int, step: int) -> dict[str, Any]:
         "samples": step * 12,
         "loss": 0.5,
         "metrics": {"accuracy": 0.9},
-        "state_hash": "same",
+        "state_hash": digest,
         "ledger": [{"epoch": 0, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}],
     }
+
+
+def checkpoint(step: int) -> dict[str, Any]:
+    facts = {"path": f"/data/{step}", "bytes": 10, "seconds": 0.1, "state_hash": "sha256:same"}
+    return {"kind": "checkpoint", "step": step, **facts}
