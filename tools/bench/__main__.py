@@ -7,6 +7,7 @@ import sys
 BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
+    "line": "what codecs are worth between two hosts on a line of 1 Gbit/s",
     "memory": "resident memory of peers, warm spares and trainers",
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
     "train": "samples per second of a training job, beside DistributedDataParallel over gloo",
