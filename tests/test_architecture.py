@@ -34,6 +34,8 @@ PURE = [
         "p2p/snapshot_transfer.py",
     ),
     "p2p/read_barriers.py",
+    "p2p/training/strategies/parameter_server_map.py",
+    "p2p/training/strategies/parameter_server_window.py",
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
