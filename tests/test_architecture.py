@@ -36,6 +36,7 @@ PURE = [
     "p2p/read_barriers.py",
     "p2p/training/strategies/parameter_server_map.py",
     "p2p/training/strategies/parameter_server_window.py",
+    "p2p/training/choosing.py",
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
