@@ -60,12 +60,19 @@ def three(trio: LocalCluster) -> LocalCluster:
     return trio
 
 
+@pytest.fixture
+def warm(three: LocalCluster) -> None:
+    """Each can start a trainer at once: a short job that needs all three has shown it."""
+    wait_end(three, submit(three, "--peers", "3", epochs=1))
+
+
 def submit(cluster: LocalCluster, *arguments: str, epochs: int = EPOCHS) -> str:
     ended = p2pnode(cluster, "submit", "digits", "--epochs", str(epochs), "--json", *arguments)
     assert ended.code == 0, ended.err
     return str(ended.json["job"])
 
 
+@pytest.mark.usefixtures("warm")
 def test_leader_killed_then_peer_added(three: LocalCluster, reference: str) -> None:
     job = submit(three)
     wait_job(three, job, lambda told: told["step"] >= STEPS // 4)
@@ -88,6 +95,7 @@ def test_leader_killed_then_peer_added(three: LocalCluster, reference: str) -> N
     assert any(peer["id"] == newcomer.id for peer in ask(three, "peers")["peers"])
 
 
+@pytest.mark.usefixtures("warm")
 def test_trainer_crash_pause_and_clean_leave(three: LocalCluster, reference: str) -> None:
     job = submit(three)
     wait_job(three, job, lambda told: told["step"] >= STEPS // 8)
