@@ -22,19 +22,17 @@ def new_run(cls: type, **spec: Any) -> Run:
 def steps(
     runs: Sequence[Run], cuts: Sequence[tuple[int, int]], count: int, apply_on: set[int]
 ) -> None:
-    """`count` steps, run i computing shards cuts[i]; on the last, only `apply_on` apply it."""
+    """`count` rounds, run i computing shards cuts[i]; on the last, only `apply_on` apply it."""
     for number in range(count):
         last = number == count - 1
         made = groups(len(runs))
-        outcomes = []
+        together([partial(run.strategy.enter, made[i], cuts) for i, run in enumerate(runs)])
         for rank, run in enumerate(runs):
-            used = run.samples_of(run.position.step)
             # One after the other: torch's and numpy's generators belong to the whole process.
-            run.gradients.compute(run.position.step, used, cuts[rank], lambda: None)
-            outcomes.append((rank, run, used))
+            run.strategy.compute(run.position.step, run.batches(), cuts[rank], lambda: None)
         calls = [
-            partial(run.gradients.exchange, made[rank], run.position.step, used, False)
-            for rank, run, used in outcomes
+            partial(run.strategy.exchange, made[rank], run.position.step, False)
+            for rank, run in enumerate(runs)
         ]
         for rank, result in enumerate(together(calls)):
             if not last or rank in apply_on:

@@ -1,6 +1,6 @@
 """At the start of a generation: everybody says how far it is, the highest step wins.
 
-Behind by one: the retained result of that step, applied once more. Further behind (a joiner, which
+Behind by one round: the retained result of it, applied once more. Further behind (a joiner, which
 stands at the job's initial state): the whole state from the lowest-ranked trainer that has it,
 checked against the hash that every trainer at that step says.
 """
@@ -38,8 +38,12 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
     top = max(steps)
     evaluated = all(view["evaluated"] == top for view in views)
     ahead = [rank for rank, step in enumerate(steps) if step == top]
-    retaining = [rank for rank in ahead if views[rank]["retained"]]
-    one_behind = [r for r, step in enumerate(steps) if step == top - 1 and retaining]
+    retaining = [rank for rank in ahead if views[rank]["retained"] is not None]
+    one_behind = [
+        rank
+        for rank, step in enumerate(steps)
+        if rank not in ahead and any(views[r]["retained"] == step for r in retaining)
+    ]
     far_behind = [r for r in range(group.size) if r not in ahead and r not in one_behind]
     received: Received | None = None
     if far_behind and _give_state(group, run, ahead, far_behind):
@@ -50,11 +54,11 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
 
 
 def _hello(run: Run) -> dict[str, Any]:
-    position, schedule = run.position, run.schedule
+    position, schedule, retained = run.position, run.schedule, run.strategy.retained
     return {
         "step": position.step,
         "evaluated": position.evaluated,
-        "retained": run.gradients.retained is not None,
+        "retained": retained.step if retained is not None else None,
         "job": [
             *(schedule.train_samples, schedule.global_batch, schedule.shards),
             *(schedule.seed, run.parameters, run.gradients.layout.agreed),
@@ -99,18 +103,17 @@ def _give_state(group: Group, run: Run, ahead: list[int], behind: list[int]) -> 
 def _give_result(group: Group, run: Run, donor: int, behind: list[int]) -> bool:
     """The last applied step's result from `donor` to every rank in `behind`, which applies it."""
     if group.rank == donor:
-        result = run.gradients.retained
+        result = run.strategy.retained
         assert result is not None
         for rank in behind:
-            group.send(rank, _raw(result.agreed))
-            if run.gradients.is_finite(result):
-                group.send(rank, _raw(result.sums))
+            group.send(rank, _raw(result.agreed.numbers))
+            if result.agreed.finite:
+                group.send(rank, _raw(result.values))
     elif group.rank in behind:
-        result = run.gradients.next_result
-        result.step = run.position.step
-        group.receive(donor, _raw(result.agreed))
-        if run.gradients.is_finite(result):
-            group.receive(donor, _raw(result.sums))
+        result = run.strategy.room(run.position.step)
+        group.receive(donor, _raw(result.agreed.numbers))
+        if result.agreed.finite:
+            group.receive(donor, _raw(result.values))
         run.apply(result)
         return True
     return False

@@ -49,7 +49,7 @@ class Checkpoints:
         """
         self.wait()
         self._started_at = time.monotonic()
-        job = (self._run.position.step, self._run.state.snapshot(), self._run.metadata())
+        job = (self._run.position.step, self._run.snapshot(), self._run.metadata())
         self._thread = threading.Thread(target=self._try, args=job, name="checkpoint")
         self._thread.start()
 
@@ -58,7 +58,7 @@ class Checkpoints:
         self.wait()
         if self._last_written != self._run.position.step:
             run = self._run
-            self._write(run.position.step, run.state.snapshot(), run.metadata())
+            self._write(run.position.step, run.snapshot(), run.metadata())
 
     def wait(self) -> None:
         if self._thread is not None:

@@ -60,6 +60,7 @@ class Generation:
         if run.schedule.ends_epoch(run.position.step) and not caught_up.evaluated:
             self._evaluate()
             self._mark()
+        run.strategy.enter(self.group, self.order.shards)
         while not run.done:
             self._step()
         self._finish()
@@ -68,11 +69,10 @@ class Generation:
         run, control, number = self.run, self.control, self.order.number
         step = run.position.step
         control.may_step(number)
-        used = run.samples_of(step)
-        run.gradients.compute(step, used, self.mine, self._check)
-        result = run.gradients.exchange(self.group, step, used, self._mark_due())
+        run.strategy.compute(step, run.batches(), self.mine, self._check)
+        result = run.strategy.exchange(self.group, step, self._mark_due())
         control.may_step(number)  # nothing is completed without a lease either
-        marked = run.gradients.is_mark(result)
+        marked = result.agreed.mark
         run.apply(result)
         self.clock.applied_at = time.monotonic()
         self.clock.highest = max(self.clock.highest, run.position.step)

@@ -5,11 +5,12 @@ every float buffer that the forward pass changes, such as BatchNorm's running me
 a whole block. Changes are averaged over the batch's samples like gradients, so buffers get the same
 bits everywhere.
 
-agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: block
-exponents, per shard its loss, sample count and sample fingerprint, per parameter whether any shard
-used it, changes of integer buffers (the same in every shard), not-finite and mark flags.
+agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: per shard
+its loss, sample count and sample fingerprint, per parameter whether any shard used it, changes of
+integer buffers (the same in every shard), not-finite and mark flags.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from collectives.blockscale import BLOCK, block_count
+from collectives.codecs import Vector
 from p2p.training.blame import TaskFailed
+from p2p.training.order import Indices, fingerprint, shard_of
 
+Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 
@@ -84,19 +88,65 @@ class Layout:
         first_change = block_count(gradients) * BLOCK if changes else gradients
         self.changes = slice(first_change, first_change + changes)
         self.values = block_count(self.changes.stop) * BLOCK  # padded with zeros
-        ends = np.cumsum(
-            [block_count(self.values), shards, shards, shards, len(parameters), integers]
-        ).tolist()
+        self.shards = shards
+        self._shapes = tuple(tuple(p.shape) for p in parameters)
+        ends = np.cumsum([shards, shards, shards, len(parameters), integers]).tolist()
         starts = [0, *ends]
         parts = [slice(a, b) for a, b in zip(starts, ends, strict=False)]
-        self.exponents, self.losses, self.counts, self.prints, self.used, self.integers = parts
+        self.losses, self.counts, self.prints, self.used, self.integers = parts
         self.not_finite, self.mark, self.agreed = ends[-1], ends[-1] + 1, ends[-1] + 2
+
+    def vector(self, seed: int) -> Vector:
+        """`values` as codecs see them: buffers' changes are not to be rounded coarsely."""
+        exact_from = self.changes.start if self.changes.stop > self.changes.start else None
+        return Vector(self.values, self.shards, seed, self._shapes, exact_from)
 
     def nothing_said(self) -> Float64s:
         """float64[agreed]: no say in anything, no flag raised."""
         agreed = np.full(self.agreed, -np.inf)
         agreed[self.not_finite :] = 0.0
         return agreed
+
+
+class Agreed:
+    """What all trainers settled on one round: `numbers`, laid out by `layout`."""
+
+    def __init__(self, layout: Layout, numbers: Float64s) -> None:
+        self.layout, self.numbers = layout, numbers
+
+    @property
+    def finite(self) -> bool:
+        """False = some shard had NaN or Inf: the round's update is skipped, by everybody."""
+        return not self.numbers[self.layout.not_finite] > 0
+
+    @property
+    def mark(self) -> bool:
+        return bool(self.numbers[self.layout.mark] > 0)
+
+    @property
+    def loss(self) -> float:
+        """The mean over the round's samples."""
+        counts = self.numbers[self.layout.counts]
+        return float((self.numbers[self.layout.losses] * counts).sum() / counts.sum())
+
+    def skip(self) -> None:
+        """It turned out, on all trainers alike, that not all values are finite."""
+        self.numbers[self.layout.not_finite] = 1.0
+
+    def check_samples(self, step: int, batches: Sequence[Indices]) -> None:
+        """Raises RuntimeError unless the shards were computed from these global batches."""
+        slices = [
+            shard_of(batches, shard, self.layout.shards) for shard in range(self.layout.shards)
+        ]
+        counts, prints = [len(s) for s in slices], [fingerprint(s) for s in slices]
+        if (
+            self.numbers[self.layout.counts].tolist() != counts
+            or self.numbers[self.layout.prints].tolist() != prints
+        ):
+            raise RuntimeError(
+                f"step {step} was computed from other samples than agreed: "
+                "do all peers have the same data and version?"
+            )
 
 
 def views(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:

@@ -5,6 +5,7 @@ short. A global batch is cut into V shards as equal as whole numbers allow.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,12 @@ def batch(schedule: Schedule, order: Indices, step: int) -> Indices:
 def cut(count: int, shards: int) -> list[tuple[int, int]]:
     """`count` things in `shards` contiguous slices [lo, hi) that differ by one at most."""
     return [(count * i // shards, count * (i + 1) // shards) for i in range(shards)]
+
+
+def shard_of(batches: Sequence[Indices], shard: int, shards: int) -> Indices:
+    """The samples that one shard has of these global batches, one batch after the other."""
+    slices = [batch[slice(*cut(len(batch), shards)[shard])] for batch in batches]
+    return slices[0] if len(slices) == 1 else np.concatenate(slices)
 
 
 def fingerprint(indices: Indices) -> int:

@@ -6,20 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from p2p.errors import P2PError
 from p2p.training import checkpoint, task
 from p2p.training.blame import TaskFailed
 from p2p.training.checkpoint import Damaged
 from p2p.training.evaluation import Evaluation
-from p2p.training.gradients import Gradients, Result, seed_everything
+from p2p.training.gradients import Gradients, seed_everything
 from p2p.training.ledger import Ledger
 from p2p.training.order import Indices, Schedule, batch, permutation
 from p2p.training.position import Position
 from p2p.training.spec import JobSpec
 from p2p.training.state import TrainingState, Unfit, state_hash
+from p2p.training.strategies import catalog
+from p2p.training.strategies.strategy import Context, Result, Strategy
 
 SKIPPED_IN_A_ROW_MAX = 100
+STRATEGY_PREFIX = "strategy."  # of the names of its tensors, beside the model's and optimizer's
 
 
 class Run:
@@ -40,8 +44,20 @@ class Run:
     def warm_up(self) -> None:
         """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
         self.gradients = Gradients(self.task, self.state, self.schedule, self.train)
+        self.strategy = self._strategy(self.spec.strategy, self.spec.codec)
         self.evaluation = Evaluation(self.task, self.model, self.schedule)
-        self.state.tensors()
+        self.tensors()
+
+    def _strategy(self, name: str, codec: str) -> Strategy:
+        entry = catalog.find(name)
+        options = entry.parse(self.spec.options or {})
+        strategy: Strategy = entry.load()(
+            Context(
+                *(self.task, self.state, self.schedule, self.train, self.gradients),
+                *(codec, options),
+            )
+        )
+        return strategy
 
     @property
     def parameters(self) -> int:
@@ -58,12 +74,17 @@ class Run:
             self._order = epoch, permutation(self.schedule, epoch)
         return batch(self.schedule, self._order[1], step)
 
+    def batches(self) -> list[Indices]:
+        """The global batches of the round that comes next."""
+        step = self.position.step
+        return [self.samples_of(step + i) for i in range(self.strategy.span(step))]
+
     def apply(self, result: Result) -> None:
-        """Become the state after this step. Raises TaskFailed when the loss stays NaN or Inf."""
+        """Become the state after this round. Raises TaskFailed when the loss stays NaN or Inf."""
         position = self.position
         assert result.step == position.step
-        if self.gradients.is_finite(result):
-            position.loss = self.gradients.mean_loss(result)
+        if result.agreed.finite:
+            position.loss = result.agreed.loss
             position.skipped = 0
         else:
             position.skipped += 1
@@ -72,17 +93,30 @@ class Run:
                     f"the loss or its gradient was NaN or Inf for {position.skipped} steps in a "
                     f"row, up to step {position.step + 1}: try a smaller --lr"
                 )
-        self.gradients.apply(result)
-        used = self.samples_of(position.step)
-        position.ledger.record(self.schedule.epoch_of(position.step), used)
-        position.step += 1
+        self.strategy.apply(result)
+        for _ in range(result.span):
+            used = self.samples_of(position.step)
+            position.ledger.record(self.schedule.epoch_of(position.step), used)
+            position.step += 1
         if self.done and position.loss is None:
             raise TaskFailed("the loss or its gradient was NaN or Inf in every step")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors that make up the state: the model's, the optimizer's, the strategy's."""
+        own = self.strategy.tensors().items()
+        return {**self.state.tensors(), **{STRATEGY_PREFIX + name: t for name, t in own}}
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of `tensors` that share no memory, with each other neither."""
+        return {
+            name: t.clone(memory_format=torch.contiguous_format)
+            for name, t in self.tensors().items()
+        }
 
     def hash(self) -> str:
         """Of the state after the last applied step; computed once per step."""
         if self._hash[0] != self.position.step:
-            self._hash = self.position.step, state_hash(self.state.tensors())
+            self._hash = self.position.step, state_hash(self.tensors())
         return self._hash[1]
 
     def metadata(self) -> dict[str, Any]:
@@ -99,7 +133,7 @@ class Run:
 
     def pack(self) -> bytes:
         """The whole state, to give to another trainer."""
-        return checkpoint.pack(self.state.snapshot(), self.metadata())
+        return checkpoint.pack(self.snapshot(), self.metadata())
 
     def restore(self, data: bytes, expected_hash: str | None = None) -> None:
         """Become the state in `data`. Raises Damaged when it is not of this job or not that hash
@@ -114,12 +148,15 @@ class Run:
             raise Damaged(f"it was trained with {theirs}, this job has {ours}")
         try:
             position = Position.from_wire(len(self.train), metadata["position"])
-            self.state.restore(tensors, metadata["optimizer"])
+            own = {n: t for n, t in tensors.items() if n.startswith(STRATEGY_PREFIX)}
+            rest = {n: t for n, t in tensors.items() if n not in own}
+            self.state.restore(rest, metadata["optimizer"])
+            self.strategy.restore({n.removeprefix(STRATEGY_PREFIX): t for n, t in own.items()})
         except (Unfit, KeyError, ValueError, TypeError) as error:
             raise Damaged(f"it does not fit this job: {error}") from error
         self.position = position
         self._hash = (-1, "")
-        self.gradients.forget()
+        self.strategy.forget()
 
     def resume(self, path: str) -> None:
         """Start from a checkpoint file instead of step 0. Raises P2PError with one sentence."""

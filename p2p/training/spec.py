@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import Usage
+from p2p.training.strategies import catalog
 
 SHARDS_DEFAULT = 12
 SHARDS_MAX = 4_096  # every trainer's messages and every generation grow with them
@@ -59,8 +60,12 @@ def parse(wire: Mapping[str, Any]) -> JobSpec:
         raise Usage(f"lr is {spec.lr!r}: it must be a number")
     if spec.lr is not None and not spec.lr > 0:
         raise Usage(f"lr is {spec.lr!r}: it must be greater than 0")
-    if spec.strategy != "ring":
-        raise Usage(f"no strategy {spec.strategy!r}: there is ring")
-    if spec.codec != "int32":
-        raise Usage(f"no codec {spec.codec!r}: there is int32")
+    catalog.find(spec.strategy).parse(options)
+    if spec.codec != "int32":  # else a peer would have numpy in its memory for nothing
+        from collectives.codecs import check
+
+        try:
+            check(spec.codec, spec.shards)
+        except ValueError as error:
+            raise Usage(str(error)) from error
     return spec

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2p.errors import Usage
 from p2p.state import FINAL
+from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, print_json, say
 
 if TYPE_CHECKING:
@@ -155,8 +156,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", metavar="V", type=_int64, help="slices of each batch (12)")
     parser.add_argument("--lr", metavar="X", type=float)
     parser.add_argument("--seed", metavar="N", type=_int64)
-    parser.add_argument("--strategy", metavar="S", help="ring")
-    parser.add_argument("--codec", metavar="C", help="int32")
+    parser.add_argument(
+        "--strategy", metavar="S", help=f"how trainers exchange: {', '.join(STRATEGIES)}"
+    )
+    parser.add_argument("--codec", metavar="C", help="how gradients travel (int32)")
     parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
     parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
     parser.add_argument("--set", metavar="key=value", action="append", default=[])

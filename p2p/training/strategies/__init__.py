@@ -1,0 +1,1 @@
+"""How the trainers of one generation turn their shards' gradients into one next state."""

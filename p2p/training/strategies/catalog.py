@@ -1,0 +1,87 @@
+"""The strategies there are, by name, without importing torch: for peers, help texts and checks.
+
+A new strategy = one file with its class, one line in STRATEGIES.
+"""
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2p.errors import Usage
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a strategy: a number of the default's type within [least, most], or one of
+    `choices`."""
+
+    name: str
+    default: Value
+    summary: str
+    least: float = -math.inf
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Value:
+        """Raises Usage, naming the option and what it may be."""
+        if isinstance(self.default, str):
+            if self.choices and text not in self.choices:
+                raise Usage(f"{self.name} is {text!r}: there is {', '.join(self.choices)}")
+            return text
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            value = math.nan
+        if not self.least <= value <= self.most:
+            kind = "a whole number" if isinstance(self.default, int) else "a number"
+            upper = "" if self.most == math.inf else f" to {self.most:g}"
+            raise Usage(f"{self.name} is {text!r}: it must be {kind} from {self.least:g}{upper}")
+        return value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a strategy is; `options` are those that `--set` and `p2pnode set` may give it."""
+
+    name: str
+    module: str
+    class_name: str
+    summary: str
+    options: tuple[Option, ...] = ()
+
+    def parse(self, given: Mapping[str, str]) -> dict[str, Value]:
+        """Every option's value; what is not given has its default. Raises Usage."""
+        return {
+            option.name: option.parse(given[option.name])
+            if option.name in given
+            else option.default
+            for option in self.options
+        }
+
+    def load(self) -> Any:
+        """The class; imports torch."""
+        return getattr(importlib.import_module(self.module), self.class_name)
+
+
+STRATEGIES: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "ring",
+            "p2p.training.strategies.ring",
+            "Ring",
+            "all-reduce of every step's gradient; the same bits for any peers",
+        ),
+    )
+}
+
+
+def find(name: str) -> Entry:
+    """Raises Usage with the names there are."""
+    if name not in STRATEGIES:
+        raise Usage(f"no strategy {name!r}: there is {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]

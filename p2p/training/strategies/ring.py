@@ -1,0 +1,32 @@
+"""ring: every step's gradients are summed by an all-reduce, as the codec has it."""
+
+from collectives.codecs import build
+from collectives.operations import Group
+from p2p.training.layout import Float32s
+from p2p.training.strategies.averaging import Averaging
+from p2p.training.strategies.feedback import hand_over
+from p2p.training.strategies.strategy import Context, Result, Shards
+
+
+class Ring(Averaging):
+    """With an order-free codec the sum has the same bits whoever computes which shard."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._codec = build(context.codec, context.gradients.layout.vector(context.schedule.seed))
+
+    def enter(self, group: Group, shards: Shards) -> None:
+        hand_over(self._codec, group, shards)
+
+    def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
+        rows, numbers = self.gradients.rows, self.gradients.numbers
+        return self._codec.reduce(group, rows, numbers, step, out)
+
+    def apply(self, result: Result) -> None:
+        super().apply(result)
+        if result.agreed.finite:
+            self._codec.keep(result.values)
+
+    def forget(self) -> None:
+        super().forget()
+        self._codec.adopt({})  # the errors that it remembers were made on the way to another state
