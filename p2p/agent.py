@@ -145,4 +145,5 @@ def generation_message(job: Job) -> dict[str, Any]:
         ],
         "shards": [[seat.first_shard, seat.last_shard] for seat in newest.seats],
         "mark_every_s": 0.5,
+        "method": newest.method.to_order(),
     }

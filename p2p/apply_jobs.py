@@ -24,6 +24,7 @@ from p2p.state import (
     Seat,
     State,
 )
+from p2p.training.method import Method
 
 Command = Mapping[str, Any]
 Result = tuple[State, Mapping[str, Any]]
@@ -64,9 +65,8 @@ def generation(state: State, command: Command) -> Result:
         raise Rejected(f"generation {number} does not follow {newest}")
     if job.state == "paused":
         raise Rejected(f"{job.name} is paused")
-    formed = Generation(
-        number, tuple(Seat(**seat) for seat in command["seats"]), str(command["reason"])
-    )
+    seats = tuple(Seat(**seat) for seat in command["seats"])
+    formed = Generation(number, seats, str(command["reason"]), job.method)
     generations = (*job.generations, formed)[-GENERATIONS_MAX:]
     job = replace(job, generations=generations, steps_total=command.get("steps_total"))
     job = _move(job, "recovering" if number > 1 else "starting", formed.reason)
@@ -154,6 +154,21 @@ def resume(state: State, command: Command) -> Result:
 def cancel(state: State, command: Command) -> Result:
     job = _move(_active(state, command), "cancelled", str(command.get("reason", "by a user")))
     return _told(state, command, replace(job, assigned=()), "job-cancelled", "cancelled")
+
+
+def set_method(state: State, command: Command) -> Result:
+    """Another strategy, codec or option; the next generation, and so a step's end, brings it in."""
+    job = _active(state, command)
+    was, told = job.method, command["method"]
+    if command["after_revision"] != was.revision:
+        raise Rejected(f"{job.name} was set otherwise meanwhile ({was.reason}): try again")
+    options = {str(name): str(text) for name, text in told["options"].items()}
+    made = Method(str(told["strategy"]), str(told["codec"]), options, auto=bool(told["auto"]))
+    if made == replace(was, revision=0, reason=""):
+        return state, {"job": job.id, "state": job.state}
+    reason = str(command["reason"])
+    job = replace(job, was_set=replace(made, revision=was.revision + 1, reason=reason))
+    return _told(state, command, job, "job-set", f"has {reason}")
 
 
 def wait(state: State, command: Command) -> Result:
@@ -262,6 +277,7 @@ JOB_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.pause": pause,
     "job.resume": resume,
     "job.cancel": cancel,
+    "job.set": set_method,
     "job.wait": wait,
     "job.finish": finish,
     "job.fail": fail,

@@ -216,7 +216,8 @@ def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:
 def _form(
     job: Job, usable: Set[str], names: Names, trainers: Trainers, impatient: bool
 ) -> Iterator[Command]:
-    """A new generation when a seat was lost, or when a trainer waits for one.
+    """A new generation when a seat was lost, when a trainer waits for one, or when another method
+    was set.
 
     The first one waits for all assigned peers, unless `impatient`: who warms up late joins later.
     """
@@ -236,14 +237,16 @@ def _form(
         if seat.peer not in ready or ready[seat.peer].child != seat.child
     ]
     joined = [peer for peer in ready if peer not in job.members or peer in lost]
-    if not lost and not joined and not newest.closed:
+    reset = newest.method.revision != job.method.revision
+    if not (lost or joined or newest.closed or reset):
         return
-    if newest.start_step is None and not lost and not newest.closed:
+    if newest.start_step is None and not (lost or newest.closed or reset):
         return  # one change at a time: the newest generation first makes a step
     if len(ready) < least or not ready:
         yield from _waits(job, least, len(ready))
         return
-    yield _generation(job, newest.number + 1, ready, _why(usable, names, lost, joined))
+    why = _why(usable, names, lost, joined, job.method.reason if reset else "")
+    yield _generation(job, newest.number + 1, ready, why)
 
 
 def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
@@ -277,7 +280,7 @@ def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
     }
 
 
-def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str]) -> str:
+def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str], reset: str) -> str:
     def name(peer: str) -> str:
         return names.get(peer, peer)  # a removed peer has no name any more
 
@@ -288,7 +291,7 @@ def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str]) -> 
         if peer in usable and peer not in joined
     ]
     came = [f"{name(peer)} joined" for peer in joined]
-    return "; ".join([*gone, *ended, *came]) or "resumed"
+    return "; ".join([*gone, *ended, *came, *([reset] if reset else [])]) or "resumed"
 
 
 def _seated(newest: Generation, trainers: Trainers) -> list[TrainerReport]:

@@ -11,6 +11,7 @@ from p2p.errors import P2PError, Usage
 from p2p.find import find_job, find_member
 from p2p.state import REPLACES_MAX, TEXT_MAX, State, parse_member
 from p2p.store import problem_with
+from p2p.training.method import changed
 
 Args = Mapping[str, Any]
 Verb = Callable[[State, Args], dict[str, Any]]
@@ -47,6 +48,16 @@ def _submit(state: State, args: Args) -> dict[str, Any]:
     if max(len(name), len(spec["task"])) > TEXT_MAX:
         raise Usage(f"a job's name and task have at most {TEXT_MAX} characters")
     return {"type": "job.submit", "name": name, "spec": spec}
+
+
+def _set(state: State, args: Args) -> dict[str, Any]:
+    job = find_job(state, str(args["job"]))
+    changes = {str(name): str(text) for name, text in dict(args["changes"]).items()}
+    if sum(map(len, [*changes, *changes.values()])) > TEXT_MAX:
+        raise Usage(f"what is set at once has at most {TEXT_MAX} characters")
+    method = changed(job.method, changes, int(job.spec["shards"]))
+    told = {"method": method.to_order(), "after_revision": job.method.revision}
+    return {"type": "job.set", "job": job.id, **told, "reason": method.reason}
 
 
 def _open_session(state: State, args: Args) -> dict[str, Any]:
@@ -97,6 +108,7 @@ PROPOSED: dict[str, Verb] = {
     "pause": _on_job("pause"),
     "resume": _on_job("resume"),
     "cancel": _on_job("cancel"),
+    "set": _set,
     "session": _open_session,
     "put": _put,
     "delete": _delete,

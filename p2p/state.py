@@ -14,6 +14,7 @@ from typing import Any, Literal
 from immutables import Map
 
 from p2p.store import Store
+from p2p.training.method import Method, submitted
 
 MemberState = Literal["alive", "dead", "left"]
 JobState = Literal[
@@ -108,7 +109,8 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One agreed membership of a job. `start_step` is None until its first step was applied.
+    """One agreed membership of a job, and by which method its trainers exchange. `start_step` is
+    None until its first step was applied.
 
     A closed generation (the job was paused) needs a successor before anybody steps again.
     """
@@ -116,6 +118,7 @@ class Generation:
     number: int
     seats: tuple[Seat, ...]
     reason: str
+    method: Method
     start_step: int | None = None
     stall_s: float | None = None
     steps_repeated: int = 0
@@ -162,6 +165,12 @@ class Job:
     ledger: tuple[Mapping[str, int], ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     failed_checkpoint: int | None = None  # the last step whose checkpoint could not be written
+    was_set: Method | None = None  # what `p2pnode set` made of the method since it was submitted
+
+    @property
+    def method(self) -> Method:
+        """How the next generation's trainers shall exchange."""
+        return self.was_set or as_submitted(self.spec)
 
     @property
     def generation(self) -> Generation | None:
@@ -179,6 +188,10 @@ class Job:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+
+def as_submitted(spec: Mapping[str, Any]) -> Method:
+    return submitted(spec["strategy"], spec["codec"], spec.get("options"))
 
 
 @dataclass(frozen=True, slots=True)

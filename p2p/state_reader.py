@@ -7,14 +7,26 @@ from typing import Any, TypeVar
 import msgpack
 from immutables import Map
 
-from p2p.state import Checkpoint, Event, Generation, Job, Mark, Member, Seat, Session, State
+from p2p.state import (
+    Checkpoint,
+    Event,
+    Generation,
+    Job,
+    Mark,
+    Member,
+    Seat,
+    Session,
+    State,
+    as_submitted,
+)
 from p2p.state_wire import FORMAT, GENERATION, JOB
 from p2p.store import StoreBuilder
+from p2p.training.method import Method
 
 # A record holds at most what one command brought, and that is at most 4 MiB.
 _RECORD_BYTES_MAX = 8 * 1024 * 1024
 
-Made = TypeVar("Made", Member, Seat, Mark, Checkpoint, Event)
+Made = TypeVar("Made", Member, Seat, Mark, Checkpoint, Event, Method)
 
 
 class MalformedState(Exception):
@@ -139,8 +151,19 @@ class _Draft:
         _add(self.jobs, job.id, _JobDraft(job))
 
     def add_generation(self, *values: Any) -> None:
-        made = Generation(**dict(zip(GENERATION, values, strict=True)), seats=())
-        self.last_job.generations.append((made, []))
+        job = self.last_job
+        method = as_submitted(job.job.spec)
+        made = Generation(**dict(zip(GENERATION, values, strict=True)), seats=(), method=method)
+        job.generations.append((made, []))
+
+    def add_set(self, *values: Any) -> None:
+        job = self.last_job
+        job.job = replace(job.job, was_set=_made(Method, values))
+
+    def add_method(self, *values: Any) -> None:
+        made, seats = self.last_job.generations.pop()
+        changed = replace(made, method=_made(Method, values))
+        self.last_job.generations.append((changed, seats))
 
     def add_seat(self, *values: Any) -> None:
         self.last_job.generations[-1][1].append(_made(Seat, values))
@@ -190,7 +213,7 @@ def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:
     return State(cluster_id=_text(cluster_id), name=_text(name), turn=_number(turn))
 
 
-_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event)}
+_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event, Method)}
 
 
 def _made(kind: type[Made], values: tuple[Any, ...]) -> Made:

@@ -4,7 +4,8 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
 
     state FORMAT cluster_id name turn
     member …, removed id                             in the order in which the state has them
-    job …, and after each: generation … (after each: seat …), mark …, ledger row, checkpoint …
+    job …, and after each: set method …, generation … (after each: method …, seat …), mark …,
+        ledger row, checkpoint …         method and set: only where it is not as it was submitted
     event …
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
@@ -23,6 +24,7 @@ from typing import Any
 import msgpack
 
 from p2p.state import Checkpoint, Event, Job, Mark, Member, Seat, State
+from p2p.training.method import Method
 
 FORMAT = 1
 CHUNK_BYTES = 64 * 1024
@@ -49,8 +51,8 @@ def _fields_of(kind: type) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*(each.name for each in fields(kind)))
 
 
-_member, _seat, _mark, _checkpoint, _event = map(
-    _fields_of, (Member, Seat, Mark, Checkpoint, Event)
+_member, _seat, _mark, _checkpoint, _event, _method = map(
+    _fields_of, (Member, Seat, Mark, Checkpoint, Event, Method)
 )
 GENERATION = ("number", "reason", "start_step", "stall_s", "steps_repeated", "closed")
 JOB = ("id", "name", "spec", "state", "reason", "excluded", "steps_total")
@@ -78,8 +80,12 @@ def _records(state: State) -> Iterator[Record]:
 
 def _job_records(job: Job) -> Iterator[Record]:
     yield ("job", *_job(job), job.failed_checkpoint, job.assigned)
+    if job.was_set is not None:
+        yield ("set", *_method(job.was_set))
     for generation in job.generations:
         yield ("generation", *_generation(generation))
+        if generation.method.revision:
+            yield ("method", *_method(generation.method))
         for seat in generation.seats:
             yield ("seat", *_seat(seat))
     for mark in job.marks:

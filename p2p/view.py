@@ -95,6 +95,7 @@ def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
     """One job as `status` shows it: agreed marks, and the newest progress between them."""
     mark = job.mark
     generation = job.generation
+    method = generation.method if generation else job.method
     progress = _progress(job, vitals)
     running = job.state == "running"
     metrics = [made.metrics for made in job.marks if made.metrics]
@@ -119,8 +120,8 @@ def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         ),
         "members": sorted(job.members),
         "shards": job.spec["shards"],
-        "strategy": job.spec["strategy"],
-        "codec": job.spec["codec"],
+        "strategy": method.strategy,
+        "codec": method.codec,
         "state_hash": mark.state_hash if mark else None,
     }
 
@@ -148,6 +149,8 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         **job_summary(job, vitals),
+        "options": dict(sorted(job.method.options.items())),
+        "auto": job.method.auto,
         "assigned": sorted(job.assigned),
         "excluded": dict(sorted(job.excluded.items())),
         "generations": [_generation(made) for made in job.generations],
@@ -165,6 +168,8 @@ def _generation(made: Generation) -> dict[str, Any]:
         "members": [seat.peer for seat in made.seats],
         "start_step": made.start_step,
         "reason": made.reason,
+        "strategy": made.method.strategy,
+        "codec": made.method.codec,
         "stall_seconds": made.stall_s,
         "steps_repeated": made.steps_repeated,
     }

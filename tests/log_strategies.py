@@ -26,7 +26,15 @@ FIELDS = [
     *("peer", "member", "incarnation", "reason", "job", "generation", "number", "seats", "peers"),
     *("excluded", "mark", "ledger", "checkpoint", "start_step", "stall_s", "steps_repeated"),
     *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
-    *("key", "value", "expected", "session"),
+    *("key", "value", "expected", "session", "method", "after_revision"),
+]
+METHODS: list[dict[str, Any]] = [
+    {
+        "method": {"strategy": "ring", "codec": codec, "options": {"a": "b"}, "auto": False},
+        "after_revision": revision,
+        "reason": "x",
+    }
+    for revision, codec in enumerate(("int8", "int16", "int32"))
 ]
 VALID: list[dict[str, Any]] = [
     {"type": "member.join", "member": described("c")},
@@ -41,6 +49,7 @@ VALID: list[dict[str, Any]] = [
     mark(1, 7),
     *({"type": f"job.{verb}", "job": "job-1"} for verb in ("pause", "resume", "cancel")),
     {"type": "job.wait", "job": "job-1", "reason": "x"},
+    *({"type": "job.set", "job": "job-1", **changed} for changed in METHODS),
     {"type": "job.finish", "job": "job-1", "generation": 1},
     {"type": "job.fail", "job": "job-1", "reason": "x"},
     {"type": "session.open", "request": "r"},

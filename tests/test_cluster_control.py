@@ -184,6 +184,8 @@ BAD = [
     (["submit", "mnist", "--data", "/"], 2, "train-images-idx3-ubyte"),
     (["submit", "digits", "--set", "novalue"], 2, "key=value"),
     (["job", "nosuch"], 2, "no job"),
+    (["set", "nosuch", "strategy=ring"], 2, "no job"),
+    (["set", "nosuch", "strategy"], 2, "key=value"),
     (["remove", "nosuch"], 2, "not a peer"),
     (["status", "--peer", "127.0.0.1:1"], 3, "no peer answers"),
     (["--join", "127.0.0.1:1"], 3, "no peer answers"),

@@ -20,7 +20,7 @@ from p2p.state_reader import MalformedState, StateReader, from_chunks
 from p2p.state_wire import CHUNK_BYTES, to_chunks
 from p2p.store import Store
 from tests.log_strategies import commands
-from tests.peer_fakes import applied, running
+from tests.peer_fakes import applied, generation, running
 from tools.sim.trainers import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -31,12 +31,15 @@ def full() -> State:
     state = running("a", "b")
     made = checkpoint(3)
     del made["kind"]
-    fence = {"job": "job-1", "generation": 1}
+    fence = {"job": "job-1", "generation": 2}
     mark = {"step": 1, "epoch": 0, "samples": 12, "loss": 0.5, "metrics": {"accuracy": 0.9}}
     mark |= {"samples_per_second": 1.0, "state_hash": "sha256:x"}
     row = {"epoch": 0, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}
+    codec = {"strategy": "ring", "codec": "int8", "options": {"a": "b"}, "auto": True}
     state = applied(
         state,
+        {"type": "job.set", "job": "job-1", "method": codec, "after_revision": 0, "reason": "x"},
+        generation(2, "a", "b"),
         {"type": "job.mark", **fence, "mark": mark, "ledger": [row]},
         {"type": "job.checkpoint", **fence, "checkpoint": {**made, "peer": "a"}},
         {"type": "job.checkpoint_failed", **fence, "step": 4, "error": "full", "peer": "a"},
@@ -186,6 +189,8 @@ RECORDS: list[list[Any]] = [
     ["mark", *range(8)],
     ["generation", 1, "r", None, None, 0, False],
     ["ledger", {}],
+    ["method", "ring", "int8", {}, 1, False, "x"],
+    ["set", "ring", "int8", {}, 1, False, "x"],
     ["answer", 1, {}],
     ["session", "s", "x", 0],
     ["session", 1, 0, 0],

@@ -56,8 +56,10 @@ def test_status_has_exactly_the_keys_of_the_contract() -> None:
 def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     told = view.job_detail(busy().jobs["job-1"], {})
     added = {"generations", "ledger", "checkpoints", "assigned", "excluded", "schema"}
+    added |= {"options", "auto"}
     assert set(told) == JOB_KEYS | added
     number = {"number", "members", "start_step", "reason", "stall_seconds", "steps_repeated"}
+    number |= {"strategy", "codec"}
     assert set(told["generations"][0]) == number
     assert set(told["ledger"][0]) == {"epoch", "samples", "distinct", "repeated", "missing"}
     saved = {"step", "path", "bytes", "seconds", "state_hash"}
@@ -143,6 +145,8 @@ def test_generations_keep_their_reason_and_stall() -> None:
         "members": ["a"],
         "start_step": 7,
         "reason": "because",
+        "strategy": "ring",
+        "codec": "int32",
         "stall_seconds": 0.25,
         "steps_repeated": 1,
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from collectives.plane import Aborted, DataPlane, OutOfStep
+from p2p.training.method import Method
 from p2p.training.stream import Decoder, MalformedFrame, Message, encode
 
 NEVER = 1 << 62
@@ -29,6 +30,7 @@ class Order:
     mark_every_s: float
     arrived: float
     after_hold: bool
+    method: Method | None  # None = as the job was submitted
 
 
 class Control:
@@ -158,5 +160,6 @@ class Control:
             float(message["mark_every_s"]),
             time.monotonic(),
             self._was_held,
+            Method.from_order(message["method"]) if message.get("method") else None,
         )
         self._was_held = False

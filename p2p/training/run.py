@@ -15,6 +15,7 @@ from p2p.training.checkpoint import Damaged
 from p2p.training.evaluation import Evaluation
 from p2p.training.gradients import Gradients, seed_everything
 from p2p.training.ledger import Ledger
+from p2p.training.method import Method, submitted
 from p2p.training.order import Indices, Schedule, batch, permutation
 from p2p.training.position import Position
 from p2p.training.spec import JobSpec
@@ -40,24 +41,39 @@ class Run:
         self.position = Position(Ledger(len(self.train)))
         self._order: tuple[int, Indices] = (-1, np.zeros(0, np.int64))
         self._hash: tuple[int, str] = (-1, "")
+        self._method: Method | None = None
+        # A strategy's tensors from a checkpoint, until its revision is ordered.
+        self._carried: tuple[int, dict[str, Tensor]] = (-1, {})
 
     def warm_up(self) -> None:
         """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
         self.gradients = Gradients(self.task, self.state, self.schedule, self.train)
-        self.strategy = self._strategy(self.spec.strategy, self.spec.codec)
+        self.use(None)
         self.evaluation = Evaluation(self.task, self.model, self.schedule)
         self.tensors()
 
-    def _strategy(self, name: str, codec: str) -> Strategy:
-        entry = catalog.find(name)
-        options = entry.parse(self.spec.options or {})
-        strategy: Strategy = entry.load()(
+    def use(self, method: Method | None) -> None:
+        """Exchange by this method from now on (None = as the job was submitted).
+
+        The same one goes on; another begins afresh, and has no result for those one round behind:
+        they get the whole state.
+        """
+        spec = self.spec
+        method = method or submitted(spec.strategy, spec.codec, spec.options)
+        if method == self._method:
+            return
+        entry = catalog.find(method.strategy)
+        self.strategy: Strategy = entry.load()(
             Context(
                 *(self.task, self.state, self.schedule, self.train, self.gradients),
-                *(codec, options),
+                *(method.codec, entry.parse(method.options)),
             )
         )
-        return strategy
+        self._method, self._hash = method, (-1, "")
+        revision, tensors = self._carried
+        if revision == method.revision:
+            self.strategy.restore(tensors)
+        self._carried = (-1, {})
 
     @property
     def parameters(self) -> int:
@@ -129,6 +145,7 @@ class Run:
             "ledger": self.position.ledger.lines(),
             "optimizer": self.state.scalars(),
             "schedule": asdict(self.schedule),
+            "revision": self._method.revision if self._method else 0,
         }
 
     def pack(self) -> bytes:
@@ -151,12 +168,22 @@ class Run:
             own = {n: t for n, t in tensors.items() if n.startswith(STRATEGY_PREFIX)}
             rest = {n: t for n, t in tensors.items() if n not in own}
             self.state.restore(rest, metadata["optimizer"])
-            self.strategy.restore({n.removeprefix(STRATEGY_PREFIX): t for n, t in own.items()})
+            self._restore_strategy(
+                int(metadata.get("revision", 0)),
+                {n.removeprefix(STRATEGY_PREFIX): t for n, t in own.items()},
+            )
         except (Unfit, KeyError, ValueError, TypeError) as error:
             raise Damaged(f"it does not fit this job: {error}") from error
         self.position = position
         self._hash = (-1, "")
         self.strategy.forget()
+
+    def _restore_strategy(self, revision: int, tensors: dict[str, Tensor]) -> None:
+        """Now, or when it is ordered: a resuming trainer does not know yet by which it goes on."""
+        if self._method and self._method.revision == revision:
+            self.strategy.restore(tensors)
+        else:
+            self._carried = revision, tensors
 
     def resume(self, path: str) -> None:
         """Start from a checkpoint file instead of step 0. Raises P2PError with one sentence."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import Usage
-from p2p.training.strategies import catalog
+from p2p.training.method import check, submitted
 
 SHARDS_DEFAULT = 12
 SHARDS_MAX = 4_096  # every trainer's messages and every generation grow with them
@@ -60,12 +60,5 @@ def parse(wire: Mapping[str, Any]) -> JobSpec:
         raise Usage(f"lr is {spec.lr!r}: it must be a number")
     if spec.lr is not None and not spec.lr > 0:
         raise Usage(f"lr is {spec.lr!r}: it must be greater than 0")
-    catalog.find(spec.strategy).parse(options)
-    if spec.codec != "int32":  # else a peer would have numpy in its memory for nothing
-        from collectives.codecs import check
-
-        try:
-            check(spec.codec, spec.shards)
-        except ValueError as error:
-            raise Usage(str(error)) from error
+    check(submitted(spec.strategy, spec.codec, options), spec.shards)
     return spec

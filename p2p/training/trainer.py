@@ -105,6 +105,7 @@ class Trainer:
             return last_rank  # not for this process: wait for the next
         rank = members.index(self.plane.endpoints)
         _check_shards(order, self.run.schedule.shards)
+        self.run.use(order.method)
         group = self.plane.enter(self.run.spec.id, order.number, rank, members)
         Generation(order, group, self.run, self.control, self.checkpoints, self.clock).live()
         return rank

@@ -137,11 +137,12 @@ def _job_text(told: dict[str, Any]) -> str:
                 "-" if made["start_step"] is None else str(made["start_step"]),
                 "-" if made["stall_seconds"] is None else f"{made['stall_seconds']:.3f} s",
                 str(made["steps_repeated"]),
+                f"{made['strategy']} {made['codec']}",
                 made["reason"],
             ]
             for made in told["generations"]
         ]
-        headings = ["GENERATION", "PEERS", "FROM STEP", "STALL", "REPEATED", "WHY"]
+        headings = ["GENERATION", "PEERS", "FROM STEP", "STALL", "REPEATED", "METHOD", "WHY"]
         parts.append(table(headings, rows))
     if told["ledger"]:
         names = ["epoch", "samples", "distinct", "repeated", "missing"]

@@ -1,4 +1,4 @@
-"""Verbs that steer: pause, resume, cancel, add, remove, transfer, fault."""
+"""Verbs that steer: pause, resume, cancel, set, add, remove, transfer, fault."""
 
 import argparse
 import asyncio
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from p2p.answers import FAULT_KINDS
 from p2p.errors import P2PError
-from p2p.verbs.verb import Verb, add_common, asks, print_json, say
+from p2p.training.strategies.catalog import STRATEGIES
+from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -25,6 +26,14 @@ ADD_TIMEOUT_S = 20.0
 async def _job_verb(client: "Client", args: argparse.Namespace) -> int:
     answer = await client.request(args.verb, job=args.job)
     _tell(args, answer, f"{answer['job']} is {answer['state']}")
+    return 0
+
+
+async def _set(client: "Client", args: argparse.Namespace) -> int:
+    changes = pairs(args.changes)
+    answer = await client.request("set", job=args.job, changes=changes)
+    what = ", ".join(f"{name}={text}" for name, text in changes.items())
+    _tell(args, answer, f"{answer['job']} goes on with {what} after the step it is at")
     return 0
 
 
@@ -85,6 +94,22 @@ def _one_job(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
 
 
+def _settings(parser: argparse.ArgumentParser) -> None:
+    lines = [f"{entry.name}: {entry.summary}" for entry in STRATEGIES.values()]
+    lines += [
+        f"{option.name} ({entry.name}, {option.default}): {option.summary}"
+        for entry in STRATEGIES.values()
+        for option in entry.options
+    ]
+    parser.description = (
+        "How a job's trainers exchange, from the next step on: strategy=NAME, codec=NAME, or an "
+        "option of the strategy. " + "; ".join(lines)
+    )
+    parser.add_argument("job", metavar="JOB", help="id or name")
+    parser.add_argument("changes", metavar="key=value", nargs="+")
+    add_common(parser)
+
+
 def _one_peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peer_name", metavar="PEER", help="id, name or address")
     add_common(parser)
@@ -113,6 +138,7 @@ VERBS = (
     Verb("pause", "hold a job after its last applied step", _one_job, asks(_job_verb)),
     Verb("resume", "let a paused job go on", _one_job, asks(_job_verb)),
     Verb("cancel", "end a job", _one_job, asks(_job_verb)),
+    Verb("set", "change how a job's trainers exchange", _settings, asks(_set)),
     Verb("add", "start more peers on the asked peer's host", _count, asks(_add)),
     Verb("remove", "drain a peer and forget it for good", _one_peer, asks(_remove)),
     Verb("transfer", "move leadership to a peer", _one_peer, asks(_transfer)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from p2p.errors import Usage
 from p2p.state import FINAL
 from p2p.training.strategies.catalog import STRATEGIES
-from p2p.verbs.verb import Verb, add_common, asks, print_json, say
+from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -57,7 +57,7 @@ async def wait_for(client: "Client", job: str, as_json: bool) -> int:
 
 def summary(told: dict[str, Any]) -> dict[str, Any]:
     """The job as `status` shows it, without the lists of its detail."""
-    detail = {"generations", "ledger", "checkpoints", "assigned", "excluded"}
+    detail = {"generations", "ledger", "checkpoints", "assigned", "excluded", "options", "auto"}
     return {name: value for name, value in told.items() if name not in detail}
 
 
@@ -91,7 +91,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
         "codec": args.codec,
         "checkpoint_every": args.checkpoint_every,
         "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
-        "options": dict(_pair(text) for text in args.set),
+        "options": pairs(args.set),
         "name": args.name,
         **_peers(args.peers),
     }
@@ -118,13 +118,6 @@ def _source(task: str) -> bytes | None:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
         raise Usage(f"cannot read the task file {file}: {error.strerror}") from error
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Usage(f"--set {text}: expected key=value")
-    return name, value
 
 
 def _peers(text: str | None) -> dict[str, int]:

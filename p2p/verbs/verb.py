@@ -5,12 +5,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2p.errors import Unreachable
+from p2p.errors import Unreachable, Usage
 from p2p.settings import resolve
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:
 
 def given_key(token_file: str | None) -> "ClusterKey | None":
     """The key from --token-file or $P2P_TOKEN. Raises Usage if it is not a token."""
-    from p2p.errors import Usage
     from p2p.keys import parse_token
     from p2p.runtime_dir import read_token
 
@@ -93,6 +92,17 @@ def given_key(token_file: str | None) -> "ClusterKey | None":
     if "P2P_TOKEN" in os.environ:
         return parse_token(os.environ["P2P_TOKEN"])
     return None
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """key=value settings. Raises Usage."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Usage(f"{text!r} is no setting: expected key=value")
+        found[name] = value
+    return found
 
 
 def print_json(value: dict[str, Any]) -> None:
