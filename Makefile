@@ -23,7 +23,7 @@ check: install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt collectives/kernels/loops.c
 	@echo "[install] creating $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[install] installing p2pnode and what it needs (torch is the large one; a minute or two)"

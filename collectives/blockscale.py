@@ -16,19 +16,18 @@ Relative to the block's largest magnitude, with 12 shards: 2^-27 per shard.
     dequantize(total, exponents, shards, out)
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from collectives import kernels
 
 BLOCK = 256
 SHARDS_MAX = 1 << 16
 ZERO = -149  # the exponent of a block of zeros; every other block has a larger one
 NON_FINITE = 129  # the exponent of a block with a NaN or an infinity; wins every maximum
 
-_TILE_BLOCKS = 256  # 256 KiB of float32: temporaries stay in the second-level cache
-_MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 
 Float32s = NDArray[np.float32]
@@ -51,13 +50,25 @@ def block_exponents(values: Float32s, block: int = BLOCK) -> NDArray[np.int16]:
 
     The element-wise maximum over shards is what block_exponents would say of all of them together.
     """
-    _check(values, np.float32)
     largest = np.zeros(block_count(len(values), block), np.int32)
-    bits = values.view(np.int32)  # magnitudes compare like their bits, NaN above infinity
-    scratch = np.empty(min(len(values), _TILE_BLOCKS * block), np.int32)
-    for blocks, span in _tiles(len(values), block):
-        magnitude = np.bitwise_and(bits[span], _MAGNITUDE, out=scratch[: span.stop - span.start])
-        np.max(_by_block(magnitude, block), axis=1, out=largest[blocks])
+    note_largest(values, largest, block)
+    return exponents_of(largest)
+
+
+def note_largest(values: Float32s, largest: Int32s, block: int = BLOCK) -> None:
+    """largest[b] = the larger of itself and the largest magnitude in block b of values[n].
+
+    As the bits of a float32: those compare like the magnitudes, with NaN above infinity.
+    """
+    _check(values, np.float32)
+    _check(largest, np.int32)
+    if len(largest) != block_count(len(values), block):
+        raise ValueError(f"{len(values)} values do not have {len(largest)} blocks")
+    kernels.largest_bits(values, block, largest)
+
+
+def exponents_of(largest: Int32s) -> NDArray[np.int16]:
+    """What block_exponents says where these are the largest magnitudes, as bits."""
     _, exponents = np.frexp(np.where(largest < _INFINITY, largest, 0).view(np.float32))
     exponents = np.where(largest == 0, ZERO, exponents)
     return np.where(largest >= _INFINITY, NON_FINITE, exponents).astype(np.int16)
@@ -88,19 +99,8 @@ def quantize(
     _check(out, np.int32)
     if len(out) != len(values):
         raise ValueError(f"out has {len(out)} values, not {len(values)}")
-    shifts = value_bits(shards) - _exponents(exponents, len(values), block)
-    # float32 is exact here (a power of two, then integers) unless the factor itself is too large.
-    wide = np.float32 if shifts.max(initial=0) <= 127 else np.float64
-    scales = np.ldexp(wide(1), shifts)[:, np.newaxis]
-    scratch = np.empty(min(len(values), _TILE_BLOCKS * block), wide)
-    for blocks, span in _tiles(len(values), block):
-        scaled = scratch[: span.stop - span.start]
-        np.multiply(_by_block(values[span], block), scales[blocks], out=_by_block(scaled, block))
-        np.rint(scaled, out=scaled)
-        if add:
-            out[span] += scaled.astype(np.int32)
-        else:
-            out[span] = scaled
+    checked = _exponents(exponents, len(values), block)
+    kernels.round_nearest(values, factors(checked, shards), block, out, add)
     return out
 
 
@@ -115,23 +115,35 @@ def dequantize(
     _check(out, np.float32)
     if len(out) != len(integers):
         raise ValueError(f"out has {len(out)} values, not {len(integers)}")
-    shifts = _exponents(exponents, len(integers), block) - value_bits(shards)
+    checked = _exponents(exponents, len(integers), block)
+    kernels.scaled(integers, units(checked, shards), block, out)
+
+
+def factors(exponents: ArrayLike, shards: int) -> NDArray[Any]:
+    """What a block's values are multiplied by before they are rounded; `exponents` are finite."""
+    shifts = value_bits(shards) - _no_zeros(exponents)
+    # float32 is exact here (a power of two, then integers) unless the factor itself is too large.
+    wide = np.float32 if shifts.max(initial=0) <= 127 else np.float64
+    powers: NDArray[Any] = np.ldexp(wide(1), shifts)
+    return powers
+
+
+def units(exponents: ArrayLike, shards: int) -> NDArray[Any]:
+    """What a block's sums are multiplied by to be values again; `exponents` are finite."""
+    shifts = _no_zeros(exponents) - value_bits(shards)
     # float32 rounds the integer once and scales it exactly, unless the result were subnormal.
     wide = np.float32 if shifts.min(initial=0) >= -126 else np.float64
-    scales = np.ldexp(wide(1), shifts)[:, np.newaxis]
-    with np.errstate(over="ignore"):
-        for blocks, span in _tiles(len(integers), block):
-            target = _by_block(out[span], block)
-            if wide is np.float32:
-                out[span] = integers[span]
-                np.multiply(target, scales[blocks], out=target)
-            else:
-                wider = _by_block(integers[span], block) * scales[blocks]
-                np.copyto(target, wider, casting="same_kind")
+    powers: NDArray[Any] = np.ldexp(wide(1), shifts)
+    return powers
 
 
-def _exponents(exponents: ArrayLike, length: int, block: int) -> NDArray[np.int32]:
-    """Checked, as int32; a block of zeros scales by 1, which needs no wide arithmetic."""
+def _no_zeros(exponents: ArrayLike) -> Int32s:
+    """A block of zeros scales by 1, which needs no wide arithmetic."""
+    given = np.asarray(exponents)
+    return np.where(given <= ZERO, 0, given).astype(np.int32)
+
+
+def _exponents(exponents: ArrayLike, length: int, block: int) -> NDArray[Any]:
     given = np.asarray(exponents)
     if given.shape != (block_count(length, block),):
         raise ValueError(
@@ -139,21 +151,7 @@ def _exponents(exponents: ArrayLike, length: int, block: int) -> NDArray[np.int3
         )
     if not all_finite(given):
         raise ValueError("a shard's values are not finite: this step must be skipped")
-    return np.where(given <= ZERO, 0, given).astype(np.int32)
-
-
-def _tiles(length: int, block: int) -> Iterator[tuple[slice, slice]]:
-    """Whole blocks a tile at a time, then the last, shorter block: (block numbers, values)."""
-    whole = length // block
-    for first in range(0, whole, _TILE_BLOCKS):
-        last = min(first + _TILE_BLOCKS, whole)
-        yield slice(first, last), slice(first * block, last * block)
-    if whole * block < length:
-        yield slice(whole, whole + 1), slice(whole * block, length)
-
-
-def _by_block(values: NDArray[Any], block: int) -> NDArray[Any]:
-    return values.reshape(-1, min(block, len(values)))
+    return given
 
 
 def _check(array: NDArray[Any], dtype: type[np.generic]) -> None:

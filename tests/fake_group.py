@@ -1,7 +1,7 @@
 """Groups without sockets: ranks are threads of this process that meet at a barrier."""
 
+import itertools
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from queue import Queue
 from typing import Any, cast
@@ -20,7 +20,9 @@ class Hub:
         self.size = size
         self.barrier = threading.Barrier(size)
         self.laid: list[Any] = [None] * size
-        self.mail: defaultdict[tuple[int, int], Queue[bytes]] = defaultdict(Queue)
+        # All made now: two threads that ask a defaultdict at once can get two queues.
+        pairs = itertools.permutations(range(size), 2)
+        self.mail: dict[tuple[int, int], Queue[bytes]] = {pair: Queue() for pair in pairs}
 
     def exchange(self, rank: int, thing: Any) -> list[Any]:
         self.laid[rank] = thing
@@ -38,8 +40,10 @@ class FakeGroup:
 
     def all_reduce(self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: str) -> None:
         parts = self.hub.exchange(self.rank, source.copy())
-        total = parts[self.rank].copy()
-        for part in (*parts[self.rank + 1 :], *parts[: self.rank]):  # an order of its own per rank
+        # Whole numbers in an order of its own per rank; floats in one, as every Group does.
+        first = self.rank if np.issubdtype(source.dtype, np.integer) else 0
+        total = parts[first].copy()
+        for part in (*parts[first + 1 :], *parts[:first]):
             total = np.add(total, part) if op == "sum" else np.maximum(total, part)
         out[...] = total
 

@@ -8,10 +8,14 @@
 Imports neither torch nor sockets: the peer process uses `check`.
 """
 
+from collectives.codecs.bf16 import Bf16
 from collectives.codecs.codec import Codec, Group, Vector
+from collectives.codecs.float32 import Float32
+from collectives.codecs.int8 import Int8
+from collectives.codecs.int16 import Int16
 from collectives.codecs.int32 import Int32
 
-CODECS: tuple[type[Codec], ...] = (Int32,)
+CODECS: tuple[type[Codec], ...] = (Int32, Int16, Int8, Float32, Bf16)
 
 __all__ = ["CODECS", "Codec", "Group", "Vector", "build", "check", "help_text"]
 

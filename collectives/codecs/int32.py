@@ -5,49 +5,31 @@ all shards (every |value| < 2^e) and b = value_bits(V): V * 2^(e-b-1), and one r
 for 12 shards 2^-27 of the block's largest magnitude per shard. See collectives.blockscale.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from collectives.blockscale import (
-    SHARDS_MAX,
-    ZERO,
-    all_finite,
-    block_count,
-    block_exponents,
-    dequantize,
-    quantize,
-)
-from collectives.codecs.codec import Codec, Float32s, Group, Vector
+from collectives import blockscale
+from collectives.codecs.block_scaled import BlockScaled, Int32s, Scales
+from collectives.codecs.codec import Array, Float32s
+from collectives.kernels import round_nearest
 
 
-class Int32(Codec):
+class Int32(BlockScaled):
     name = "int32"
-    summary = "rounded to 2^-27 of the largest of 256 values; the same bits for any membership"
-    shards_max = SHARDS_MAX
-    order_free = True
+    summary = "whole numbers of 32 bits, as exact as float32; same bits for any membership"
+    shards_max = blockscale.SHARDS_MAX
+    dtype = np.int32
 
-    def __init__(self, vector: Vector, option: float = 0.0) -> None:
-        super().__init__(vector, option)
-        blocks = block_count(vector.length)
-        self._exponents = np.empty(blocks, np.int16)
-        self._agreed = np.empty(blocks, np.int16)
-        self._total = np.empty(vector.length, np.int32)
-        self._sums = np.empty(vector.length, np.int32)
+    def scales(self, largest: Int32s) -> Scales:
+        return blockscale.exponents_of(largest)
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
-    ) -> bool:
-        self._exponents.fill(ZERO)
-        for row in rows:
-            np.maximum(self._exponents, block_exponents(row), out=self._exponents)
-        group.all_reduce(self._exponents, self._agreed, "max")
-        if not all_finite(self._agreed):
-            return False
-        if not len(rows):
-            self._total.fill(0)
-        for number, row in enumerate(rows):
-            quantize(row, self._agreed, self.vector.shards, self._total, add=number > 0)
-        group.all_reduce(self._total, self._sums, "sum")
-        dequantize(self._sums, self._agreed, self.vector.shards, out)
-        return True
+    def all_finite(self, scales: Scales) -> bool:
+        return blockscale.all_finite(scales)
+
+    def factors_and_units(self, scales: Scales) -> tuple[Array, Array]:
+        shards = self.vector.shards
+        return blockscale.factors(scales, shards), blockscale.units(scales, shards)
+
+    def encode(
+        self, row: Float32s, factors: Array, step: int, number: int, total: Array, *, add: bool
+    ) -> None:
+        round_nearest(row, factors, blockscale.BLOCK, total, add)

@@ -1,0 +1,68 @@
+"""What the block-scaled integer codecs share: one MAX of the blocks' scales, one SUM of integers.
+
+Blocks have 256 values. A block's scale must be the same for all shards before anything is rounded,
+so it comes from its largest magnitude over all of them. The integers of V shards cannot overflow,
+whatever they are and however they are grouped, so the sum's bits depend on nothing but the shards.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectives.blockscale import BLOCK, block_count, note_largest
+from collectives.codecs.codec import Array, Codec, Float32s, Group, Vector
+from collectives.kernels import scaled
+
+Int32s = NDArray[np.int32]
+Scales = NDArray[np.int16]
+
+
+class BlockScaled(Codec):
+    dtype: ClassVar[type[np.signedinteger]]
+    order_free = True
+
+    def __init__(self, vector: Vector, option: float = 0.0) -> None:
+        super().__init__(vector, option)
+        self._blocks = block_count(vector.length)
+        self._agreed = np.empty(self._blocks, np.int16)
+        self._total = np.empty(vector.length, self.dtype)
+        self._sums = np.empty(vector.length, self.dtype)
+
+    def reduce(
+        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    ) -> bool:
+        largest = np.zeros(self._blocks, np.int32)
+        for row in rows:
+            note_largest(row, largest)
+        group.all_reduce(self.scales(largest), self._agreed, "max")
+        if not self.all_finite(self._agreed):
+            return False
+        if not len(rows):
+            self._total.fill(0)
+        factors, units = self.factors_and_units(self._agreed)
+        for at, (number, row) in enumerate(zip(numbers, rows, strict=True)):
+            self.encode(row, factors, step, number, self._total, add=at > 0)
+        group.all_reduce(self._total, self._sums, "sum")
+        scaled(self._sums, units, BLOCK, out)
+        return True
+
+    @abstractmethod
+    def scales(self, largest: Int32s) -> Scales:
+        """What goes into the maximum, from largest magnitudes as bits: grows with them, the
+        non-finite above all others."""
+
+    @abstractmethod
+    def all_finite(self, scales: Scales) -> bool: ...
+
+    @abstractmethod
+    def factors_and_units(self, scales: Scales) -> tuple[Array, Array]:
+        """Per block, what values are multiplied by before rounding, and sums afterwards."""
+
+    @abstractmethod
+    def encode(
+        self, row: Float32s, factors: Array, step: int, number: int, total: Array, *, add: bool
+    ) -> None:
+        """total = (total if add else 0) + this shard's integers."""

@@ -1,0 +1,48 @@
+"""float32: what everybody else does, to compare with. 4 bytes per value.
+
+Every trainer adds its shards in their order, then the group adds the trainers'. Every addition
+rounds, so the bits depend on the membership; they are the same on all members. Error: V roundings,
+at most V * 2^-24 of the sum of the magnitudes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from collectives.codecs.codec import Codec, Float32s, Group, Vector
+from collectives.kernels import largest_bits
+
+INFINITY_BITS = 0x7F800000
+
+
+class Float32(Codec):
+    name = "float32"
+    summary = "plain floating point: the bits depend on the membership"
+
+    def __init__(self, vector: Vector, option: float = 0.0) -> None:
+        super().__init__(vector, option)
+        self._total = np.empty(vector.length, np.float32)
+
+    def reduce(
+        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    ) -> bool:
+        add_up(rows, self._total)
+        group.all_reduce(self._total, out, "sum")
+        return all_finite(out)
+
+
+def add_up(rows: Float32s, total: Float32s) -> None:
+    """total[n] = the sum of rows[h, n], in their order; 0 without rows."""
+    if len(rows):
+        np.copyto(total, rows[0])
+    else:
+        total.fill(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row in rows[1:]:
+            np.add(total, row, out=total)
+
+
+def all_finite(values: Float32s) -> bool:
+    largest = np.zeros(1, np.int32)
+    largest_bits(values, max(1, len(values)), largest)
+    return bool(largest[0] < INFINITY_BITS)

@@ -1,0 +1,56 @@
+"""The few loops that touch every value: in C where it was compiled at installation, else in numpy.
+
+Both give the same bits (tests compare them), so trainers of one job may differ in it. All arrays
+are contiguous vectors of the types the names say; callers check, since C does not.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectives.kernels import portable
+from collectives.kernels.native import load
+from collectives.kernels.portable import Array, Float32s, Int32s, Key
+
+__all__ = [
+    "NATIVE",
+    *("largest_bits", "round_nearest", "round_stochastic", "scaled"),
+    *("from_bfloat16", "to_bfloat16"),
+]
+
+NATIVE = load()
+_loops = NATIVE or portable
+
+
+def largest_bits(values: Float32s, block: int, largest: Int32s) -> None:
+    _loops.largest_bits(values, block, largest)
+
+
+def round_nearest(values: Float32s, factors: Array, block: int, out: Int32s, add: bool) -> None:
+    """With float64 factors (needed for tiny numbers only) always in numpy."""
+    loops = portable if factors.dtype == np.float64 else _loops
+    loops.round_nearest(values, factors, block, out, add)
+
+
+def round_stochastic(
+    values: Float32s, factors: Float32s, block: int, key: Key, out: Array, add: bool
+) -> None:
+    _loops.round_stochastic(values, factors, block, key, out, add)
+
+
+def scaled(integers: Array, units: Array, block: int, out: Float32s) -> None:
+    loops = portable if units.dtype == np.float64 else _loops
+    loops.scaled(integers, units, block, out)
+
+
+def to_bfloat16(values: Float32s, out: NDArray[np.uint16]) -> None:
+    _loops.to_bfloat16(values, out)
+
+
+def from_bfloat16(values: NDArray[np.uint16], out: Float32s, add: bool) -> None:
+    _loops.from_bfloat16(values, out, add)
+
+
+largest_bits.__doc__ = portable.largest_bits.__doc__
+round_stochastic.__doc__ = portable.round_stochastic.__doc__
+to_bfloat16.__doc__ = portable.to_bfloat16.__doc__
+from_bfloat16.__doc__ = portable.from_bfloat16.__doc__

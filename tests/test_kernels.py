@@ -1,0 +1,135 @@
+"""The loops over all values: C and numpy give the bits that plain Python says."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collectives import kernels
+from collectives.codecs.small_ints import key
+from collectives.kernels import portable
+
+BOTH = [portable, *([kernels.NATIVE] if kernels.NATIVE else [])]
+BLOCKS = [1, 4, 256]
+LENGTHS = [0, 1, 127, 128, 129, 255, 256, 257, 1000, 70_000]
+
+
+def some_values(seed: int, length: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    random = np.random.default_rng(seed)
+    values = random.standard_normal(length) * 2.0 ** random.integers(-30, 6, length)
+    values[random.random(length) < 0.05] = 0.0
+    return values.astype(np.float32)
+
+
+def bits(value: float) -> int:
+    return int(struct.unpack("<I", struct.pack("<f", value))[0])
+
+
+@pytest.mark.parametrize("loops", BOTH)
+@pytest.mark.parametrize("special", [0.0, -0.0, 1e-45, np.inf, -np.inf, np.nan])
+def test_the_largest_magnitude_of_each_block(loops: Any, special: float) -> None:
+    for block in BLOCKS:
+        values = some_values(1, 1000)
+        values[[3, 999]] = special
+        found = np.full(-(-1000 // block), 5, np.int32)
+        loops.largest_bits(values, block, found)
+        for at, got in enumerate(found.tolist()):
+            piece = values[at * block : (at + 1) * block].tolist()
+            assert got == max(5, *(bits(value) & 0x7FFFFFFF for value in piece))
+
+
+@pytest.mark.parametrize("loops", BOTH)
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(BLOCKS), st.sampled_from(LENGTHS[:9]), st.integers(0, 999), st.booleans())
+def test_rounding_by_chance_is_as_defined(
+    loops: Any, block: int, length: int, seed: int, add: bool
+) -> None:
+    values, words = some_values(seed, length), (seed * 77_777_777 % 2**32, 2**32 - 1 - seed)
+    factors = np.full(-(-length // block), 3 * 65536 / 64, np.float32)
+    out = np.full(length, 2, np.int8)
+    loops.round_stochastic(values, factors, block, words, out, add)
+    half = (block + 1) // 2
+    for at, value in enumerate(values.tolist()):
+        number, place = divmod(at, block)
+        chance = hashed(number * half + place % half, words)
+        chance = chance & 0xFFFF if place < half else chance >> 16
+        fixed = round(float(np.float32(value) * factors[number]))  # ties to even, as rint
+        assert out[at] == ((fixed + chance) >> 16) + (2 if add else 0)
+
+
+def hashed(counter: int, words: tuple[int, int]) -> int:
+    value = (counter * 0x9E3779B9 + words[0]) % 2**32
+    value = ((value ^ value >> 16) * 0x21F0AAAD + words[1]) % 2**32
+    value = (value ^ value >> 15) * 0x735A2D97 % 2**32
+    return value ^ value >> 15
+
+
+def test_chances_are_uniform_and_independent_of_neighbours_and_keys() -> None:
+    """65,536 chances in 256 bins and pairs: chi-squares within 6 standard deviations."""
+    counters = np.arange(1 << 16, dtype=np.uint32)
+    for seed, step, shard in [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2**40, 10**6, 11)]:
+        hashes = portable._mixed(counters, key(0, 0, 0))
+        others = portable._mixed(counters, key(seed, step, shard))
+        for low in (hashes & 0xFF, hashes >> 8 & 0xFF, hashes >> 16 & 0xFF, hashes >> 24):
+            assert chi_square(low, 256) < 255 + 6 * np.sqrt(2 * 255)
+        nibble, other_nibble = hashes >> 12 & 0xF, others >> 12 & 0xF
+        for second in (np.roll(nibble, 1), hashes >> 28, other_nibble):
+            assert chi_square(nibble * 16 + second, 256) < 255 + 6 * np.sqrt(2 * 255)
+
+
+def chi_square(values: np.ndarray[Any, Any], bins: int) -> float:
+    expected = len(values) / bins
+    return float(((np.bincount(values, minlength=bins) - expected) ** 2).sum() / expected)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_both_give_the_same_bits(length: int, block: int) -> None:
+    values, blocks = some_values(length, length), -(-length // block)
+    factors = np.ldexp(np.float32(1), np.random.default_rng(1).integers(-5, 22, blocks))
+    found = []
+    for loops in BOTH:
+        results: list[np.ndarray[Any, Any]] = []
+        for add in (False, True):
+            nearest = np.full(length, -9, np.int32)
+            loops.round_nearest(values, factors, block, nearest, add)
+            small = [np.full(length, 3, kind) for kind in (np.int16, np.int8)]
+            for out in small:
+                lower = np.minimum(factors, np.float32(2**16))
+                loops.round_stochastic(values, lower, block, (1, 2), out, add)
+            wide = np.ones(length, np.float32)
+            results += [nearest, *small, wide]
+            halves = np.empty(length, np.uint16)
+            loops.to_bfloat16(values, halves)
+            loops.from_bfloat16(halves, wide, add)
+        for integers in results[:3]:
+            back = np.empty(length, np.float32)
+            loops.scaled(integers, 1 / factors, block, back)
+            results.append(back)
+        found.append(b"".join(result.tobytes() for result in results))
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("loops", BOTH)
+def test_bfloat16_is_the_nearest_ties_to_even(loops: Any) -> None:
+    cases = {
+        1.0: 0x3F80,
+        -0.0: 0x8000,
+        1 + 2.0**-8: 0x3F80,  # a tie, to even
+        1 + 3 * 2.0**-8: 0x3F82,
+        1 + 2.0**-8 + 2.0**-20: 0x3F81,
+        1e-45: 0,
+        float(np.finfo(np.float32).max): 0x7F80,
+        np.inf: 0x7F80,
+        -np.inf: 0xFF80,
+    }
+    out = np.empty(len(cases), np.uint16)
+    loops.to_bfloat16(np.array(list(cases), np.float32), out)
+    assert out.tolist() == list(cases.values())
+    nans = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001], np.uint32).view(np.float32)
+    out = np.empty(3, np.uint16)
+    loops.to_bfloat16(nans, out)
+    assert out.tolist() == [0x7FC0] * 3
