@@ -1,0 +1,306 @@
+"""A rank's mail: its sockets, and the thread that serves them. It also watches the others.
+
+One PULL socket takes everything; one PUSH socket to every other rank sends, and its monitor tells
+when that rank's process ends. Any thread may call the methods; `done` and `on_broken` are called
+on the mailbox's own thread. A collective that runs elsewhere is watched from here: `begin` and
+`finish` bracket it, and when its time is over the others are asked how far they are.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from collectives.plane import Endpoints
+from p2p.distributed.correspondence import Correspondence, Send
+from p2p.distributed.errors import GroupError, TimedOut
+from p2p.distributed.letters import Kind, Letter, unpack
+from p2p.distributed.matching import Done, Receive
+from p2p.distributed.post import PostSockets
+from p2p.distributed.presence import Presence, Progress
+
+TICK_SECONDS = 0.1  # how often a running collective is looked at
+ANSWER_SECONDS = 0.5  # how long the others have to say how far they are
+GRACE_SECONDS = 0.3  # a connection ends a little before its rank's last letter may be read
+LEAVE_SECONDS_MAX = 5.0
+
+
+@dataclass(slots=True)
+class Running:
+    """The collective that runs now."""
+
+    number: int
+    name: str
+    deadline: float
+    timeout: float
+    asked: float = 0.0  # when the others were asked for their progress
+
+
+class Mailbox:
+    def __init__(self, sockets: PostSockets, group: bytes, rank: int, size: int) -> None:
+        self.presence = Presence(rank, size)
+        self._group, self._rank, self._size = group, rank, size
+        self._sockets = sockets
+        self._mail = Correspondence(group, rank)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._deaf = False  # sleeps until it is rung, whatever begins
+        self._expiries: dict[Send | Receive, tuple[float, str]] = {}
+        self._running: Running | None = None
+        self._begun = self._seen = self._ended = 0
+        self._last_name = ""
+        self._suspects: dict[int, float] = {}  # rank: when it counts as gone
+        self._owed: dict[int, int] = {}  # rank that leaves: collectives it wants us to have ended
+        self._may_leave: set[int] = set()
+        self._left = threading.Event()
+        self._closing = False
+        self.broken = ""
+        self.on_broken: Callable[[str], None] = lambda why: None
+        self._thread = threading.Thread(target=self._run, name="p2p-mail", daemon=True)
+
+    def start(self, members: Sequence[Endpoints]) -> None:
+        for rank in self.presence.others:
+            self._sockets.connect(rank, members[rank])
+        self._thread.start()
+
+    # For any thread.
+
+    def send(self, to: int, tag: int, data: memoryview, done: Done, timeout: float) -> None:
+        """Send bytes to a rank (this one included); they are read until `done` is called."""
+
+        def begin() -> None:
+            if self._refused(to, done):
+                return
+            sending = self._mail.send(to, tag, data, done)
+            self._expire(sending, timeout, f"send to rank {to}")
+
+        self._command(begin)
+
+    def receive(
+        self, source: int | None, tag: int, target: memoryview, done: Done, timeout: float
+    ) -> None:
+        """Wait for a message of exactly target's length; from any rank with source None."""
+
+        def begin() -> None:
+            if self._refused(None, done):
+                return
+            receive = Receive(source, tag, target, done)
+            self._mail.receive(receive)
+            if source in self.presence.left:  # all it has sent is here
+                self._mail.cancel(receive, GroupError(f"rank {source} left the group"))
+            who = "any rank" if source is None else f"rank {source}"
+            self._expire(receive, timeout, f"receive from {who}")
+
+        self._command(begin)
+
+    def begin(self, number: int, name: str, timeout: float) -> None:
+        """A collective starts on the thread that calls. Raises GroupError when it cannot end."""
+        if self.broken:
+            raise GroupError(self.broken)
+        if departed := self.presence.departed(number):
+            raise GroupError(f"{name} cannot end: {departed}")
+        self._begun, self._last_name = number, name
+        self._running = Running(number, name, time.monotonic() + timeout, timeout)
+        if self._deaf:
+            self._ring()
+
+    def finish(self, number: int) -> None:
+        self._running = None
+        self._ended = number
+        if self._owed:
+            self._ring()
+
+    def break_group(self, reason: str) -> None:
+        """End everything for everybody, because this rank cannot go on."""
+        self._command(lambda: self._break(reason, tell=True))
+
+    def leave(self) -> None:
+        """Tell the others, and wait until they have got all they need from this rank."""
+        if not self.broken:
+            self._command(self._say_leave)
+            self._left.wait(LEAVE_SECONDS_MAX)
+
+    def close(self) -> None:
+        """Stop the thread, close the sockets; letters on their way have a moment to go out."""
+        if self._closing:
+            return
+        self._closing = True
+        self._ring()
+        if self._thread.ident is not None:
+            self._thread.join()
+        else:
+            self._sockets.close()
+        os.close(self._wake)
+
+    # The mailbox's own thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._sleep()
+                while self._commands:
+                    self._commands.popleft()()
+                self._take_letters()
+                self._watch_ranks()
+                self._watch_clock()
+                self._post()
+        except Exception as error:
+            self._break(f"rank {self._rank}'s mail failed: {error}", tell=True)
+            raise
+        finally:
+            self._post()
+            self._mail.end(GroupError("the group is closed"))
+            self._sockets.close()
+
+    def _command(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        if self._closing:
+            raise GroupError("the group is closed")
+        self._ring()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _sleep(self) -> None:
+        """Until there is something to do; ticks while collectives run, so none has to ring."""
+        ends = [at for at, _ in self._expiries.values()] + list(self._suspects.values())
+        self._deaf = True  # first this, then a look whether one has begun: `begin` does the reverse
+        running = self._running
+        if running is not None or self._begun != self._seen:
+            self._deaf = False
+            ends.append(time.monotonic() + TICK_SECONDS)
+            self._seen = self._begun
+        if running is not None:
+            ends.append(running.asked + ANSWER_SECONDS if running.asked else running.deadline)
+        wait = max(0.0, min(ends) - time.monotonic()) if ends else None
+        if self._commands or self._closing:
+            wait = 0.0
+        full = [rank for rank, queue in self._mail.outbox.items() if queue]
+        self._sockets.wait(self._wake, full, wait)
+        self._deaf = False
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+
+    def _take_letters(self) -> None:
+        for data, payload in self._sockets.take():
+            letter = unpack(data, self._group, self._size)
+            if letter is None:
+                continue
+            if letter.kind <= Kind.WITHDRAWN:
+                self._mail.on_letter(letter, payload)
+            else:
+                self._on_note(letter, bytes(payload[:1000]).decode(errors="replace"))
+
+    def _on_note(self, letter: Letter, text: str) -> None:
+        sender = letter.sender
+        if letter.kind is Kind.ASK:
+            name = self._last_name.encode()
+            self._mail.write(sender, Kind.PROGRESS, name, number=self._begun, extent=self._ended)
+        elif letter.kind is Kind.PROGRESS:
+            self.presence.told[sender] = Progress(letter.number, letter.extent, text)
+        elif letter.kind is Kind.LEAVE:
+            self.presence.left[sender] = letter.extent
+            self._mail.lose(sender, GroupError(f"rank {sender} left the group"))
+            self._owed[sender] = letter.extent
+        elif letter.kind is Kind.MAY_LEAVE:
+            self._may_leave.add(sender)
+        elif letter.kind is Kind.BROKEN:
+            self._break(text, tell=False)
+
+    def _watch_ranks(self) -> None:
+        now = time.monotonic()
+        for rank in self._sockets.disconnected():
+            self._suspects.setdefault(rank, now + GRACE_SECONDS)
+        for rank, at in list(self._suspects.items()):
+            if rank in self.presence.left:
+                del self._suspects[rank]
+            elif now >= at:
+                del self._suspects[rank]
+                self.presence.gone.add(rank)
+                self._break(f"rank {rank} ended without leaving the group", tell=False)
+        for rank, ended in list(self._owed.items()):
+            if self._ended >= ended or self.broken:
+                del self._owed[rank]
+                self._mail.write(rank, Kind.MAY_LEAVE)
+        if not set(self.presence.still_here()) - self._may_leave:
+            self._left.set()
+
+    def _watch_clock(self) -> None:
+        now = time.monotonic()
+        for operation, (at, sentence) in list(self._expiries.items()):
+            if at <= now:
+                self._mail.cancel(operation, TimedOut(sentence))
+            if operation.over:
+                del self._expiries[operation]
+        running = self._running
+        if running is None or self.broken:
+            return
+        if departed := self.presence.departed(running.number):
+            self._break(f"{running.name} cannot end: {departed}", tell=False)
+        elif now >= running.deadline and not running.asked:
+            running.asked = now
+            self.presence.told.clear()
+            for rank in self.presence.still_here():
+                self._mail.write(rank, Kind.ASK)
+        elif running.asked:
+            here = set(self.presence.still_here())
+            if here <= set(self.presence.told) or now >= running.asked + ANSWER_SECONDS:
+                missing = self.presence.missing(running.number, running.name)
+                self._break(
+                    f"{running.name} did not end within its timeout of {running.timeout:g} s: "
+                    f"{missing}",
+                    tell=True,
+                )
+
+    def _break(self, reason: str, *, tell: bool) -> None:
+        if self.broken:
+            return
+        self.broken = reason
+        self._mail.end(GroupError(reason))
+        if tell:
+            for rank in self.presence.still_here():
+                self._mail.write(rank, Kind.BROKEN, f"{reason} (says rank {self._rank})".encode())
+        self._left.set()
+        self.on_broken(reason)
+
+    def _say_leave(self) -> None:
+        for rank in self.presence.still_here():
+            self._mail.write(rank, Kind.LEAVE, extent=self._ended)
+
+    def _refused(self, rank: int | None, done: Done) -> bool:
+        why = self.broken
+        if not why and rank in self.presence.left:
+            why = f"rank {rank} left the group"
+        if why:
+            done(GroupError(why), -1)
+        return bool(why)
+
+    def _expire(self, operation: Send | Receive, timeout: float, what: str) -> None:
+        if not operation.over:
+            sentence = f"{what} did not end within its timeout of {timeout:g} s"
+            self._expiries[operation] = (time.monotonic() + timeout, sentence)
+
+    def _post(self) -> None:
+        """Hand letters to the sockets as far as they have room; to ourselves, at once."""
+        progress = True
+        while progress:
+            progress = False
+            for rank in list(self._mail.outbox):
+                while queue := self._mail.outbox[rank]:
+                    out = queue[0]
+                    if rank == self._rank:
+                        queue.popleft()
+                        self._mail.on_letter(out.letter, out.payload)
+                    elif self._sockets.send(rank, out.letter.pack(), out.payload):
+                        queue.popleft()
+                    else:
+                        break
+                    progress = True
+                    if out.gone is not None:
+                        out.gone()
