@@ -43,7 +43,7 @@ def _reaching(original: Any) -> Any:
             return original(group, timeout, wait_all_ranks)
         if isinstance(timeout, int | float):
             timeout = timedelta(seconds=timeout)
-        mine = dist.group.WORLD if group is None else group
+        mine: Any = dist.group.WORLD if group is None else group
         return mine.monitored_barrier(timeout, wait_all_ranks)
 
     return monitored_barrier

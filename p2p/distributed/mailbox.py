@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import zmq
-
 from collectives.plane import Endpoints
 from p2p.distributed.correspondence import Correspondence, Send
 from p2p.distributed.errors import GroupError, TimedOut
@@ -124,6 +122,11 @@ class Mailbox:
         if not self.broken:
             self._command(self._say_leave)
             self._left.wait(LEAVE_SECONDS_MAX)
+
+    @property
+    def idle(self) -> bool:
+        """No collective runs and no message is awaited."""
+        return self._running is None and not self._expiries
 
     def close(self) -> None:
         """Stop the thread, close the sockets; letters on their way have a moment to go out."""

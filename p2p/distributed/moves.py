@@ -69,8 +69,7 @@ class Moves:
             self.ring.send(root, octets(source))
             return []
         parts = [
-            octets(source) if rank == root else self.ring.receive(rank)
-            for rank in range(self.size)
+            octets(source) if rank == root else self.ring.receive(rank) for rank in range(self.size)
         ]
         return [np.frombuffer(part, source.dtype) for part in parts]
 

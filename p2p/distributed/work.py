@@ -70,8 +70,9 @@ class GroupWork(Work):
         with self._lock:
             if self._future is not None:
                 return self._future
-            self._start = start = torch.futures.Future()
-            self._future = future = start.then(self._outcome)
+            start: torch.futures.Future[None] = torch.futures.Future()
+            self._start, self._future = start, start.then(self._outcome)
+            future = self._future
             ended = self._ended.is_set()
         if ended:
             start.set_result(None)
