@@ -38,6 +38,8 @@ PURE = [
     "p2p/training/strategies/parameter_server_map.py",
     "p2p/training/strategies/parameter_server_window.py",
     "p2p/training/choosing.py",
+    *("p2p/distributed/matching.py", "p2p/distributed/correspondence.py"),
+    *("p2p/distributed/letters.py", "p2p/distributed/presence.py"),
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
@@ -100,7 +102,7 @@ def test_disk_is_synced_in_one_file() -> None:
 
 
 def test_the_peer_never_imports_torch() -> None:
-    may = {"p2p/training", "p2p/tasks"}
+    may = {"p2p/training", "p2p/tasks", "p2p/distributed", "p2p/torch_backend.py"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path, tree in sources("p2p", "consensus", "tui")

@@ -55,7 +55,7 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
     def monitored_barrier(self, timeout: Any = None, wait_all_ranks: bool = False) -> None:
         """Returns when all ranks have called it; else rank 0 raises, naming who has not."""
         self._barriers += 1
-        seconds = (timeout or self._engine.timeout).total_seconds()
+        seconds = (self._engine.timeout if timeout is None else timeout).total_seconds()
         monitored.barrier(self._engine, self._barriers, seconds, wait_all_ranks)
 
     # Messages.

@@ -55,6 +55,7 @@ class Mailbox:
         self._suspects: dict[int, float] = {}  # rank: when it counts as gone
         self._owed: dict[int, int] = {}  # rank that leaves: collectives it wants us to have ended
         self._may_leave: set[int] = set()
+        self._said_leave = False
         self._left = threading.Event()
         self._closing = False
         self.broken = ""
@@ -228,7 +229,9 @@ class Mailbox:
                 self.presence.gone.add(rank)
                 self._break(f"rank {rank} ended without leaving the group", tell=False)
         for rank, ended in list(self._owed.items()):
-            if self._ended >= ended or self.broken:
+            if self._said_leave:  # it counts this rank as left, and may be gone already
+                del self._owed[rank]
+            elif self._ended >= ended or self.broken:
                 del self._owed[rank]
                 self._mail.write(rank, Kind.MAY_LEAVE)
         if not set(self.presence.still_here()) - self._may_leave:
@@ -273,6 +276,7 @@ class Mailbox:
         self.on_broken(reason)
 
     def _say_leave(self) -> None:
+        self._said_leave = True
         for rank in self.presence.still_here():
             self._mail.write(rank, Kind.LEAVE, extent=self._ended)
 

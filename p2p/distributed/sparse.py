@@ -31,7 +31,8 @@ def all_reduce_job(tensor: torch.Tensor, op: str) -> Callable[[Moves], None]:
         total = torch.sparse_coo_tensor(
             torch.cat(places, 1), torch.cat(entries), shape, check_invariants=True
         )
-        tensor.detach().copy_(total.coalesce())
+        with torch.no_grad():  # detach().copy_() would give new entries to the detached one only
+            tensor.copy_(total.coalesce())
 
     return job
 
