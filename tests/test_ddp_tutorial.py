@@ -1,4 +1,4 @@
-"""A tutorial's script learns the same with gloo and, under torchrun, with this project's backend."""
+"""A tutorial's script learns the same with gloo and, under torchrun, with p2p."""
 
 import os
 import subprocess

@@ -141,7 +141,7 @@ def test_moving_collectives(size: int) -> None:
         assert got["part"].tolist() == [2 * rank * size, (2 * rank + 1) * size]
         assert got["parts"].tolist() == [rank * size] * (rank + 1)
         assert got["swapped"].tolist() == [rank + 10 * r for r in range(size)]
-        assert got["rows"][:, 0].tolist() == sum(([r] * (rank + 1) for r in range(size)), [])
+        assert got["rows"][:, 0].tolist() == [r for r in range(size) for _ in range(rank + 1)]
 
 
 def test_messages_pass_collectives_and_come_from_any_source() -> None:

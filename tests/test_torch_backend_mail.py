@@ -1,4 +1,4 @@
-"""Messages between ranks of a torch group, without sockets: matching, parts, refusals, sentences."""
+"""Messages between ranks of a torch group, without sockets: matching, parts, refusals."""
 
 import random
 from collections import deque
