@@ -74,8 +74,8 @@ class Engine:
                     rendezvous, self._plane.endpoints, sockets.endpoints
                 )
                 self.mail.start(mails)
-                ring = self._plane.enter(digest.hexdigest(), GENERATION, self.rank, planes)
-                self._moves = Moves(ring)
+                group = self._plane.enter(digest.hexdigest(), GENERATION, self.rank, planes)
+                self._moves = Moves(group)
             except BaseException:
                 self.mail.close()
                 raise

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from collectives.plane import Ring
+from collectives.plane import Group
 from p2p.distributed.tensors import Array, octets
 
 _COMBINE: dict[str, Any] = {
@@ -22,8 +22,8 @@ _COMBINE: dict[str, Any] = {
 class Moves:
     """Every method is called by all ranks in the same order. Raises Aborted."""
 
-    def __init__(self, ring: Ring) -> None:
-        self.ring, self.rank, self.size = ring, ring.rank, ring.size
+    def __init__(self, group: Group) -> None:
+        self.group, self.rank, self.size = group, group.rank, group.size
 
     def all_reduce(self, source: Array, op: str, number: str = "") -> Array:
         """New memory: all ranks' `source` combined; `source` stays as it is."""
@@ -36,7 +36,7 @@ class Moves:
             return self.all_reduce(source.astype(np.float32), op).astype(np.float16)
         if op in ("sum", "max", "mean") and source.dtype.kind in "fiu" and source.size:
             out = np.empty_like(source)
-            self.ring.all_reduce(source, out, "max" if op == "max" else "sum")
+            self.group.all_reduce(source, out, "max" if op == "max" else "sum")
         else:
             parts = self.all_gather(source)
             out = parts[0].copy()
@@ -52,41 +52,41 @@ class Moves:
         parts[self.rank] = octets(source)
         for step in range(1, self.size):
             to, sender = (self.rank + step) % self.size, (self.rank - step) % self.size
-            self.ring.send(to, octets(source))
-            parts[sender] = self.ring.receive(sender)
+            self.group.send(to, octets(source))
+            parts[sender] = self.group.receive(sender)
         return [np.frombuffer(part, source.dtype) for part in parts]
 
     def broadcast(self, array: Array, root: int) -> None:
         if self.rank == root:
             for to in range(self.size):
                 if to != root:
-                    self.ring.send(to, octets(array))
+                    self.group.send(to, octets(array))
         else:
-            self.ring.receive(root, octets(array))
+            self.group.receive(root, octets(array))
 
     def gather(self, source: Array, root: int) -> list[Array]:
         if self.rank != root:
-            self.ring.send(root, octets(source))
+            self.group.send(root, octets(source))
             return []
         parts = [
-            octets(source) if rank == root else self.ring.receive(rank) for rank in range(self.size)
+            octets(source) if rank == root else self.group.receive(rank) for rank in range(self.size)
         ]
         return [np.frombuffer(part, source.dtype) for part in parts]
 
     def scatter(self, parts: list[Array], out: Array, root: int) -> None:
         """`parts` on the root only."""
         if self.rank != root:
-            self.ring.receive(root, octets(out))
+            self.group.receive(root, octets(out))
             return
         for rank, part in enumerate(parts):
             if rank == root:
                 np.copyto(out, part)
             else:
-                self.ring.send(rank, octets(part))
+                self.group.send(rank, octets(part))
 
     def all_to_all(self, parts: list[Array], outs: list[Array]) -> None:
         np.copyto(outs[self.rank], parts[self.rank])
         for step in range(1, self.size):
             to, sender = (self.rank + step) % self.size, (self.rank - step) % self.size
-            self.ring.send(to, octets(parts[to]))
-            self.ring.receive(sender, octets(outs[sender]))
+            self.group.send(to, octets(parts[to]))
+            self.group.receive(sender, octets(outs[sender]))
