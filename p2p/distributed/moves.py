@@ -68,9 +68,10 @@ class Moves:
         if self.rank != root:
             self.group.send(root, octets(source))
             return []
-        parts = [
-            octets(source) if rank == root else self.group.receive(rank) for rank in range(self.size)
-        ]
+        parts: list[Any] = [octets(source)] * self.size
+        for rank in range(self.size):
+            if rank != root:
+                parts[rank] = self.group.receive(rank)
         return [np.frombuffer(part, source.dtype) for part in parts]
 
     def scatter(self, parts: list[Array], out: Array, root: int) -> None:
