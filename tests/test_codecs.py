@@ -100,7 +100,12 @@ def stated_bound(text: str, values: Float32s) -> NDArray[np.float64]:
         return 2.0**-7 * magnitudes + shards * 2.0**-133
     each = [block_exponents(row) for row in values]
     rounding = 2.0**-24 * magnitudes + 2.0**-150
-    if text == "int32":
+    if text == "topk":
+        e = float(np.max(each, initial=-149))
+        share = min(math.ceil(0.01 * values.shape[1] / shards), values.shape[1])
+        smallest_named = np.sort(np.abs(values), axis=1)[:, -share:][:, :1].astype(float)
+        return smallest_named.sum(axis=0) + shards * 2.0 ** (e - value_bits(shards) - 1) + rounding
+    if text in ("int32", "powersgd"):  # which sends vectors of no shape whole
         e = np.max(each, axis=0).astype(float)
         return spread(shards * 2.0 ** (e - value_bits(shards) - 1), values) + rounding
     steps = levels(int(text.removeprefix("int")), shards)
@@ -129,7 +134,7 @@ def test_one_bad_value_is_told_to_all(text: str, bad: float) -> None:
     values = np.ones((3, 300), np.float32)
     values[1, 299] = bad
     assert [finite for finite, _ in reduced(text, values, [[0], [1], [2]])] == [False] * 3
-    values[0, 299] = -bad
+    values[0, 299] = -bad  # which would cancel an infinity
     assert [finite for finite, _ in reduced(text, values, [[2, 0, 1], []])] == [False] * 2
 
 
@@ -176,6 +181,10 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     check("int8", 127)
     for text, shards, says in [
         ("int33", 12, "no codec 'int33': there is int32, int16, "),
+        ("topk:0", 12, "the share of values sent: 0 is none"),
+        ("topk:much", 12, "after topk: comes the ratio, a number"),
+        ("powersgd:1.5", 12, "a whole number from 1 to 64, not 1.5"),
+        ("powersgd:nan", 12, "a whole number from 1 to 64, not nan"),
         ("int32:4", 12, "takes no option"),
         ("int8", 128, "codec int8 sums at most 127 shards, not 128: submit with fewer --shards"),
         ("int16", 4097, "at most 4096 shards"),

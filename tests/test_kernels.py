@@ -71,8 +71,8 @@ def test_chances_are_uniform_and_independent_of_neighbours_and_keys() -> None:
     """65,536 chances in 256 bins and pairs: chi-squares within 6 standard deviations."""
     counters = np.arange(1 << 16, dtype=np.uint32)
     for seed, step, shard in [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2**40, 10**6, 11)]:
-        hashes = portable._mixed(counters, key(0, 0, 0))
-        others = portable._mixed(counters, key(seed, step, shard))
+        hashes = portable.mixed(counters, key(0, 0, 0))
+        others = portable.mixed(counters, key(seed, step, shard))
         for low in (hashes & 0xFF, hashes >> 8 & 0xFF, hashes >> 16 & 0xFF, hashes >> 24):
             assert chi_square(low, 256) < 255 + 6 * np.sqrt(2 * 255)
         nibble, other_nibble = hashes >> 12 & 0xF, others >> 12 & 0xF

@@ -10,12 +10,15 @@ Imports neither torch nor sockets: the peer process uses `check`.
 
 from collectives.codecs.bf16 import Bf16
 from collectives.codecs.codec import Codec, Group, Vector
+from collectives.codecs.exact import WithExactPart
 from collectives.codecs.float32 import Float32
 from collectives.codecs.int8 import Int8
 from collectives.codecs.int16 import Int16
 from collectives.codecs.int32 import Int32
+from collectives.codecs.powersgd import PowerSGD
+from collectives.codecs.topk import TopK
 
-CODECS: tuple[type[Codec], ...] = (Int32, Int16, Int8, Float32, Bf16)
+CODECS: tuple[type[Codec], ...] = (Int32, Int16, Int8, Float32, Bf16, TopK, PowerSGD)
 
 __all__ = ["CODECS", "Codec", "Group", "Vector", "build", "check", "help_text"]
 
@@ -24,6 +27,8 @@ def build(text: str, vector: Vector) -> Codec:
     """The codec that `text` names, NAME or NAME:OPTION. Raises ValueError as `check` does."""
     codec, option = _parse(text)
     _check_shards(codec, vector.shards)
+    if codec.lossy and vector.exact_from is not None and vector.exact_from < vector.length:
+        return WithExactPart(codec, vector, option)
     return codec(vector, option)
 
 

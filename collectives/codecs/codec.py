@@ -97,6 +97,11 @@ class Codec(ABC):
         Also right for a trainer whose own reduce was aborted and that got `average` from another.
         """
 
+    def common(self) -> dict[str, Float32s]:
+        """State that is the same on all members, by name: goes with the model, into its hash, to
+        joiners and into checkpoints. Live, and of one shape for good: write into it to restore."""
+        return {}
+
     def memory(self) -> dict[int, Float32s]:
         """Error feedback by shard, as of the last `keep`: part of the training state. Live."""
         return {}

@@ -60,7 +60,7 @@ def round_stochastic(
         piece = by_block(values[span], block)
         fixed = np.rint(piece * factors[blocks, np.newaxis]).astype(np.int32)
         counters = np.arange(blocks.start * half, blocks.stop * half, dtype=np.uint64)
-        hashes = _mixed(counters.astype(np.uint32), key).reshape(-1, half)
+        hashes = mixed(counters.astype(np.uint32), key).reshape(-1, half)
         width = piece.shape[1]
         low, high = min(width, half), max(0, width - half)
         fixed[:, :low] += (hashes[:, :low] & np.uint32(0xFFFF)).view(np.int32)
@@ -105,7 +105,7 @@ def from_bfloat16(values: NDArray[np.uint16], out: Float32s, add: bool) -> None:
             out[span] = wide
 
 
-def _mixed(counters: NDArray[np.uint32], key: Key) -> NDArray[np.uint32]:
+def mixed(counters: NDArray[np.uint32], key: Key) -> NDArray[np.uint32]:
     """A hash of 32 bits: C. Wellons' lowbias constants over a Weyl sequence, keyed twice."""
     hashes = counters * np.uint32(0x9E3779B9) + np.uint32(key[0])
     hashes = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x21F0AAAD) + np.uint32(key[1])

@@ -1,0 +1,87 @@
+"""topk: of every step's vector only the values that are largest somewhere, the others later.
+
+Every shard names the `ratio * n / V` positions where its own vector, with its memory, is largest;
+of all these together (at most ratio * n) the exact sum over all shards travels, as int32. So unlike
+where everybody sends values of its own (Lin et al., "Deep gradient compression", 2018), the result
+depends neither on the membership nor on any order, and the bytes do not grow with the number of
+trainers. What was not sent is remembered (feedback.py).
+
+Per position sent 4 bytes to (N-1)/N others, and 4 on the way of an all-reduce. Error, not counting
+what is remembered: a value not sent is, in every shard, at most the smallest that this shard named.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectives.codecs.codec import Float32s, Group, Vector
+from collectives.codecs.feedback import Remembering
+from collectives.codecs.int32 import Int32
+from collectives.errors import OutOfStep
+
+Positions = NDArray[np.int32]
+
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+
+
+class TopK(Remembering):
+    name = "topk"
+    summary = "only the largest values, the others later; same bits for any membership"
+    option_name = "ratio"
+    option_default = 0.01
+    order_free = True
+
+    @classmethod
+    def check(cls, option: float) -> None:
+        if not 0 < option <= 1:
+            raise ValueError(f"the ratio of topk is the share of values sent: {option:g} is none")
+
+    def reduce(
+        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    ) -> bool:
+        self.recall(rows, numbers)
+        share = math.ceil(self.option * self.vector.length / self.vector.shards)
+        named = [largest_positions(row, share) for row in rows]
+        mine = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int32)
+        chosen = self._everybodys(group, mine)
+        exact = Int32(Vector(len(chosen), self.vector.shards))
+        picked = np.empty((len(rows), len(chosen)), np.float32)
+        for row, few in zip(rows, picked, strict=True):
+            np.take(row, chosen, out=few)
+        sums = np.empty(len(chosen), np.float32)
+        if not exact.reduce(group, picked, numbers, step, sums):
+            return False
+        out.fill(0)
+        out[chosen] = sums
+        return True
+
+    def _everybodys(self, group: Group, mine: Positions) -> Positions:
+        """All positions that anybody named, in order."""
+        others = [(group.rank + hop) % group.size for hop in range(1, group.size)]
+        for rank in others:
+            group.send(rank, mine.tobytes())
+        arrived = [np.frombuffer(group.receive(rank), np.int32) for rank in reversed(others)]
+        chosen: Positions = np.unique(np.concatenate([mine, *arrived]))
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < self.vector.length:
+            raise OutOfStep("another rank names positions that its vector does not have")
+        return chosen
+
+    def left_out(self, row: Float32s, average: Float32s, out: Float32s) -> None:
+        # A sum that is zero counts as not sent: so the average alone says what was.
+        np.multiply(row, average == 0, out=out)
+
+
+def largest_positions(values: Float32s, count: int) -> Positions:
+    """Where the `count` largest magnitudes are, in order; of equal ones the first, zeros never."""
+    if not len(values):
+        return np.zeros(0, np.int32)
+    bits = np.bitwise_and(values.view(np.int32), _MAGNITUDE)
+    count = min(count, len(values))
+    smallest = np.partition(bits, len(bits) - count)[len(bits) - count]
+    above = np.flatnonzero(bits > smallest)
+    if smallest > 0:
+        equal = np.flatnonzero(bits == smallest)[: count - len(above)]
+        above = np.sort(np.concatenate([above, equal]))
+    return above.astype(np.int32)
