@@ -82,6 +82,7 @@ class Peer:
     def on_tick(self) -> None:
         """Call about every TICK_S; a peer that was stopped must not rush to campaign."""
         now_s = self.parts.clock.monotonic_s()
+        self.hearing.on_tick()
         elapsed_s = now_s - self._ticked_s
         if elapsed_s > TICKS_AT_ONCE_MAX * TICK_S:
             self.leadership.overslept(elapsed_s)

@@ -9,7 +9,7 @@ from consensus.messages import Message, MessageType
 from p2p.envelope import Envelope, encode
 from p2p.keys import ClusterKey
 from p2p.links import STRANGERS_MAX
-from p2p.network import Listener
+from p2p.network import Listener, Route
 from p2p.sockets import ZmqNetwork
 from p2p.state import is_address
 from p2p.trainer_desk import LEASE_S
@@ -130,6 +130,39 @@ def test_a_leader_alone_leases_nothing(seed: int) -> None:
 
     cluster.until(is_called_dead, "a leader that calls it dead")
     assert alone_s < max(leased_s) <= min(alone_s + LEASE_S + 0.1, cluster.clock.now_s)
+
+
+def test_what_waited_for_a_stopped_peer_is_no_news_of_its_leader() -> None:
+    """What it reads first after it was stopped was sent before the others went on without it."""
+    cluster = grown(3)
+    assert "ok" in cluster.ask("a", "submit", task="digits")
+    cluster.until(lambda: cluster.leader.peer.state.jobs["job-1"].state == "running", "running")
+    cluster.run(1.3)
+    stopped = next(twin for twin in cluster.live() if twin is not cluster.leader)
+    waiting: list[tuple[bytes, Route | None]] = []
+    reads = stopped.network.listener.on_message
+    stopped.network.listener.on_message = lambda *message: waiting.append(message)
+    del cluster.twins[stopped.name]
+    stopped_s = cluster.clock.now_s
+    cluster.run(0.5)
+    stale = len(waiting)
+    cluster.run(3.5)
+    assert cluster.leader.peer.state.members[stopped.name].state == "dead"
+
+    cluster.twins[stopped.name] = stopped
+    for message in waiting[:stale]:
+        reads(*message)
+    for _ in range(5):  # a tick may come between what waited
+        cluster.clock.advance(0.05)
+        stopped.peer.on_tick()
+        reads(*waiting[stale - 1])
+    assert max(stopped.children.leased_s.values()) <= stopped_s + LEASE_S
+    for message in waiting[stale:]:
+        reads(*message)
+    stopped.network.listener.on_message = reads
+    woke_s = cluster.clock.now_s
+    cluster.until(lambda: cluster.leader.peer.state.members[stopped.name].state == "alive", "back")
+    cluster.until(lambda: max(stopped.children.leased_s.values()) > woke_s + 1.0, "a lease")
 
 
 def test_a_log_is_corrupted_when_the_drill_says_so() -> None:
