@@ -59,6 +59,7 @@ class Task:
     def __init__(self, user: Any, file: str | None, options: Options) -> None:
         self.user, self.file, self.options = user, file, options
         self.can_evaluate = callable(getattr(user, "evaluate", None))
+        self.can_aggregate = callable(getattr(user, "aggregate", None))
         self._collate = getattr(user, "collate", default_collate)
 
     def model(self) -> nn.Module:
@@ -125,6 +126,25 @@ class Task:
                     )
                 sums[str(name)] = float(column.sum())
         return sums
+
+    def aggregate(self, contributions: Tensor, weights: Tensor) -> Tensor:
+        """float32[values]: the user's average of float32[trainers, values] by float64[trainers]."""
+        count = contributions.shape[1]
+        with user_code(self.file):
+            average = self.user.aggregate(contributions, weights)
+        place = self.place_of("aggregate")
+        if not isinstance(average, Tensor) or average.shape != (count,):
+            shape = f"shape {tuple(average.shape)}" if isinstance(average, Tensor) else None
+            raise TaskFailed(f"aggregate() gave {shape or _kind(average)}, not [{count}]{place}")
+        average = average.detach().to(torch.float32)
+        if not bool(torch.isfinite(average).all()):
+            raise TaskFailed(f"aggregate() gave NaN or Inf for finite contributions{place}")
+        return average
+
+    def place_of(self, method: str) -> str:
+        """Where the user defines it, to be put behind a sentence: " (task.py:12)"."""
+        code = getattr(getattr(type(self.user), method, None), "__code__", None)
+        return f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
 
 
 def load(spec: JobSpec, source_dir: str) -> type:

@@ -9,7 +9,7 @@ from collectives.operations import Group
 from p2p.training.layout import Agreed, Float32s
 from p2p.training.order import Indices
 from p2p.training.state import Unfit
-from p2p.training.strategies.strategy import Check, Context, Result, Results, Shards
+from p2p.training.strategies.strategy import Check, Context, Notice, Result, Results, Shards
 
 
 class Averaging:
@@ -61,6 +61,9 @@ class Averaging:
 
     def forget(self) -> None:
         self._results.forget()
+
+    def notices(self) -> list[Notice]:
+        return []
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

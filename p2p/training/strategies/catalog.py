@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import Usage
+from p2p.training.strategies.robust_guard import RULES
 
 Value = int | float | str
 
@@ -75,6 +76,16 @@ STRATEGIES: dict[str, Entry] = {
             "p2p.training.strategies.ring",
             "Ring",
             "all-reduce of every step's gradient; the same bits for any peers",
+        ),
+        Entry(
+            "robust",
+            "p2p.training.strategies.robust",
+            "Robust",
+            "an average that some trainers' garbage cannot spoil, and that names them",
+            (
+                Option("rule", "median", "how contributions are averaged", choices=RULES),
+                Option("faulty", 1, "how many trainers may send garbage", least=0, most=1000),
+            ),
         ),
     )
 }

@@ -44,6 +44,15 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What people should know about how the exchange goes, as long as it holds; of the trainer of
+    `rank`, or of all."""
+
+    text: str
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
 class Context:
     """What a strategy works on. `gradients` computes shards and updates the model by an average."""
 
@@ -88,6 +97,9 @@ class Strategy(Protocol):
 
     def forget(self) -> None:
         """The state was replaced: no result leads to it any more."""
+
+    def notices(self) -> list[Notice]:
+        """What people should know now; the same on all trainers."""
 
     def tensors(self) -> dict[str, Tensor]:
         """State beyond model and optimizer, equal on all trainers: hashed, checkpointed, given to
