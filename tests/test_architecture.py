@@ -40,6 +40,7 @@ PURE = [
     "p2p/training/choosing.py",
     *("p2p/distributed/matching.py", "p2p/distributed/correspondence.py"),
     *("p2p/distributed/letters.py", "p2p/distributed/presence.py"),
+    "p2p/training/strategies/robust_guard.py",
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),

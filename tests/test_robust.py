@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,12 @@ class Normed(Quick):
         return nn.Sequential(
             nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10)
         )
+
+
+class Tiny(Quick):
+    """Fewer samples per step, where it is not what is learned that counts."""
+
+    global_batch = 8
 
 
 class Own(Quick):
@@ -96,6 +102,13 @@ def accuracy(run: Run) -> float:
     return run.evaluation.run(groups(1)[0], 0, shards, lambda: None)["accuracy"]
 
 
+@cache
+def honest_loss(trainers: int, rule: str) -> float | None:
+    (run, *_) = play(Quick, trainers, steps=NAMED_AFTER, rule=rule)
+    assert run.strategy.notices() == []
+    return run.position.loss
+
+
 def noise(run: Run) -> None:
     random = np.random.default_rng(run.position.step)
     run.gradients.rows[...] = random.standard_normal(run.gradients.rows.shape)
@@ -141,8 +154,8 @@ LIES = [
 
 
 def test_noise_of_one_in_four_spoils_a_ring_but_not_the_median() -> None:
-    (spoilt, *_) = play(Quick, lie=noise, strategy="ring")
-    assert accuracy(spoilt) < 0.6
+    (spoilt, *_) = play(Quick, lie=noise, strategy="ring", steps=24)
+    assert accuracy(spoilt) < 0.5
     (kept, *_) = play(Quick, lie=noise)
     assert accuracy(kept) >= 0.95
     assert kept.strategy.notices() == [Notice(NAMED, 2)]
@@ -152,11 +165,9 @@ def test_noise_of_one_in_four_spoils_a_ring_but_not_the_median() -> None:
 @pytest.mark.parametrize(("rule", "trainers"), [("median", 4), ("trimmed", 3), ("krum", 5)])
 def test_garbage_of_every_kind_is_outvoted_and_named(lie: Lie, rule: str, trainers: int) -> None:
     runs = play(Quick, trainers, lie, liar=1, steps=NAMED_AFTER, rule=rule)
-    honest = play(Quick, trainers, steps=NAMED_AFTER, rule=rule)
     assert runs[0].strategy.notices() == [Notice(NAMED, 1)]
-    assert honest[0].strategy.notices() == []
     assert runs[0].position.skipped == 0
-    assert runs[0].position.loss == pytest.approx(honest[0].position.loss, rel=0.3)
+    assert runs[0].position.loss == pytest.approx(honest_loss(trainers, rule), rel=0.3)
 
 
 @pytest.mark.parametrize("lie", [noise, one_nan])
@@ -176,7 +187,7 @@ def test_unequal_shares_and_trainers_without_any() -> None:
 
 def test_more_garbage_than_is_tolerated_skips_the_step() -> None:
     with pytest.raises(TaskFailed, match=f"NaN or Inf for {SKIPPED_IN_A_ROW_MAX} steps in a row"):
-        play(Quick, trainers=2, lie=one_nan, liar=1)
+        play(Tiny, trainers=2, lie=one_nan, liar=1)
 
     def at_last(run: Run) -> None:
         if run.position.step > 0:
