@@ -3,50 +3,54 @@
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
-# mark, job digest, generation, sequence, sender, stream, phase, step, index, fingerprint, total
-_LAYOUT = struct.Struct("!4s8sQQHBBHIIQ")
-_MARK = b"p2d1"
+# mark, job digest, generation, sender, stream, part, sequence, chunk, fingerprint, total
+_LAYOUT = struct.Struct("!4s8sQHBBQIIQ")
+_MARK = b"p2d2"
 HEADER_BYTES = _LAYOUT.size
 
 
 class Stream(IntEnum):
     """Independent sequences of operations between two ranks; each keeps its own order."""
 
-    COLLECTIVE = 0
-    DIRECT = 1
+    CONTROL = 0  # one frame when a member opens its links, and one when it leaves in order
+    COLLECTIVE = 1
+    MESSAGE = 2
+    MEMORY = 3  # where memory lies that members on one host share
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Control(IntEnum):
+    """`part` of a CONTROL header."""
+
+    HELLO = 0
+    FAREWELL = 1
+
+
+class Header(NamedTuple):
     job: bytes  # 8 bytes, see job_digest
     generation: int
-    sequence: int  # which operation of this stream, counted from 0 in every generation
     sender: int  # rank
     stream: Stream
-    phase: int
-    step: int
-    index: int  # chunk
-    fingerprint: int  # what the sender believes the operation to be, see fingerprint()
+    part: int  # hop of a collective
+    sequence: int  # which operation of this stream, counted in every generation
+    chunk: int
+    fingerprint: int  # what the sender believes the operation to be; a message's tag
     total: int  # bytes of the whole payload (only a check, never a reason to allocate)
 
     def pack(self) -> bytes:
-        return _LAYOUT.pack(
-            *(_MARK, self.job, self.generation, self.sequence, self.sender, self.stream),
-            *(self.phase, self.step, self.index, self.fingerprint, self.total),
-        )
+        return _LAYOUT.pack(_MARK, *self)
 
 
 def unpack(data: bytes | memoryview) -> Header | None:
     """The header, or None when these bytes are none of ours."""
     if len(data) != HEADER_BYTES:
         return None
-    mark, job, generation, sequence, sender, stream, *rest = _LAYOUT.unpack(data)
-    if mark != _MARK or stream not in (0, 1):
+    mark, job, generation, sender, stream, *rest = _LAYOUT.unpack(data)
+    if mark != _MARK or stream > Stream.MEMORY:
         return None
-    return Header(job, generation, sequence, sender, Stream(stream), *rest)
+    return Header(job, generation, sender, Stream(stream), *rest)
 
 
 def job_digest(job: str) -> bytes:

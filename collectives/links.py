@@ -6,14 +6,17 @@ sockets, which drops what has not gone out). So once an operation has returned o
 may change the arrays, and no other rank can be sent a half-changed chunk.
 """
 
+import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import zmq
 
-from collectives.errors import Aborted, OutOfStep
-from collectives.frames import Header, Stream
+from collectives.errors import Aborted, LostPeer, OutOfStep
+from collectives.frames import Control, Header, Stream
+from collectives.liveness import Member
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints
@@ -22,26 +25,59 @@ ZERO_COPY_BYTES_MIN = 64 << 10  # below, copying is cheaper than being told when
 EARLY_BYTES_MAX = 1 << 30  # data of operations of this generation that we have not begun yet
 FRAME_BYTES = 256  # what keeping a frame costs besides its payload, roughly
 LET_GO_SECONDS_MAX = 10.0
+SILENT_SECONDS_MAX = 0.1  # a member that cannot be reached and has said nothing by then is lost
+LINGER_MS = 1000  # for the last small messages of a member that leaves in order
+
+_UNREACHABLE = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 
 Arrival = tuple[Header, zmq.Frame]
-Payload = bytes | memoryview | zmq.Frame
+Payload = bytes | memoryview
 
 
 class Links:
     """Sends to and takes from the other members. After `end` everything raises Aborted."""
 
     def __init__(
-        self, plane: "DataPlane", generation: int, rank: int, members: Sequence["Endpoints"]
+        self,
+        plane: "DataPlane",
+        job: bytes,
+        generation: int,
+        rank: int,
+        members: Sequence["Endpoints"],
     ) -> None:
-        self.rank, self.size, self.generation = rank, len(members), generation
+        self.rank, self.size, self.job, self.generation = rank, len(members), job, generation
+        self.others = tuple((rank + offset) % self.size for offset in range(1, self.size))
+        self.awaited: frozenset[int] = frozenset()  # while this rank sleeps
         self._plane = plane
-        self._members = tuple(members)
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}
-        self._handshakes: dict[int, tuple[zmq.Socket[bytes], int]] = {}  # monitor, how many so far
-        self._early: defaultdict[tuple[Stream, int], deque[Arrival]] = defaultdict(deque)
+        self._silent: dict[int, zmq.Socket[bytes]] = {}  # monitors of links to who said no hello
+        self._missed: dict[int, float] = {}  # since when one of these cannot be reached
+        self._queues: defaultdict[tuple[Stream, int, int], deque[Arrival]] = defaultdict(deque)
         self._early_bytes = 0
-        self._trackers: list[zmq.MessageTracker] = []
+        self._trackers: list[tuple[int, zmq.MessageTracker]] = []
+        hello = self.header(Stream.CONTROL, 0, 0, 0, part=Control.HELLO)
+        for to, member in enumerate(members):
+            if to != rank:
+                self._push[to] = plane.open()
+                self._silent[to] = self._push[to].get_monitor_socket(_UNREACHABLE)
+                plane.connect(self._push[to], member)
+                self._post(to, hello, b"")
+
+    def header(
+        self,
+        stream: Stream,
+        sequence: int,
+        fingerprint: int,
+        total: int,
+        *,
+        part: int = 0,
+        chunk: int = 0,
+    ) -> Header:
+        return Header(
+            *(self.job, self.generation, self.rank, stream, part),
+            *(sequence, chunk, fingerprint, total),
+        )
 
     def check(self) -> None:
         """Raises Aborted when this generation is over, for whatever reason."""
@@ -52,64 +88,91 @@ class Links:
     def send_nowait(self, to: int, header: Header, payload: Payload) -> bool:
         """Hand a chunk to the link; False when the link is full. Copies only what is small."""
         self.check()
-        push = self._push.get(to)
-        if push is None:
-            push = self._connect(to)
+        return self._post(to, header, payload)
+
+    def _post(self, to: int, header: Header, payload: Payload) -> bool:
+        push = self._push[to]
         try:
             push.send(header.pack(), zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.Again:
             return False
         # A link that took the first part takes the whole message.
-        if isinstance(payload, zmq.Frame):
-            push.send(payload, zmq.NOBLOCK, copy=False)
-        elif len(payload) < ZERO_COPY_BYTES_MIN:
+        if len(payload) < ZERO_COPY_BYTES_MIN:
             push.send(payload, zmq.NOBLOCK)
         else:
             tracker = push.send(payload, zmq.NOBLOCK, copy=False, track=True)
             assert tracker is not None
-            self._trackers.append(tracker)
+            self._trackers.append((to, tracker))
         return True
 
     def send(self, to: int, header: Header, payload: Payload) -> None:
         """The same, but waits for room; what arrives meanwhile is kept for its operation."""
         while not self.send_nowait(to, header, payload):
-            if not self._plane.pump():
-                self._wait(self._push[to])
+            self.progress((), (to,))
 
-    def take(
-        self, stream: Stream, sender: int, sequence: int, fingerprint: int, full: int | None = None
-    ) -> Arrival | None:
-        """Wait for the next frame of this operation.
+    def has(self, stream: Stream, sender: int, tag: int = 0) -> bool:
+        """Whether something has come from this rank that nobody has taken yet."""
+        return bool(self._queues[stream, sender, tag])
 
-        With `full`, a rank whose link had no room: also returns, with None, when it has room again.
-        Raises OutOfStep when the frame belongs to another operation than expected.
-        """
-        early = self._early[stream, sender]
-        blocked = self._push[full] if full is not None else None
-        while not early:
-            self.check()
-            if self._plane.pump():
-                continue
-            self._wait(blocked)
-            if blocked is not None and blocked.poll(0, zmq.POLLOUT):
-                return None
-        self.check()
-        arrival = early.popleft()
+    def pop(self, stream: Stream, sender: int, tag: int = 0) -> Arrival:
+        """Take the first that has come from this rank. IndexError when there is none."""
+        arrival = self._queues[stream, sender, tag].popleft()
         self._early_bytes -= len(arrival[1]) + FRAME_BYTES
-        header = arrival[0]
-        if (header.sequence, header.fingerprint) != (sequence, fingerprint):
-            raise OutOfStep(f"rank {sender} is not in the same operation as rank {self.rank}")
         return arrival
+
+    def take(self, stream: Stream, sender: int, tag: int = 0) -> Arrival:
+        """Wait for the next frame from this rank. Only messages have tags."""
+        while not self._queues[stream, sender, tag]:
+            self.progress((sender,))
+        return self.pop(stream, sender, tag)
+
+    def progress(
+        self,
+        awaited: Collection[int],
+        blocked: Collection[int] = (),
+        seconds: float | None = None,
+    ) -> None:
+        """Queue what has arrived; if nothing has, sleep until something does or a link has room.
+
+        `awaited`: ranks without which the operation cannot go on, `blocked`: those whose links are
+        full. Raises LostPeer when one of these is gone, or any other without a farewell.
+        """
+        self.check()
+        if self._plane.pump():
+            return
+        self.awaited = frozenset((*awaited, *blocked))
+        self.check_members(self.awaited)
+        monitors = list(self._silent.values())
+        if self._missed:
+            seconds = min(seconds or SILENT_SECONDS_MAX, SILENT_SECONDS_MAX)
+        self._plane.wait([self._push[to] for to in blocked], monitors, seconds)
+        self.awaited = frozenset()
+        if monitors:
+            self._check_silent()
+        self.check()
+
+    def gather(self) -> None:
+        """Queue all that has arrived, and no more."""
+        while self._plane.pump():
+            self.check()
+
+    def check_members(self, needed: Collection[int]) -> None:
+        """Raises LostPeer when one of `needed` is gone, or any member without a farewell.
+
+        Call it only when all that has arrived is queued: then nothing of a lost one's is ignored.
+        """
+        for rank in self._plane.connections.gone(self.job, self.generation):
+            left = self._plane.connections.has_left(Member(self.job, self.generation, rank))
+            if rank in needed or not left:
+                raise LostPeer(rank, "has left the generation" if left else "is gone")
 
     def deliver(self, arrival: Arrival) -> bool:
         """Keep a frame of this generation for its operation; False when no member sends such."""
         header, payload = arrival
-        left = (self.rank - 1) % self.size
         if header.sender >= self.size or header.sender == self.rank:
             return False
-        if header.stream is Stream.COLLECTIVE and header.sender != left:
-            return False
-        self._early[header.stream, header.sender].append(arrival)
+        tag = header.fingerprint if header.stream is Stream.MESSAGE else 0
+        self._queues[header.stream, header.sender, tag].append(arrival)
         self._early_bytes += len(payload) + FRAME_BYTES
         if self._early_bytes > EARLY_BYTES_MAX:
             raise OutOfStep(f"rank {header.sender} sends more than rank {self.rank} can keep")
@@ -120,55 +183,65 @@ class Links:
 
         Keeps taking what arrives: the others may be waiting here too, with full links between us.
         """
+        given_up = time.monotonic() + LET_GO_SECONDS_MAX
         # A link sends in order, so the last is nearly always the only one to wait for.
-        for tracker in reversed(self._trackers):
+        for to, tracker in reversed(self._trackers):
             while not _released(tracker, 0.0 if self._plane.pump() else 0.002):
                 self.check()
+                self._plane.connections.drain()
+                # Who has left had what it needed: it is only libzmq that has not told us yet.
+                self.check_members((to,) if time.monotonic() > given_up else ())
         self._trackers.clear()
-        self._check_unbroken()
 
-    def end(self, reason: str) -> None:
-        """Close the connections, drop what has not gone out, let go of all memory. Idempotent."""
+    def end(self, reason: str, *, in_order: bool = False) -> None:
+        """Close the connections and let go of all memory. Idempotent.
+
+        Drops what has not gone out; `in_order`, after a last operation that went well, what is
+        still on its way arrives, and the others are told.
+        """
+        in_order = in_order and not self._over
         self._over = self._over or reason
-        for push in self._push.values():
+        reachable = self._say_farewell() if in_order else ()
+        for to, push in self._push.items():
             push.disable_monitor()
-            push.close(linger=0)
+            push.close(linger=LINGER_MS if to in reachable else 0)
         self._push.clear()
-        for monitor, _ in self._handshakes.values():
+        for monitor in self._silent.values():
             monitor.close(linger=0)
-        self._handshakes.clear()
-        self._early.clear()
-        for tracker in reversed(self._trackers):
+        self._silent.clear()
+        self._queues.clear()
+        for _, tracker in reversed(self._trackers):
             if not _released(tracker, LET_GO_SECONDS_MAX):
                 raise RuntimeError("a closed connection still holds the memory it was sending")
         self._trackers.clear()
 
-    def _connect(self, to: int) -> "zmq.Socket[bytes]":
-        push, monitor = self._plane.connect(self._members[to])
-        self._push[to] = push
-        if monitor is not None:
-            self._handshakes[to] = (monitor, 0)
-        return push
+    def _say_farewell(self) -> set[int]:
+        """To the members that have not gone themselves: these."""
+        with suppress(Aborted):
+            while self._plane.pump():
+                pass
+        self._plane.connections.drain()
+        there = set(self._push) - set(self._plane.connections.gone(self.job, self.generation))
+        farewell = self.header(Stream.CONTROL, 0, 0, 0, part=Control.FAREWELL)
+        return {to for to in there if self._post(to, farewell, b"")}
 
-    def _wait(self, blocked: "zmq.Socket[bytes] | None") -> None:
-        """Sleep until something happens. Raises OutOfStep when a link came back after a break."""
-        self._plane.wait(blocked, [monitor for monitor, _ in self._handshakes.values()])
-        self._check_unbroken()
+    def _check_silent(self) -> None:
+        """Raises LostPeer when a member that never said hello cannot be reached.
 
-    def _check_unbroken(self) -> None:
-        """Raises OutOfStep when a connection is not the first one to its member.
-
-        libzmq connects again by itself, but what was on the way is lost, and nobody would know:
-        the receiver would wait for ever. A member that is gone for good is not our business here:
-        whoever watches the members aborts the generation.
+        One that can be reached, or that could before it said farewell, is known by its hello.
         """
-        for to, (monitor, count) in self._handshakes.items():
-            while monitor.poll(0):
+        now = time.monotonic()
+        for rank in list(self._silent):
+            monitor = self._silent[rank]
+            if self._plane.connections.knows(Member(self.job, self.generation, rank)):
+                self._push[rank].disable_monitor()
+                self._silent.pop(rank).close(linger=0)
+                self._missed.pop(rank, None)
+            elif monitor.poll(0):
                 monitor.recv_multipart()
-                count += 1
-            self._handshakes[to] = (monitor, count)
-            if count > 1:
-                raise OutOfStep(f"the connection to rank {to} broke: what was on the way is lost")
+                self._missed.setdefault(rank, now)
+            if now - self._missed.get(rank, now) > SILENT_SECONDS_MAX:
+                raise LostPeer(rank, "cannot be reached")
 
 
 def _released(tracker: zmq.MessageTracker, seconds: float) -> bool:

@@ -1,37 +1,41 @@
 """What the members of one generation do together: reduce, gather, and send to one another."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zmq
 
-from collectives.errors import Aborted, OutOfStep
-from collectives.frames import Header, Stream, fingerprint
+from collectives.call import Algorithm, Array, Call, Kind, check_usable
+from collectives.errors import Aborted
+from collectives.exchange import Exchange, gather_payloads
+from collectives.frames import fingerprint
 from collectives.links import Links
-from collectives.ring import AllReduce, Chunk, Memory, OutOfOrder, Phase, Send, even_chunk
+from collectives.messages import Messages
+from collectives.reductions import Reduction
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints
 
-CHUNK_BYTES = (
-    1 << 20
-)  # about this much; measured: smaller costs wake-ups, larger costs overlap (tools.bench)
 PAYLOAD_BYTES_MAX = 1 << 20  # of all_gather
 
-Array = np.ndarray[Any, Any]
-UFUNCS: dict[str, np.ufunc] = {"sum": np.add, "max": np.maximum}
+# Every way to carry out a collective; a group uses the first one that takes the call.
+ALGORITHMS: list[Callable[[Links], Algorithm]] = [Exchange]
 
 
 class Group:
-    """One generation as seen by one rank, from `DataPlane.enter`.
+    """One generation as seen by one rank, from `DataPlane.enter`. Belongs to the plane's thread.
 
-    All members call the same collectives in the same order; `send` and `receive` pair up by ranks.
-    Every operation raises Aborted when the generation ends before the operation does. Whether it
-    returns or raises, from then on nobody reads or writes the arrays that were passed to it. An
-    operation that fails ends the generation for this rank: there is no way back into the streams.
+    All members call the same collectives in the same order; `send` and `receive` pair up by ranks
+    and tags. Arrays are contiguous and of equal size and type on all ranks, ValueError otherwise;
+    `number` = "bfloat16" says what uint16 arrays hold. The result has the same bits on all ranks.
+
+    Every operation raises Aborted when the generation ends before the operation does, LostPeer
+    (an Aborted) when a member is gone, OutOfStep (an Aborted) when ranks do different things.
+    Sources are never written, except where `out` is the very same array (in place): then it means
+    nothing after an error. Whether an operation returns or raises, from then on nobody reads or
+    writes the arrays that were passed to it. One that fails ends the generation for this rank:
+    there is no way back into the streams.
     """
 
     def __init__(
@@ -43,114 +47,159 @@ class Group:
         members: Sequence["Endpoints"],
     ) -> None:
         self.rank, self.size, self.generation, self.job = rank, len(members), generation, job
-        self.links = Links(plane, generation, rank, members)
+        self.links = Links(plane, job, generation, rank, members)
+        self._algorithms = [make(self.links) for make in ALGORITHMS]
+        self._messages = Messages(self.links)
         self._collectives = 0
-        self._sent: dict[int, int] = {}
-        self._received: dict[int, int] = {}
+        self._failed = False
 
-    def all_reduce(self, source: Array, out: Array, op: Literal["sum", "max"]) -> None:
-        """out = the sum (or maximum, NaN if any is) of every rank's `source`, element by element.
+    # Reductions. op: see collectives.reductions.OPERATIONS.
 
-        Contiguous, of equal shape and type, on all ranks; ValueError otherwise. `source` is never
-        written; `out` must not overlap it.
+    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
+        """out = every rank's `source` combined, element by element. May be in place."""
+        _check_same("all_reduce", source, out)
+        reduction = Reduction(op, source.dtype, number)
+        self._collective(Kind.ALL_REDUCE, source, out, source.size, reduction)
+
+    def reduce_scatter(self, source: Array, out: Array, op: str, number: str = "") -> None:
+        """source[size * n], combined over all ranks; rank r gets the r-th n of it in out[n]."""
+        _check_parts("reduce_scatter", source, out, self.size)
+        reduction = Reduction(op, source.dtype, number)
+        self._collective(Kind.REDUCE_SCATTER, source, out, out.size, reduction)
+
+    def reduce(
+        self, source: Array, out: Array | None, op: str, root: int, number: str = ""
+    ) -> None:
+        """Like all_reduce, but only rank `root` gets the result; `out` of the others is None."""
+        target = self._only_at(root, "reduce", out, source.dtype)
+        if self.rank == root:
+            _check_same("reduce", source, target)
+        check_usable("reduce", source)
+        reduction = Reduction(op, source.dtype, number)
+        self._collective(Kind.REDUCE, source, target, source.size, reduction, root)
+
+    # Moving arrays of any type without objects.
+
+    def all_gather_arrays(self, source: Array, out: Array) -> None:
+        """out[size * n] = every rank's source[n], by rank."""
+        _check_parts("all_gather_arrays", out, source, self.size)
+        self._collective(Kind.ALL_GATHER, source, out, source.size)
+
+    def gather(self, source: Array, out: Array | None, root: int) -> None:
+        """Like all_gather_arrays, but only rank `root` gets it; `out` of the others is None."""
+        target = self._only_at(root, "gather", out, source.dtype)
+        if self.rank == root:
+            _check_parts("gather", target, source, self.size)
+        self._collective(Kind.GATHER, source, target, source.size, None, root)
+
+    def scatter(self, source: Array | None, out: Array, root: int) -> None:
+        """Rank r gets the r-th n of root's source[size * n] in out[n]; others pass None."""
+        parts = self._only_at(root, "scatter", source, out.dtype)
+        if self.rank == root:
+            _check_parts("scatter", parts, out, self.size)
+        self._collective(Kind.SCATTER, parts, out, out.size, None, root)
+
+    def broadcast(self, array: Array, root: int) -> None:
+        """`array` of rank `root` in everybody's `array`."""
+        check_usable("broadcast", array)
+        self._check_rank(root)
+        nothing = array.reshape(-1)[:0]
+        source, out = (array, nothing) if self.rank == root else (nothing, array)
+        self._collective(Kind.BROADCAST, source, out, array.size, None, root)
+
+    def all_to_all(
+        self,
+        source: Array,
+        out: Array,
+        sends: Sequence[int] | None = None,
+        receives: Sequence[int] | None = None,
+    ) -> None:
+        """sends[r] elements of `source` go to rank r, receives[r] come from it in `out`, by rank.
+
+        Without counts, all are equal. OutOfStep when a rank sends another number than is expected.
         """
-        _check_arrays(source, out, op)
-        with self._operation():
-            if self.size == 1:
-                np.copyto(out, source)
-            else:
-                self._all_reduce(source.reshape(-1), out.reshape(-1), op)
+        check_usable("all_to_all", source, out)
+        given = tuple(sends) if sends is not None else self._equal_parts(source)
+        taken = tuple(receives) if receives is not None else self._equal_parts(out)
+        for counts, array in ((given, source), (taken, out)):
+            if len(counts) != self.size or min(counts) < 0 or sum(counts) != array.size:
+                raise ValueError(f"all_to_all cannot split {array.size} elements as {counts}")
+        if source.dtype != out.dtype or np.may_share_memory(source, out):
+            raise ValueError("all_to_all needs an out of the same type, apart from source")
+        self._collective(Kind.ALL_TO_ALL, source, out, 0, counts=(given, taken))
 
-    def _all_reduce(self, source: Array, out: Array, op: str) -> None:
-        aim = max(1, CHUNK_BYTES // source.itemsize)
-        chunk_length = even_chunk(len(source), self.size, aim)
-        machine = AllReduce(self.rank, self.size, len(source), chunk_length)
-        kind = fingerprint("all_reduce", op, source.dtype.str, len(source), chunk_length, self.size)
-        sequence = self._next_collective()
-        right, left = (self.rank + 1) % self.size, (self.rank - 1) % self.size
-        outbox: deque[tuple[Send, zmq.Frame | None]] = deque((s, None) for s in machine.start())
-        while outbox or not machine.done:
-            while outbox:
-                send, arrived = outbox[0]
-                header = self._collective_header(sequence, send.chunk, kind)
-                payload = arrived if arrived is not None else _bytes_of(send, source, out)
-                if not self.links.send_nowait(right, header, payload):
-                    break
-                outbox.popleft()
-            if machine.done and not outbox:
-                break
-            full = right if outbox else None
-            arrival = self.links.take(Stream.COLLECTIVE, left, sequence, kind, full)
-            if arrival is not None:
-                header, frame = arrival
-                chunk, onward = _next_chunk(machine, header)
-                _combine(frame, chunk, source, out, UFUNCS[op])
-                if onward is not None:
-                    passed_on = onward.memory is Memory.ARRIVED
-                    outbox.append((onward, frame if passed_on else None))
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
+        self.all_gather(b"")
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Every rank's payload, by rank. For small things: at most PAYLOAD_BYTES_MAX each."""
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise ValueError(f"all_gather takes {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
-        gathered = {self.rank: bytes(payload)}
         with self._operation():
-            sequence, kind = self._next_collective(), fingerprint("all_gather", self.size)
-            right, left = (self.rank + 1) % self.size, (self.rank - 1) % self.size
-            for step in range(self.size - 1):
-                passed_on = gathered[(self.rank - step) % self.size]
-                chunk = Chunk(Phase.GATHER, step, 0, 0, len(passed_on))
-                self.links.send(right, self._collective_header(sequence, chunk, kind), passed_on)
-                arrival = self.links.take(Stream.COLLECTIVE, left, sequence, kind)
-                assert arrival is not None
-                if arrival[0].step != step:
-                    raise OutOfStep(f"data from rank {left} was lost on the way")
-                gathered[(left - step) % self.size] = bytes(arrival[1].buffer)
-        return [gathered[rank] for rank in range(self.size)]
+            return gather_payloads(self.links, self._next_collective(), bytes(payload))
 
-    def send(self, to: int, payload: memoryview | bytes) -> None:
-        """Give any number of bytes to rank `to`, which calls `receive`."""
-        self._check_other(to)
-        data = memoryview(payload).cast("B")
+    # Between two ranks.
+
+    def send(self, to: int, payload: memoryview | bytes, tag: int = 0) -> None:
+        """Give any number of bytes to rank `to`, which calls `receive`. 0 <= tag < 2^32."""
+        self._check_rank(to, other=True)
         with self._operation():
-            sequence = self._sent[to] = self._sent.get(to, -1) + 1
-            kind = fingerprint("send", CHUNK_BYTES)
-            for index, at in enumerate(range(0, max(1, len(data)), CHUNK_BYTES)):
-                header = Header(
-                    *(self.job, self.generation, sequence, self.rank, Stream.DIRECT),
-                    *(0, 0, index, kind, len(data)),
-                )
-                self.links.send(to, header, data[at : at + CHUNK_BYTES])
+            self._messages.send(to, memoryview(payload).cast("B"), tag)
 
-    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
+    def receive(self, source: int, out: memoryview | None = None, tag: int = 0) -> memoryview:
         """What rank `source` sends: in `out`, which must have its length, or in new memory.
 
-        New memory grows with what has arrived, never by what the sender says will.
+        Messages of one rank with one tag come in the order in which they were sent. New memory
+        grows with what has arrived, never by what the sender says will.
         """
-        self._check_other(source)
-        target = None if out is None else out.cast("B")
-        grown = bytearray()
-        got, total = 0, 1
+        self._check_rank(source, other=True)
         with self._operation():
-            sequence = self._received[source] = self._received.get(source, -1) + 1
-            kind = fingerprint("send", CHUNK_BYTES)
-            for index in range(2**32):
-                arrival = self.links.take(Stream.DIRECT, source, sequence, kind)
-                assert arrival is not None
-                header, frame = arrival
-                total = header.total
-                if header.index != index or len(frame) != min(CHUNK_BYTES, total - got):
-                    raise OutOfStep(f"data from rank {source} was lost on the way")
-                if target is None:
-                    grown += frame.buffer
-                elif total != len(target):
-                    raise OutOfStep(f"rank {source} sends {total} bytes, not {len(target)}")
-                else:
-                    target[got : got + len(frame)] = frame.buffer
-                got += len(frame)
-                if got == total:
-                    break
-        return memoryview(grown) if target is None else target
+            return self._messages.receive(source, None if out is None else out.cast("B"), tag)
+
+    def probe(self, tag: int = 0, source: int | None = None) -> int | None:
+        """A rank (`source`, or any) whose next message with this tag has begun to arrive, or None.
+
+        Never waits. Take turns with `wait` to receive from whoever sends first.
+        """
+        with self._operation():
+            return self._messages.probe(tag, source)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Sleep until something arrives, `DataPlane.wake` is called, or `seconds` have passed."""
+        with self._operation():
+            self.links.progress(self.links.others, (), seconds)
+
+    @property
+    def awaited(self) -> frozenset[int]:
+        """The ranks that the running operation waits for. From any thread, a moment old."""
+        return self.links.awaited
+
+    # How operations run.
+
+    def end(self, reason: str) -> None:
+        """Let go of everything. What was sent before still arrives if no operation has failed."""
+        for algorithm in self._algorithms:
+            algorithm.end()
+        self.links.end(reason, in_order=not self._failed)
+
+    def _collective(
+        self,
+        kind: Kind,
+        source: Array,
+        out: Array,
+        length: int,
+        reduction: Reduction | None = None,
+        root: int = 0,
+        counts: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+    ) -> None:
+        name = (reduction.op, reduction.number) if reduction else (source.dtype.str, out.dtype.str)
+        with self._operation():
+            sequence = self._next_collective()
+            kind_print = fingerprint(kind.name, *name, length, root, self.size)
+            flat = (source.reshape(-1), out.reshape(-1))
+            call = Call(kind, sequence, kind_print, *flat, length, reduction, root, *counts)
+            next(one for one in self._algorithms if one.takes(call)).run(call)
 
     @contextmanager
     def _operation(self) -> Iterator[None]:
@@ -160,59 +209,47 @@ class Group:
             yield
             self.links.settle()
         except BaseException as error:
-            reason = str(error) if isinstance(error, Aborted) else "an operation failed before"
-            self.links.end(reason)
+            self._failed = True
+            self.end(str(error) if isinstance(error, Aborted) else "an operation failed before")
             raise
 
     def _next_collective(self) -> int:
         self._collectives += 1
         return self._collectives
 
-    def _collective_header(self, sequence: int, chunk: Chunk, kind: int) -> Header:
-        return Header(
-            *(self.job, self.generation, sequence, self.rank, Stream.COLLECTIVE),
-            *(chunk.phase, chunk.step, chunk.index, kind, chunk.stop - chunk.start),
-        )
+    def _equal_parts(self, array: Array) -> tuple[int, ...]:
+        if array.size % self.size:
+            raise ValueError(f"{array.size} elements cannot be split among {self.size} ranks")
+        return (array.size // self.size,) * self.size
 
-    def _check_other(self, rank: int) -> None:
-        if not 0 <= rank < self.size or rank == self.rank:
-            raise ValueError(f"rank {rank} is not another of the {self.size} members")
+    def _only_at(self, root: int, name: str, array: Array | None, dtype: np.dtype[Any]) -> Array:
+        """`array`, given at the root and only there; elsewhere an empty one."""
+        self._check_rank(root)
+        if (array is None) == (self.rank == root):
+            needed = "an" if array is None else "no other"
+            raise ValueError(f"{name} needs {needed} array at rank {self.rank}, root is {root}")
+        return np.empty(0, dtype) if array is None else array
 
-
-def _bytes_of(send: Send, source: Array, out: Array) -> memoryview:
-    array = source if send.memory is Memory.SOURCE else out
-    return array[send.chunk.start : send.chunk.stop].view(np.uint8).data
-
-
-def _next_chunk(machine: AllReduce, header: Header) -> tuple[Chunk, Send | None]:
-    try:
-        return machine.on_chunk(header.phase, header.step, header.index)
-    except OutOfOrder as error:
-        raise OutOfStep(f"data from rank {header.sender} was lost on the way: {error}") from error
+    def _check_rank(self, rank: int, *, other: bool = False) -> None:
+        if not 0 <= rank < self.size or (other and rank == self.rank):
+            another = "another" if other else "one"
+            raise ValueError(f"rank {rank} is not {another} of the {self.size} members")
 
 
-def _combine(
-    frame: zmq.Frame, chunk: Chunk, source: Array, out: Array, combine: Callable[..., Any]
-) -> None:
-    """Reduce or copy straight from the memory the chunk arrived in."""
-    if len(frame) != (chunk.stop - chunk.start) * out.itemsize:
-        raise OutOfStep(f"{len(frame)} bytes came for {chunk}")
-    arrived = np.frombuffer(frame.buffer, out.dtype)
-    target = out[chunk.start : chunk.stop]
-    if chunk.phase is Phase.REDUCE:
-        combine(source[chunk.start : chunk.stop], arrived, out=target)
-    else:
-        np.copyto(target, arrived)
-
-
-def _check_arrays(source: Array, out: Array, op: str) -> None:
-    if op not in UFUNCS:
-        raise ValueError(f"all_reduce knows {', '.join(UFUNCS)}, not {op!r}")
+def _check_same(name: str, source: Array, out: Array) -> None:
+    check_usable(name, source, out)
     if source.shape != out.shape or source.dtype != out.dtype:
         raise ValueError(f"out is {out.dtype}{out.shape}, source {source.dtype}{source.shape}")
-    if source.dtype.hasobject:
-        raise ValueError("all_reduce needs numbers, not objects")
-    if not (source.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError("all_reduce needs contiguous arrays and a writeable out")
-    if np.may_share_memory(source, out):
-        raise ValueError("all_reduce needs an out apart from source, which it never changes")
+    if np.may_share_memory(source, out) and source.ctypes.data != out.ctypes.data:
+        raise ValueError(f"{name} needs an out apart from source, or the very same array")
+
+
+def _check_parts(name: str, whole: Array, part: Array, size: int) -> None:
+    check_usable(name, whole, part)
+    if whole.dtype != part.dtype or whole.size != part.size * size:
+        raise ValueError(
+            f"{name} of {size} ranks needs {size} times {part.dtype}[{part.size}], "
+            f"not {whole.dtype}[{whole.size}]"
+        )
+    if np.may_share_memory(whole, part):
+        raise ValueError(f"{name} needs an out apart from source")

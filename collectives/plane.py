@@ -20,13 +20,14 @@ from typing import Any
 
 import zmq
 
-from collectives.errors import Aborted, OutOfStep
-from collectives.frames import job_digest, unpack
+from collectives.errors import Aborted, LostPeer, OutOfStep
+from collectives.frames import Control, Header, Stream, job_digest, unpack
 from collectives.links import FRAME_BYTES, Arrival
+from collectives.liveness import Connections, Member
 from collectives.operations import Group
 from collectives.zap import Doorkeeper
 
-__all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "Group", "OutOfStep"]
+__all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "Group", "LostPeer", "OutOfStep"]
 
 MESSAGE_BYTES_MAX = 4 << 20  # a longer message is refused while it arrives, before it has memory
 MESSAGES_QUEUED_MAX = 64  # per link and side; more than that waits at the sender
@@ -89,12 +90,20 @@ class DataPlane:
     """Binds at once; `endpoints` says where. Raises ValueError or OSError with one sentence."""
 
     def __init__(
-        self, bind_host: str, ipc_dir: str, keys: CurveKeys, advertise_host: str | None = None
+        self,
+        bind_host: str,
+        ipc_dir: str,
+        keys: CurveKeys,
+        advertise_host: str | None = None,
+        *,
+        plain_tcp: bool = False,
     ) -> None:
+        """`plain_tcp`: no encryption and no doorkeeper between hosts, only where every member says
+        so and the network lets nobody else in."""
         ipc = self._ipc_path = _private_path(ipc_dir)
         keep_receive_memory()
         self.dropped: Counter[str] = Counter()
-        self._keys = keys
+        self._keys, self._plain_tcp = keys, plain_tcp
         self._floor = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -105,6 +114,7 @@ class DataPlane:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._doorkeeper = Doorkeeper(self._context, {keys.client_public})
         self._pull = self._context.socket(zmq.PULL)
+        self.connections = Connections(self._pull)
         try:
             port = self._bind(bind_host, ipc)
         except zmq.ZMQError as error:
@@ -125,9 +135,10 @@ class DataPlane:
         # A socket's security applies to what is bound after it is set: ipc is guarded by the
         # directory's mode and stays plain, TCP is not.
         pull.bind(f"ipc://{ipc}")
-        pull.curve_server = True
-        pull.curve_secretkey = self._keys.server_secret
-        pull.curve_publickey = self._keys.server_public
+        if not self._plain_tcp:
+            pull.curve_server = True
+            pull.curve_secretkey = self._keys.server_secret
+            pull.curve_publickey = self._keys.server_public
         pull.ipv6 = ":" in host
         return pull.bind_to_random_port(f"tcp://[{host}]" if ":" in host else f"tcp://{host}")
 
@@ -139,14 +150,16 @@ class DataPlane:
         if not 0 <= rank < len(members):
             raise ValueError(f"rank {rank} is not one of the {len(members)} members")
         self.check(generation)
+        job_id = job_digest(job)
         if self._group is not None:
-            if generation <= self._group.generation and job_digest(job) == self._group.job:
+            if generation <= self._group.generation and job_id == self._group.job:
                 raise ValueError(
                     f"generation {generation} cannot follow generation {self._group.generation}"
                 )
-            self._group.links.end(f"generation {self._group.generation} is over")
+            self._group.end(f"generation {self._group.generation} is over")
         self._drain_wake()  # an abort from here on is seen at the first check of an operation
-        self._group = Group(self, job_digest(job), generation, rank, members)
+        self.connections.forget(job_id, generation)
+        self._group = Group(self, job_id, generation, rank, members)
         kept, self._kept, self.kept_bytes = self._kept, deque(), 0
         for arrival in kept:
             self._sort(arrival)
@@ -160,15 +173,23 @@ class DataPlane:
             self._floor = below
             os.eventfd_write(self._wake, 1)
 
+    def wake(self) -> None:
+        """From any thread: a wait that is going on, or the next one, returns."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self._wake, 1)
+
     def close(self) -> None:
         """Let go of everything, sent or not. Idempotent."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+            os.eventfd_write(self._wake, 1)
         if self._group is not None:
-            self._group.links.end("the data plane is closed")
+            self._group.end("the data plane is closed")
         self._kept.clear()
+        self.connections.close()
         self._pull.close(linger=0)
         self._context.term()
         Path(self._ipc_path).unlink(missing_ok=True)
@@ -181,24 +202,24 @@ class DataPlane:
         if generation < self._floor or self._closed:
             raise Aborted(f"generation {generation} is over")
 
-    def connect(self, target: Endpoints) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes] | None]":
-        """A new PUSH socket to this member: ipc where its path can be seen, else TCP.
-
-        With TCP also a monitor, which gets one message for every time that a connection is made.
-        """
+    def open(self) -> "zmq.Socket[bytes]":
+        """A new PUSH socket for `connect`."""
         push = self._context.socket(zmq.PUSH)
         push.linger = 0
         push.sndhwm = MESSAGES_QUEUED_MAX
+        return push
+
+    def connect(self, push: "zmq.Socket[bytes]", target: Endpoints) -> None:
+        """To this member: by ipc where its path can be seen, else by TCP."""
         if target.host == self.endpoints.host and Path(target.ipc.removeprefix("ipc://")).exists():
             push.connect(target.ipc)
-            return push, None
-        push.curve_serverkey = self._keys.server_public
-        push.curve_publickey = self._keys.client_public
-        push.curve_secretkey = self._keys.client_secret
+            return
+        if not self._plain_tcp:
+            push.curve_serverkey = self._keys.server_public
+            push.curve_publickey = self._keys.client_public
+            push.curve_secretkey = self._keys.client_secret
         push.ipv6 = "[" in target.tcp
-        monitor = push.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         push.connect(target.tcp)
-        return push, monitor
 
     def pump(self) -> bool:
         """Sort one message that has already arrived; False when there is none.
@@ -224,17 +245,22 @@ class DataPlane:
 
     def wait(
         self,
-        blocked: "zmq.Socket[bytes] | None",
+        blocked: "Sequence[zmq.Socket[bytes]]" = (),
         monitors: "Sequence[zmq.Socket[bytes]]" = (),
+        seconds: float | None = None,
     ) -> None:
-        """Sleep until data arrives, `blocked` takes a message, a monitor tells, or an abort."""
-        awaited: list[tuple[Any, int]] = [(self._pull, zmq.POLLIN), (self._wake, zmq.POLLIN)]
-        awaited += [(monitor, zmq.POLLIN) for monitor in monitors]
-        if blocked is not None:
-            awaited.append((blocked, zmq.POLLOUT))
-        for ready, _ in zmq.zmq_poll(awaited, -1):
+        """Sleep until data arrives, `blocked` take a message, a monitor tells, an abort or wake."""
+        connections = self.connections.monitor
+        awaited: list[tuple[Any, int]] = [
+            *((self._pull, zmq.POLLIN), (self._wake, zmq.POLLIN), (connections, zmq.POLLIN)),
+            *((monitor, zmq.POLLIN) for monitor in monitors),
+            *((push, zmq.POLLOUT) for push in blocked),
+        ]
+        for ready, _ in zmq.zmq_poll(awaited, -1 if seconds is None else int(seconds * 1000)):
             if ready == self._wake:
                 self._drain_wake()
+            elif ready == connections:
+                self.connections.drain()
 
     def _sort(self, arrival: Arrival) -> None:
         header, payload = arrival
@@ -243,12 +269,23 @@ class DataPlane:
             self.dropped["other job"] += 1
         elif header.generation < (group.generation if group else self._floor):
             self.dropped["stale"] += 1
+        elif header.stream is Stream.CONTROL:
+            self._control(header, payload)
         elif group is not None and header.generation == group.generation:
             if not group.links.deliver(arrival):
                 self.dropped["malformed"] += 1
         else:
             self._kept.append(arrival)
             self.kept_bytes += len(payload) + FRAME_BYTES
+
+    def _control(self, header: Header, frame: zmq.Frame) -> None:
+        member = Member(header.job, header.generation, header.sender)
+        if header.part == Control.HELLO:
+            self.connections.hello(int(frame.get(zmq.SRCFD)), member)
+        elif header.part == Control.FAREWELL:
+            self.connections.farewell(member)
+        else:
+            self.dropped["malformed"] += 1
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

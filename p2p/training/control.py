@@ -90,6 +90,12 @@ class Control:
         if generation >= self._floor():
             raise OutOfStep(f"training data of generation {generation} was lost on the way")
 
+    def wait_is_over(self, generation: int, seconds: float) -> None:
+        """Waits for a newer order, a hold or a stop; raises OutOfStep if none comes in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: generation < self._floor(), seconds)
+        self.check_is_over(generation)
+
     def may_step(self, generation: int) -> None:
         """Returns while the lease holds, else waits for a new one. Raises Aborted."""
         self.check(generation)

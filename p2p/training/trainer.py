@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, OutOfStep
+from collectives.plane import Aborted, CurveKeys, DataPlane, Endpoints, LostPeer, OutOfStep
 from p2p.errors import P2PError
 from p2p.training import task
 from p2p.training.blame import TaskFailed, sentence
@@ -19,6 +19,8 @@ from p2p.training.generation import Clock, Generation
 from p2p.training.run import Run
 from p2p.training.spec import parse
 
+LOST_PEER_S = 10.0  # for the leader to notice and order what follows
+LOST_PEER_RANK_S = 5.0  # more for every rank, so that not all end at once
 NICENESS = 5  # the peer's heartbeats come first
 
 
@@ -92,6 +94,12 @@ class Trainer:
             done = order.number
             try:
                 last_rank = self._take_part(order, last_rank)
+            except LostPeer:
+                # The leader orders a generation without it. If it does not, only a connection broke
+                # and nobody else knows: then one trainer after the other makes itself heard below.
+                rank = _members(order).index(self.plane.endpoints)
+                patience = LOST_PEER_S + rank * LOST_PEER_RANK_S
+                self.control.wait_is_over(order.number, patience)
             except OutOfStep:
                 # Data was lost. If a newer order explains it, go on with that; else only a new
                 # process gets clean streams, and its peer orders a new generation for it.
@@ -100,7 +108,7 @@ class Trainer:
                 continue
 
     def _take_part(self, order: Order, last_rank: int) -> int:
-        members = [Endpoints.from_wire(member["endpoints"]) for member in order.members]
+        members = _members(order)
         if self.plane.endpoints not in members:
             return last_rank  # not for this process: wait for the next
         rank = members.index(self.plane.endpoints)
@@ -136,6 +144,10 @@ class Trainer:
                 "error": sentence(error, self.task_file),
             }
         )
+
+
+def _members(order: Order) -> list[Endpoints]:
+    return [Endpoints.from_wire(member["endpoints"]) for member in order.members]
 
 
 def _check_shards(order: Order, shards: int) -> None:

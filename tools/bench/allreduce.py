@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 import zmq
 
-from collectives import operations
+from collectives import exchange
+from collectives.call import Array
 from collectives.plane import CurveKeys, DataPlane, Endpoints, Group
 
 SIZES = "4K,64K,1M,4M,16M,64M"
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     try:
         sizes = [_bytes(word) for word in chosen.sizes.split(",")]
         counts = [int(word) for word in chosen.processes.split(",")]
-        chunk = _bytes(chosen.chunk) if chosen.chunk else operations.CHUNK_BYTES
+        chunk = _bytes(chosen.chunk) if chosen.chunk else exchange.CHUNK_BYTES
     except ValueError as error:
         parser.error(f"not a list of numbers: {error}")
     if not chosen.json:
@@ -109,7 +110,7 @@ def work(
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    operations.CHUNK_BYTES = chunk
+    exchange.CHUNK_BYTES = chunk
     plane = DataPlane("127.0.0.1", f"{folder}/ipc", keys)
     parent.send(plane.endpoints)
     members: list[Endpoints] = parent.recv()
@@ -124,13 +125,13 @@ def work(
         source = np.random.default_rng(rank).standard_normal(size // 4).astype(np.float32)
         out, tensor = np.empty_like(source), torch.empty(size // 4)
 
-        def by_ring(source: operations.Array = source, out: operations.Array = out) -> None:
+        def by_ring(source: Array = source, out: Array = out) -> None:
             group.all_reduce(source, out, "sum")
 
         def by_gloo(tensor: torch.Tensor = tensor) -> None:
             dist.all_reduce(tensor)
 
-        def refill(tensor: torch.Tensor = tensor, source: operations.Array = source) -> None:
+        def refill(tensor: torch.Tensor = tensor, source: Array = source) -> None:
             tensor.copy_(torch.from_numpy(source))
 
         measured.append(_rounds(group, by_ring, by_gloo, refill))
