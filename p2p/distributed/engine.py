@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from collectives.plane import Aborted, DataPlane
+from collectives.plane import Aborted, DataPlane, LostPeer
 from p2p.distributed.errors import GroupError
 from p2p.distributed.mailbox import Mailbox
 from p2p.distributed.moves import Moves
@@ -33,6 +33,7 @@ from p2p.distributed.rendezvous import (
 from p2p.distributed.work import GroupWork
 
 GENERATION = 1  # a group has one; there is no way back into it once it has ended
+REASON_SECONDS = 0.1  # for the reason to come by mail, where a rank ended its links on purpose
 LOOPBACK = "127.0.0.1"
 
 Job = Callable[[Moves], None]
@@ -146,7 +147,9 @@ class Engine:
             return error
         except Exception as error:
             reason = f"{name} failed: {error}"
-            if self.mail.broken and isinstance(error, Aborted):
+            if isinstance(error, LostPeer):
+                reason = self.mail.why_lost(REASON_SECONDS) or reason
+            elif self.mail.broken and isinstance(error, Aborted):
                 reason = self.mail.broken
             self.mail.break_group(reason)
             return GroupError(reason)

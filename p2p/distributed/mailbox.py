@@ -59,6 +59,7 @@ class Mailbox:
         self._left = threading.Event()
         self._closing = False
         self.broken = ""
+        self._broke = threading.Event()
         self.on_broken: Callable[[str], None] = lambda why: None
         self._thread = threading.Thread(target=self._run, name="p2p-mail", daemon=True)
 
@@ -117,6 +118,11 @@ class Mailbox:
     def break_group(self, reason: str) -> None:
         """End everything for everybody, because this rank cannot go on."""
         self._command(lambda: self._break(reason, tell=True))
+
+    def why_lost(self, seconds: float) -> str:
+        """Why the group broke: a rank that ends its links has mostly just told the reason."""
+        self._broke.wait(seconds)
+        return self.broken
 
     def leave(self) -> None:
         """Tell the others, and wait until they have got all they need from this rank."""
@@ -268,6 +274,7 @@ class Mailbox:
         if self.broken:
             return
         self.broken = reason
+        self._broke.set()
         self._mail.end(GroupError(reason))
         if tell:
             for rank in self.presence.still_here():
