@@ -1,8 +1,14 @@
 """ring: every step's gradients are summed by an all-reduce, as the codec has it."""
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
 from collectives.codecs import build
 from collectives.operations import Group
 from p2p.training.layout import Float32s
+from p2p.training.state import Unfit
 from p2p.training.strategies.averaging import Averaging
 from p2p.training.strategies.feedback import hand_over
 from p2p.training.strategies.strategy import Context, Result, Shards
@@ -30,3 +36,15 @@ class Ring(Averaging):
     def forget(self) -> None:
         super().forget()
         self._codec.adopt({})  # the errors that it remembers were made on the way to another state
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"codec.{n}": torch.from_numpy(v) for n, v in self._codec.common().items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        own = self.tensors()
+        if {n: (t.shape, t.dtype) for n, t in own.items()} != {
+            n: (t.shape, t.dtype) for n, t in tensors.items()
+        }:
+            raise Unfit(f"codec {self._codec.name} keeps other tensors or other shapes")
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
