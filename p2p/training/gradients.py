@@ -47,7 +47,7 @@ class Gradients:
         watch = BufferWatch(state.model)
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
-        self._shard_gradient(0, 0, np.arange(size, dtype=np.int64), 1.0)  # leaves no trace
+        self.shard_gradient(0, 0, np.arange(size, dtype=np.int64), 1.0)  # leaves no trace
         self.buffers = watch.undo()
         self.layout = Layout(self.parameters, self.buffers, schedule.shards)
         self._rows = torch.zeros(0, self.layout.values)
@@ -100,13 +100,18 @@ class Gradients:
             self.state.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
+        self.change_buffers(average[layout.changes], agreed)
+
+    def change_buffers(self, changes: npt.NDArray[np.float32], agreed: Agreed) -> None:
+        """Add what the batch's samples changed in the buffers, averaged over them."""
         with torch.no_grad():
-            floats = views(flat[layout.changes], self.buffers.floats)
+            floats = views(torch.from_numpy(changes), self.buffers.floats)
             for buffer, change in zip(self.buffers.floats, floats, strict=True):
                 buffer.add_(change)
-            whole = torch.from_numpy(agreed.numbers[layout.integers])
-            changes = views(whole, self.buffers.integers)
-            for buffer, change in zip(self.buffers.integers, changes, strict=True):
+            whole = torch.from_numpy(agreed.numbers[self.layout.integers])
+            for buffer, change in zip(
+                self.buffers.integers, views(whole, self.buffers.integers), strict=True
+            ):
                 buffer.add_(change.to(buffer.dtype))
 
     def _fill_row(
@@ -114,7 +119,7 @@ class Gradients:
     ) -> float:
         layout, row = self.layout, self._rows[len(self.numbers)]
         weight = len(indices) / batch
-        loss, gradients = self._shard_gradient(step, shard, indices, weight)
+        loss, gradients = self.shard_gradient(step, shard, indices, weight)
         self._note_used(gradients)
         flat = [
             self._shapes[i].new_zeros(self._shapes[i].numel()) if g is None else g.reshape(-1)
@@ -128,7 +133,7 @@ class Gradients:
         self.numbers.append(shard)
         return loss
 
-    def _shard_gradient(
+    def shard_gradient(
         self, step: int, shard: int, indices: Indices, weight: float
     ) -> tuple[float, tuple[Tensor | None, ...]]:
         """The shard's mean loss, and its gradient times `weight` (free: it starts the backward)."""

@@ -96,10 +96,15 @@ class Layout:
         self.losses, self.counts, self.prints, self.used, self.integers = parts
         self.not_finite, self.mark, self.agreed = ends[-1], ends[-1] + 1, ends[-1] + 2
 
-    def vector(self, seed: int) -> Vector:
-        """`values` as codecs see them: buffers' changes are not to be rounded coarsely."""
-        exact_from = self.changes.start if self.changes.stop > self.changes.start else None
-        return Vector(self.values, self.shards, seed, self._shapes, exact_from)
+    def vector(self, seed: int, more: int = 0) -> Vector:
+        """`values` and `more` behind them as codecs see them: only what has the parameters' shape
+        may be rounded coarsely."""
+        exact_from = block_count(self.gradients.stop) * BLOCK
+        length = self.values + block_count(more) * BLOCK
+        return Vector(
+            *(length, self.shards, seed & (2**63 - 1), self._shapes),
+            exact_from if exact_from < length else None,
+        )
 
     def nothing_said(self) -> Float64s:
         """float64[agreed]: no say in anything, no flag raised."""

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from collectives.operations import Group
-from p2p.training.layout import Agreed, Float32s
+from p2p.training.layout import Agreed, Float32s, Float64s
 from p2p.training.order import Indices
 from p2p.training.state import Unfit
 from p2p.training.strategies.strategy import Check, Context, Notice, Result, Results, Shards
@@ -15,14 +15,16 @@ from p2p.training.strategies.strategy import Check, Context, Notice, Result, Res
 class Averaging:
     """A subclass says how the average comes about: `_reduce`."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, values: int | None = None, words: int = 0) -> None:
+        """`values` = the length of a result's, if they are not the average; `words` = how many
+        numbers of its own a subclass has to say, behind the others."""
         self.context, self.gradients = context, context.gradients
-        self._batch: Indices = np.zeros(0, np.int64)
+        self._batches: list[Indices] = []
         layout = self.gradients.layout
         self._results = Results(
             lambda: Result(
-                *(-1, 1, Agreed(layout, layout.nothing_said())),
-                np.zeros(layout.values, np.float32),
+                *(-1, 1, Agreed(layout, np.zeros(layout.agreed + words))),
+                np.zeros(layout.values if values is None else values, np.float32),
             )
         )
 
@@ -39,25 +41,25 @@ class Averaging:
     def compute(
         self, step: int, batches: list[Indices], mine: tuple[int, int], check: Check
     ) -> None:
-        (self._batch,) = batches
-        self.gradients.compute(step, self._batch, mine, check)
+        self._batches = batches
+        self.gradients.compute(step, batches[0], mine, check)
 
     def exchange(self, group: Group, step: int, mark: bool) -> Result:
-        result, said = self.room(step), self.gradients.said
+        result, said = self.room(step), self._said()
         said[self.gradients.layout.mark] = float(mark)
         group.all_reduce(said, result.agreed.numbers, "max")
-        result.agreed.check_samples(step, [self._batch])
+        result.agreed.check_samples(step, self._batches)
         if result.agreed.finite and not self._reduce(group, step, result.values):
             result.agreed.skip()
         return result
 
     def apply(self, result: Result) -> None:
         if result.agreed.finite:
-            self.gradients.update(result.values, result.agreed)
+            self._update(result)
         self._results.retain(result)
 
     def room(self, step: int) -> Result:
-        return self._results.room(step, 1)
+        return self._results.room(step, self.span(step))
 
     def forget(self) -> None:
         self._results.forget()
@@ -71,6 +73,14 @@ class Averaging:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         if tensors:
             raise Unfit(f"this strategy keeps no {min(tensors)}")
+
+    def _said(self) -> Float64s:
+        """What this trainer has to say on the round, laid out by the layout; settled by MAX."""
+        return self.gradients.said
+
+    def _update(self, result: Result) -> None:
+        """Become the state after a finite round."""
+        self.gradients.update(result.values, result.agreed)
 
     def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
         """out[layout.values] = the average: the sum of all trainers' `gradients.rows`, with the

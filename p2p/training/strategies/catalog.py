@@ -78,6 +78,21 @@ STRATEGIES: dict[str, Entry] = {
             "all-reduce of every step's gradient; the same bits for any peers",
         ),
         Entry(
+            "local-sgd",
+            "p2p.training.strategies.local_sgd",
+            "LocalSgd",
+            "every shard makes some steps by itself, then all agree on their average",
+            (
+                Option("local_steps", 8, "steps between two exchanges", least=1, most=100_000),
+                Option("outer_lr", 0.7, "how far to go towards the average", least=0.0),
+                Option("outer_momentum", 0.9, "Nesterov's, between rounds", least=0.0, most=1.0),
+                Option(
+                    *("inner_state", "average", "what becomes of the optimizer's moments"),
+                    choices=("average", "reset"),
+                ),
+            ),
+        ),
+        Entry(
             "robust",
             "p2p.training.strategies.robust",
             "Robust",

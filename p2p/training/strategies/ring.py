@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from collectives.codecs import build
+from collectives.codecs import Vector, build
 from collectives.operations import Group
 from p2p.training.layout import Float32s
 from p2p.training.state import Unfit
@@ -17,16 +17,22 @@ from p2p.training.strategies.strategy import Context, Result, Shards
 class Ring(Averaging):
     """With an order-free codec the sum has the same bits whoever computes which shard."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._codec = build(context.codec, context.gradients.layout.vector(context.schedule.seed))
+    def __init__(self, context: Context, vector: Vector | None = None, words: int = 0) -> None:
+        """`vector` = what is summed, if it is not the gradients."""
+        vector = vector or context.gradients.layout.vector(context.schedule.seed)
+        super().__init__(context, vector.length, words)
+        self._codec = build(context.codec, vector)
 
     def enter(self, group: Group, shards: Shards) -> None:
         hand_over(self._codec, group, shards)
 
     def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
-        rows, numbers = self.gradients.rows, self.gradients.numbers
+        rows, numbers = self._rows()
         return self._codec.reduce(group, rows, numbers, step, out)
+
+    def _rows(self) -> tuple[Float32s, list[int]]:
+        """What this trainer's shards contribute, and which shards these are."""
+        return self.gradients.rows, self.gradients.numbers
 
     def apply(self, result: Result) -> None:
         super().apply(result)
@@ -45,6 +51,6 @@ class Ring(Averaging):
         if {n: (t.shape, t.dtype) for n, t in own.items()} != {
             n: (t.shape, t.dtype) for n, t in tensors.items()
         }:
-            raise Unfit(f"codec {self._codec.name} keeps other tensors or other shapes")
+            raise Unfit(f"this strategy with codec {self._codec.name} keeps {sorted(own)}")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])

@@ -108,7 +108,7 @@ class Robust(Averaging):
 
     def _gather(self, group: Group, segment: slice) -> Crowd:
         """Everybody's statement and row; rows that make no sense are NaN, so garbage."""
-        batch = len(self._batch)
+        batch = len(self._batches[0])
         counts = [last - first for first, last in cut(batch, self.context.schedule.shards)]
         weights = [float(sum(counts[lo:hi])) for lo, hi in self._shards]
         row = self._contribution(weights[group.rank])
@@ -135,7 +135,9 @@ class Robust(Averaging):
         layout, said, gradients = self.gradients.layout, self.gradients.said, self.gradients
         row = np.zeros(self._length, np.float32)
         if samples:
-            share = np.float32(samples / len(self._batch))  # rows are weighted by the whole batch
+            share = np.float32(
+                samples / len(self._batches[0])
+            )  # rows are weighted by the whole batch
             with np.errstate(over="ignore", invalid="ignore"):
                 np.divide(gradients.rows.sum(axis=0), share, out=row[:-1])
             counts = said[layout.counts]
@@ -152,7 +154,7 @@ class Robust(Averaging):
         if len(said) != layout.agreed:
             return None
         for shard in range(*self._shards[rank]):
-            used = shard_of([self._batch], shard, layout.shards)
+            used = shard_of(self._batches, shard, layout.shards)
             if said[layout.counts][shard] != len(used):
                 return None
             if said[layout.prints][shard] != fingerprint(used):
@@ -175,7 +177,7 @@ class Robust(Averaging):
         layout, numbers = self.gradients.layout, agreed.numbers
         numbers[:] = layout.nothing_said()
         for shard in range(layout.shards):
-            used = shard_of([self._batch], shard, layout.shards)
+            used = shard_of(self._batches, shard, layout.shards)
             numbers[layout.counts.start + shard] = len(used)
             numbers[layout.prints.start + shard] = fingerprint(used)
         numbers[layout.losses] = 0.0
