@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from collectives import kernels
+
 Array = np.ndarray[Any, Any]
 
 BFLOAT16 = "bfloat16"  # numpy has none: arrays hold its bits as uint16, and calls name the type
@@ -75,7 +77,10 @@ class Reduction:
     def _fold_wide(self, parts: Sequence[Array], out: Array) -> None:
         total = _widen(parts[0], self.number)
         for part in parts[1:]:
-            self._combine(total, _widen(part, self.number), out=total)
+            if self.number == BFLOAT16 and self._combine is np.add:
+                kernels.from_bfloat16(part, total, True)
+            else:
+                self._combine(total, _widen(part, self.number), out=total)
         if self.op == "mean":
             np.divide(total, len(parts), out=total)
         _narrow(total, self.number, out)
@@ -85,7 +90,9 @@ def _widen(values: Array, number: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     """float32 of half floats, exactly; always new memory."""
     if number == "float16":
         return values.astype(np.float32)
-    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    wide = np.empty(len(values), np.float32)
+    kernels.from_bfloat16(values, wide, False)
+    return wide
 
 
 def _narrow(values: np.ndarray[Any, np.dtype[np.float32]], number: str, out: Array) -> None:
@@ -94,6 +101,4 @@ def _narrow(values: np.ndarray[Any, np.dtype[np.float32]], number: str, out: Arr
         with np.errstate(over="ignore"):
             out[...] = values
         return
-    bits = values.view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    out[...] = np.where(np.isnan(values), 0x7FC0 | (bits >> np.uint32(16)), rounded)
+    kernels.to_bfloat16(values, out)

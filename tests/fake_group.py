@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from collectives.operations import Group
+from collectives.reductions import Array, Reduction
 
 WAIT_S = 20.0
 
@@ -38,14 +39,11 @@ class FakeGroup:
     def __init__(self, hub: Hub, rank: int) -> None:
         self.hub, self.rank, self.size = hub, rank, hub.size
 
-    def all_reduce(self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: str) -> None:
+    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
         parts = self.hub.exchange(self.rank, source.copy())
         # Whole numbers in an order of its own per rank; floats in one, as every Group does.
-        first = self.rank if np.issubdtype(source.dtype, np.integer) else 0
-        total = parts[first].copy()
-        for part in (*parts[first + 1 :], *parts[:first]):
-            total = np.add(total, part) if op == "sum" else np.maximum(total, part)
-        out[...] = total
+        first = self.rank if np.issubdtype(source.dtype, np.integer) and not number else 0
+        Reduction(op, source.dtype, number).fold([*parts[first:], *parts[:first]], out)
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         return self.hub.exchange(self.rank, bytes(payload))

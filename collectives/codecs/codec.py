@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Group(Protocol):
     rank: int
     size: int
 
-    def all_reduce(self, source: Array, out: Array, op: Literal["sum", "max"]) -> None: ...
+    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None: ...
 
     def send(self, to: int, payload: memoryview | bytes) -> None: ...
 
