@@ -16,11 +16,13 @@ from p2p.state import (
     HISTORY_POINTS_MAX,
     JOB_TRANSITIONS,
     LEDGER_ROWS_MAX,
+    TEXT_MAX,
     Checkpoint,
     Generation,
     Job,
     JobState,
     Mark,
+    Notice,
     Seat,
     State,
 )
@@ -107,7 +109,23 @@ def mark(state: State, command: Command) -> Result:
         marks=_thinned((*marks, made)),
         ledger=_continued(job.ledger, command.get("ledger", ())),
     )
-    return _with_job(state, job), {}
+    return _noticed(_with_job(state, job), command, job), {}
+
+
+def _noticed(state: State, command: Command, job: Job) -> State:
+    """With what the trainers say people should know now; what is new of it is an event."""
+    notices = tuple(_notice(state, told) for told in command.get("notices", ()))
+    for notice in notices:
+        if notice not in job.notices:
+            text = f"{job.name}: {notice.text}"
+            told = {"peer": notice.peer, "job": job.id}
+            state = with_event(state, command, "notice", text, severity="warning", **told)
+    return _with_job(state, replace(_active(state, command), notices=notices))
+
+
+def _notice(state: State, told: Mapping[str, Any]) -> Notice:
+    text, peer = str(told["text"])[:TEXT_MAX], told["peer"]
+    return Notice(text) if peer is None else Notice(f"{_name(state, peer)}: {text}", str(peer))
 
 
 def checkpoint(state: State, command: Command) -> Result:

@@ -3,10 +3,13 @@ where they exclude each other.
 """
 
 from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from typing import Any
 
+from p2p.errors import Usage
 from p2p.reports import Observed, TrainerReport
-from p2p.state import Generation, Job, Member, Seat
+from p2p.state import TEXT_MAX, Generation, Job, Member, Seat
+from p2p.training.method import check
 
 Command = dict[str, Any]
 Trainers = Mapping[str, TrainerReport]
@@ -168,7 +171,35 @@ def _mark(
             "generation": newest.number,
             "mark": {**facts, "samples_per_second": max(rates, default=0.0)},
             "ledger": _ledger_news(job, first["ledger"]),
+            **_notices(newest, first),
         }
+    yield from _wished(job, newest, first)
+
+
+def _notices(newest: Generation, mark: Mapping[str, Any]) -> dict[str, Any]:
+    """Trainers know each other by rank only; all say the same."""
+    seats = newest.seats
+    found = [
+        {"text": said["text"], "peer": None if rank is None else seats[rank].peer}
+        for said in mark.get("notices", ())
+        if (rank := said["rank"]) is None or 0 <= rank < len(seats)
+    ]
+    return {"notices": found} if found else {}
+
+
+def _wished(job: Job, newest: Generation, mark: Mapping[str, Any]) -> Iterator[Command]:
+    """What the trainers ask for by `auto`, unless another method is on its way already."""
+    wish = mark.get("wish")
+    if wish is None or not job.method.auto or newest.method.revision != job.method.revision:
+        return
+    wished = replace(job.method, strategy=wish["strategy"], codec=wish["codec"])
+    try:
+        check(wished, int(job.spec["shards"]))
+    except Usage:
+        return
+    reason = f"{wished.strategy} with {wished.codec} chosen by auto: {wish['reason']}"
+    told = {"method": wished.to_order(), "after_revision": job.method.revision}
+    yield {"type": "job.set", "job": job.id, **told, "reason": reason[:TEXT_MAX]}
 
 
 def _ledger_news(job: Job, told: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

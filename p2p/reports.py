@@ -138,6 +138,26 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
     ledger = message["ledger"] if kind in ("mark", "finished") else ()
     if not all(isinstance(row, dict) and type(row.get("epoch")) is int for row in ledger):
         raise Malformed(f"a trainer's {kind!r} message: a row of its ledger is wrong")
+    if kind in ("mark", "finished"):
+        _check_said(kind, message)
+
+
+def _check_said(kind: str, message: Mapping[str, Any]) -> None:
+    """A mark may also hold notices for people, and what `auto` would have the method be."""
+    notices, wish = message.get("notices", []), message.get("wish")
+    sound = isinstance(notices, list) and all(
+        isinstance(each, dict)
+        and isinstance(each.get("text"), str)
+        and isinstance(each.get("rank"), int | None)
+        for each in notices
+    )
+    if not sound:
+        raise Malformed(f"a trainer's {kind!r} message: its notices are wrong")
+    names = ("strategy", "codec", "reason")
+    if wish is not None and not (
+        isinstance(wish, dict) and all(isinstance(wish.get(name), str) for name in names)
+    ):
+        raise Malformed(f"a trainer's {kind!r} message: its wish is wrong")
 
 
 # The kinds of a trainer's messages of which the last one is kept, each a field of its report.

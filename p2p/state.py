@@ -150,6 +150,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What a job's trainers say people should know as long as it holds; of one peer, or of all."""
+
+    text: str
+    peer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     id: str
     name: str
@@ -165,6 +173,7 @@ class Job:
     ledger: tuple[Mapping[str, int], ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     failed_checkpoint: int | None = None  # the last step whose checkpoint could not be written
+    notices: tuple[Notice, ...] = ()  # as of the last mark
     was_set: Method | None = None  # what `p2pnode set` made of the method since it was submitted
 
     @property

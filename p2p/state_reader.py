@@ -14,6 +14,7 @@ from p2p.state import (
     Job,
     Mark,
     Member,
+    Notice,
     Seat,
     Session,
     State,
@@ -170,6 +171,11 @@ class _Draft:
 
     def add_mark(self, *values: Any) -> None:
         self.last_job.marks.append(_made(Mark, values))
+
+    def add_notice(self, text: Any, peer: Any) -> None:
+        job = self.last_job
+        notice = Notice(_text(text), None if peer is None else _text(peer))
+        job.job = replace(job.job, notices=(*job.job.notices, notice))
 
     def add_ledger(self, row: Any) -> None:
         self.last_job.ledger.append(row)

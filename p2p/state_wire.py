@@ -5,7 +5,8 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
     state FORMAT cluster_id name turn
     member …, removed id                             in the order in which the state has them
     job …, and after each: set method …, generation … (after each: method …, seat …), mark …,
-        ledger row, checkpoint …         method and set: only where it is not as it was submitted
+        notice …, ledger row, checkpoint …
+                                        method and set: only where it is not as it was submitted
     event …
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
@@ -90,6 +91,8 @@ def _job_records(job: Job) -> Iterator[Record]:
             yield ("seat", *_seat(seat))
     for mark in job.marks:
         yield ("mark", *_mark(mark))
+    for notice in job.notices:
+        yield ("notice", notice.text, notice.peer)
     for row in job.ledger:
         yield ("ledger", row)
     for checkpoint in job.checkpoints:

@@ -153,6 +153,7 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "auto": job.method.auto,
         "assigned": sorted(job.assigned),
         "excluded": dict(sorted(job.excluded.items())),
+        "notices": [asdict(notice) for notice in job.notices],
         "generations": [_generation(made) for made in job.generations],
         "ledger": [dict(row) for row in job.ledger],
         "checkpoints": [

@@ -34,13 +34,14 @@ def full() -> State:
     fence = {"job": "job-1", "generation": 2}
     mark = {"step": 1, "epoch": 0, "samples": 12, "loss": 0.5, "metrics": {"accuracy": 0.9}}
     mark |= {"samples_per_second": 1.0, "state_hash": "sha256:x"}
+    notices = [{"text": "t", "peer": "b"}, {"text": "u", "peer": None}]
     row = {"epoch": 0, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}
     codec = {"strategy": "ring", "codec": "int8", "options": {"a": "b"}, "auto": True}
     state = applied(
         state,
         {"type": "job.set", "job": "job-1", "method": codec, "after_revision": 0, "reason": "x"},
         generation(2, "a", "b"),
-        {"type": "job.mark", **fence, "mark": mark, "ledger": [row]},
+        {"type": "job.mark", **fence, "mark": mark, "ledger": [row], "notices": notices},
         {"type": "job.checkpoint", **fence, "checkpoint": {**made, "peer": "a"}},
         {"type": "job.checkpoint_failed", **fence, "step": 4, "error": "full", "peer": "a"},
         {"type": "member.remove", "peer": "b"},

@@ -55,7 +55,7 @@ def test_status_has_exactly_the_keys_of_the_contract() -> None:
 
 def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     told = view.job_detail(busy().jobs["job-1"], {})
-    added = {"generations", "ledger", "checkpoints", "assigned", "excluded", "schema"}
+    added = {"generations", "ledger", "checkpoints", "assigned", "excluded", "schema", "notices"}
     added |= {"options", "auto"}
     assert set(told) == JOB_KEYS | added
     number = {"number", "members", "start_step", "reason", "stall_seconds", "steps_repeated"}

@@ -6,7 +6,7 @@ half applied, and the next generation starts from the last applied step.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from collectives.errors import Aborted
 from collectives.operations import Group
@@ -114,6 +114,7 @@ class Generation:
             "metrics": position.metrics,
             "state_hash": self.run.hash(),
             "ledger": position.ledger.lines()[-LEDGER_LINES_TOLD:],
+            "notices": [asdict(notice) for notice in self.run.strategy.notices()],
         }
 
     def _progress(self) -> None:

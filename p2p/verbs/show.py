@@ -129,6 +129,7 @@ def _job_row(told: dict[str, Any]) -> list[str]:
 
 def _job_text(told: dict[str, Any]) -> str:
     parts = [_jobs_text({"jobs": [told]}), f"state hash {told['state_hash']}"]
+    parts += [notice["text"] for notice in told["notices"]]
     if told["generations"]:
         rows = [
             [

@@ -57,7 +57,16 @@ async def wait_for(client: "Client", job: str, as_json: bool) -> int:
 
 def summary(told: dict[str, Any]) -> dict[str, Any]:
     """The job as `status` shows it, without the lists of its detail."""
-    detail = {"generations", "ledger", "checkpoints", "assigned", "excluded", "options", "auto"}
+    detail = {
+        "generations",
+        "ledger",
+        "checkpoints",
+        "assigned",
+        "excluded",
+        "notices",
+        "options",
+        "auto",
+    }
     return {name: value for name, value in told.items() if name not in detail}
 
 
