@@ -1,0 +1,206 @@
+"""How well every strategy and codec learns, and what it sends: digits, from the same beginning.
+
+Trainers of one process, each with a data plane of its own; they compute one after the other and
+exchange at the same time. `sent` is what a trainer has to send in an exchange (an all-reduce of n
+bytes among N: 2 n (N-1)/N), without headers; `seconds` are those of the whole run in this process.
+
+    python -m tools.convergence [--trainers N] [--epochs N] [--cells ring:int8,local-sgd:int32]
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import zmq
+
+from collectives.operations import Group
+from collectives.plane import CurveKeys, DataPlane, Endpoints
+from p2p.errors import Usage
+from p2p.training import task
+from p2p.training.run import Run
+from p2p.training.spec import parse
+
+# Strategy, codec, options: what makes sense together. A new strategy or codec = one line.
+CELLS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("ring", "int32", {}),
+    ("ring", "int16", {}),
+    ("ring", "int8", {}),
+    ("ring", "bf16", {}),
+    ("ring", "float32", {}),
+    ("ring", "topk:0.1", {}),
+    ("ring", "topk:0.01", {}),
+    ("ring", "powersgd:2", {}),
+    ("ring", "powersgd:4", {}),
+    ("local-sgd", "int32", {"local_steps": "8"}),
+    ("local-sgd", "int8", {"local_steps": "8"}),
+    ("local-sgd", "int32", {"local_steps": "8", "inner_state": "reset"}),
+    ("local-sgd", "int8", {"local_steps": "24", "inner_state": "reset"}),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`sent` = bytes by one trainer in the whole run; `state_hash` that of all trainers."""
+
+    accuracy: float
+    loss: float
+    steps: int
+    sent: float
+    seconds: float
+    state_hash: str
+
+
+class Counted:
+    """A group that counts what its rank has to send."""
+
+    def __init__(self, group: Group) -> None:
+        self._group, self.rank, self.size = group, group.rank, group.size
+        self.sent = 0.0
+
+    def all_reduce(self, source: Any, out: Any, op: str, *rest: Any) -> None:
+        self.sent += 2 * source.nbytes * (self.size - 1) / self.size
+        self._group.all_reduce(source, out, op, *rest)
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        self.sent += len(payload) * (self.size - 1)
+        return self._group.all_gather(payload)
+
+    def send(self, to: int, payload: memoryview | bytes, *rest: Any) -> None:
+        self.sent += len(memoryview(payload).cast("B"))
+        self._group.send(to, payload, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
+
+
+class Alone:
+    """For an evaluation by one trainer."""
+
+    rank, size = 0, 1
+
+    def all_reduce(self, source: Any, out: Any, op: str) -> None:
+        np.copyto(out, source)
+
+
+class Trainer:
+    """One rank; its data plane belongs to a thread of its own."""
+
+    def __init__(self, wire: dict[str, Any], keys: CurveKeys, folder: str) -> None:
+        spec = parse(wire)
+        self.run = Run(spec, task.create(task.load(spec, folder), spec))
+        self.run.warm_up()
+        self._thread = ThreadPoolExecutor(1)
+        self._plane = self.do(lambda: DataPlane("127.0.0.1", folder, keys)).result()
+        self.endpoints = self._plane.endpoints
+        self.group: Counted
+
+    def do(self, call: Callable[[], Any]) -> "Future[Any]":
+        return self._thread.submit(call)
+
+    def enter(self, rank: int, members: Sequence[Endpoints], shards: list[tuple[int, int]]) -> None:
+        self.shards = shards[rank]
+        self.group = Counted(self._plane.enter("convergence", 1, rank, members))
+        self.run.strategy.enter(cast(Group, self.group), shards)
+
+    def exchange(self) -> Any:
+        group, step = cast(Group, self.group), self.run.position.step
+        return self.run.strategy.exchange(group, step, False)
+
+    def close(self) -> None:
+        self.do(self._plane.close).result()
+        self._thread.shutdown()
+
+
+def measure(
+    strategy: str, codec: str, options: dict[str, str], trainers: int, **fields: Any
+) -> Row:
+    """Train once, on so many trainers of this process. `fields` are those of a job."""
+    wire = {"id": "j", "task": "digits", "task_class": "", "seed": 1, **fields}
+    wire |= {"strategy": strategy, "codec": codec, "options": options}
+    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+    with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
+        made = [Trainer(wire, keys, folder) for _ in range(trainers)]
+        shards = made[0].run.schedule.shards
+        cuts = [(shards * i // trainers, shards * (i + 1) // trainers) for i in range(trainers)]
+        members = [each.endpoints for each in made]
+        began = time.monotonic()
+        try:
+            for entering in [
+                each.do(lambda e=each, i=i: e.enter(i, members, cuts))  # type: ignore[misc]
+                for i, each in enumerate(made)
+            ]:
+                entering.result()
+            while not made[0].run.done:
+                _round(made)
+            return _row(made, time.monotonic() - began)
+        finally:
+            for each in made:
+                each.close()
+
+
+def _round(made: list[Trainer]) -> None:
+    for each in made:
+        run = each.run
+        run.strategy.compute(run.position.step, run.batches(), each.shards, lambda: None)
+    for each, exchanged in [(each, each.do(each.exchange)) for each in made]:
+        each.run.apply(exchanged.result())
+
+
+def _row(made: list[Trainer], seconds: float) -> Row:
+    hashes = {each.run.hash() for each in made}
+    assert len(hashes) == 1, "the trainers have other weights than each other"
+    run = made[0].run
+    shards = run.schedule.shards
+    metrics = run.evaluation.run(cast(Group, Alone()), 0, (0, shards), lambda: None)
+    sent = statistics.mean(each.group.sent for each in made)
+    assert run.position.loss is not None
+    return Row(
+        *(metrics["accuracy"], run.position.loss, run.position.step, sent, seconds),
+        hashes.pop(),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.convergence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--trainers", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--shards", type=int, default=12)
+    parser.add_argument("--cells", help="STRATEGY:CODEC,… of the table (all)")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    wanted = chosen.cells.split(",") if chosen.cells else None
+    print(f"digits, {chosen.epochs} epochs, {chosen.shards} shards, {chosen.trainers} trainers")
+    print(f"{'strategy':<40} {'codec':<12} {'accuracy':>8} {'loss':>8} {'sent/step':>10} {'s':>6}")
+    for strategy, codec, options in CELLS:
+        if wanted is not None and f"{strategy}:{codec}" not in wanted:
+            continue
+        name = " ".join([strategy, *(f"{key}={value}" for key, value in options.items())])
+        fields = {"epochs": chosen.epochs, "shards": chosen.shards}
+        try:
+            row = measure(strategy, codec, options, chosen.trainers, **fields)
+        except Usage as error:
+            print(f"{name:<40} {codec:<12} {error}")
+            continue
+        per_step = f"{row.sent / row.steps / 1000:.1f} KB"
+        print(
+            f"{name:<40} {codec:<12} {row.accuracy:>8.4f} {row.loss:>8.4f} {per_step:>10} "
+            f"{row.seconds:>6.1f}",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
