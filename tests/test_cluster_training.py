@@ -121,6 +121,30 @@ def test_trainer_crash_pause_and_clean_leave(three: LocalCluster, reference: str
     wait_for(three, "status", settled(3))
 
 
+@pytest.mark.usefixtures("warm")
+def test_another_strategy_and_codec_while_it_runs(three: LocalCluster) -> None:
+    job = submit(three)
+    wait_job(three, job, lambda told: told["step"] >= STEPS // 8)
+    done = p2pnode(three, "set", job, "strategy=local-sgd", "local_steps=4", "codec=int16")
+    assert done.code == 0, done.err
+    told = wait_job(three, job, lambda told: told["strategy"] == "local-sgd")
+    wait_job(three, job, lambda now: now["step"] > told["step"] + 8)
+    assert ask(three, "fault", kind="crash-trainer", peer=follower_of(three).id)["crashed"] == 1
+    number = len(told["generations"])
+    wait_job(three, job, lambda now: now["generation"] > number and now["state"] == "running")
+    assert p2pnode(three, "set", job, "strategy=ring", "codec=int32").code == 0
+    told = wait_end(three, job)
+    assert told["state"] == "finished", told
+    assert is_exact(told)
+    methods = [f"{made['strategy']} {made['codec']}" for made in told["generations"]]
+    assert list(dict.fromkeys(methods)) == ["ring int32", "local-sgd int16"]
+    assert methods[-1] == "ring int32"
+    reasons = [made["reason"] for made in told["generations"]]
+    assert "strategy set to local-sgd, local_steps set to 4, codec set to int16" in reasons
+    refused = p2pnode(three, "set", job, "strategy=ring")
+    assert (refused.code, refused.err) == (1, "p2pnode: digits is finished already\n")
+
+
 def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
     job = submit(three, "--checkpoint-every", "15", epochs=2)
     told = wait_end(three, job)
