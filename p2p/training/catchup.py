@@ -3,6 +3,10 @@
 Behind by one round: the retained result of it, applied once more. Further behind (a joiner, which
 stands at the job's initial state): the whole state from the lowest-ranked trainer that has it,
 checked against the hash that every trainer at that step says.
+
+Where the optimizer state is spread over trainers (p2p.training.spread), it is first made whole for
+a joiner. If a part of it was lost with all that kept it, all go back to the newest whole state that
+somebody remembers; the steps since then are computed again.
 """
 
 from dataclasses import dataclass
@@ -14,12 +18,9 @@ import numpy as np
 from collectives.operations import Group
 from p2p.errors import P2PError
 from p2p.training.run import Run
+from p2p.training.spread import Diverged, complete, is_lost
 
 Received = Literal["result", "state"]
-
-
-class Diverged(P2PError):
-    """This trainer's state differs from the others' at the same step."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,28 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
     one_behind = [
         rank
         for rank, step in enumerate(steps)
-        if rank not in ahead and any(views[r]["retained"] == step for r in retaining)
+        if rank not in ahead and any(_leads_on(views[r], views[rank]) for r in retaining)
     ]
     far_behind = [r for r in range(group.size) if r not in ahead and r not in one_behind]
     received: Received | None = None
-    if far_behind and _give_state(group, run, ahead, far_behind):
-        received = "state"
     if one_behind and _give_result(group, run, retaining[0], one_behind):
         received = "result"
+    newest = sorted([*ahead, *one_behind])
+    if is_lost([views[rank]["kept"] for rank in newest], len(run.state.trainable)):
+        _go_back(group, run, [view["point"] for view in views])
+        return CaughtUp("state", run.position.evaluated == run.position.step)
+    if far_behind or not run.strategy.spreads:
+        complete(group, run.state, among=newest)
+    if far_behind and _give_state(group, run, newest, far_behind):
+        received = "state"
     return CaughtUp(received, evaluated)
+
+
+def _leads_on(ahead: dict[str, Any], behind: dict[str, Any]) -> bool:
+    """Whether the result that one retained is all that the other lacks."""
+    retained = ahead["retained"]
+    own_part = not behind["spreads"] or behind["pending"] == retained or not ahead["changed"]
+    return bool(retained == behind["step"] and own_part)
 
 
 def _hello(run: Run) -> dict[str, Any]:
@@ -59,6 +73,11 @@ def _hello(run: Run) -> dict[str, Any]:
         "step": position.step,
         "evaluated": position.evaluated,
         "retained": retained.step if retained is not None else None,
+        "changed": retained is not None and retained.agreed.finite,
+        "pending": run.strategy.pending,
+        "spreads": run.strategy.spreads,
+        "kept": None if run.state.kept is None else sorted(run.state.kept),
+        "point": run.point,
         "job": [
             *(schedule.train_samples, schedule.global_batch, schedule.shards),
             *(schedule.seed, run.parameters, run.gradients.layout.agreed),
@@ -79,8 +98,22 @@ def _check_same_job(group: Group, views: list[dict[str, Any]]) -> None:
         )
 
 
+def _go_back(group: Group, run: Run, points: list[int | None]) -> None:
+    """To the newest whole state that somebody remembers."""
+    newest = max(point for point in points if point is not None)
+    donor = points.index(newest)
+    if group.rank == donor:
+        data = run.pack_point()
+        for rank, point in enumerate(points):
+            if point != newest:
+                group.send(rank, data)
+        run.restore(data)
+    else:
+        run.restore(run.pack_point() if run.point == newest else bytes(group.receive(donor)))
+
+
 def _give_state(group: Group, run: Run, ahead: list[int], behind: list[int]) -> bool:
-    """The whole state from ahead[0] to every rank in `behind`. True where it was received."""
+    """The whole state from one of `ahead` to every rank in `behind`. True where it was received."""
     mine = run.hash() if group.rank in ahead else ""
     hashes = [data.decode() for data in group.all_gather(mine.encode())]
     agreed = _majority([hashes[rank] for rank in ahead])

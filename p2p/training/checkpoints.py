@@ -37,42 +37,41 @@ class Checkpoints:
         self._started_at = time.monotonic()
         checkpoint.sweep(folder)
 
-    def is_due(self) -> bool:
-        step, schedule = self._run.position.step, self._run.schedule
+    def is_due(self, step: int) -> bool:
+        schedule = self._run.schedule
         age_s = time.monotonic() - self._started_at
         return is_due(step, self._run.spec.checkpoint_every, schedule.ends_epoch(step), age_s)
 
     def start(self) -> None:
-        """Write the state after the last applied step in the background.
+        """Write the newest whole state in the background.
 
         A failure is reported as "checkpoint_failed"; training goes on.
         """
         self.wait()
         self._started_at = time.monotonic()
-        job = (self._run.position.step, self._run.snapshot(), self._run.metadata())
-        self._thread = threading.Thread(target=self._try, args=job, name="checkpoint")
+        self._thread = threading.Thread(target=self._try, args=self._run.whole(), name="checkpoint")
         self._thread.start()
 
     def write_final(self) -> None:
         """Write now, unless this step is written already. Raises CheckpointFailed."""
         self.wait()
         if self._last_written != self._run.position.step:
-            run = self._run
-            self._write(run.position.step, run.snapshot(), run.metadata())
+            self._write(*self._run.whole())
 
     def wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _try(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    def _try(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         try:
-            self._write(step, tensors, metadata)
+            self._write(tensors, metadata)
         except Exception as error:  # whatever it is, training goes on and the peer hears of it
-            self._send({"kind": "checkpoint_failed", "step": step, "error": sentence(error)})
+            told = {"step": metadata["step"], "error": sentence(error)}
+            self._send({"kind": "checkpoint_failed", **told})
 
-    def _write(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        began = time.monotonic()
+    def _write(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        began, step = time.monotonic(), int(metadata["step"])
         digest = state_hash(tensors)
         data = checkpoint.pack(tensors, {**metadata, "state_hash": digest})
         path = checkpoint.write(self._folder, step, data)

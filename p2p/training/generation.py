@@ -54,6 +54,7 @@ class Generation:
         caught_up = catch_up(self.group, self.run)
         self._prepare_entered(caught_up)
         run = self.run
+        run.remember()
         self._progress_samples = run.position.ledger.samples
         if run.done:
             self._say_entered()
@@ -91,7 +92,10 @@ class Generation:
         return lambda: self.control.check(number)
 
     def _mark_due(self) -> bool:
+        run, step = self.run, self.run.position.step
         due = time.monotonic() - self._marked_at >= self.order.mark_every_s
+        if run.strategy.spreads:  # the state is whole, as checkpoints need it, at marks only
+            due = due or self.checkpoints.is_due(step + run.strategy.span(step))
         return self.group.rank == 0 and due
 
     def _evaluate(self) -> None:
@@ -101,6 +105,7 @@ class Generation:
 
     def _mark(self) -> None:
         self._marked_at = time.monotonic()
+        self.run.settle(self.group)
         self.control.send({"kind": "mark", **self._standing()})
 
     def _standing(self) -> Message:
@@ -139,11 +144,12 @@ class Generation:
 
     def _checkpoint(self) -> None:
         asked = self.control.take_checkpoint_request()
-        due = self.checkpoints.is_due() and not self.run.done
+        due = self.checkpoints.is_due(self.run.position.step) and not self.run.done
         if self.group.rank == 0 and (asked or due):
             self.checkpoints.start()
 
     def _finish(self) -> None:
+        self.run.settle(self.group)  # who died in the last mark may have kept others from it
         if self.group.rank == 0:
             self._write_final()
         self.group.all_gather(b"")  # "finished" means that the final checkpoint is on disk

@@ -6,7 +6,7 @@ strategy (p2p.training.strategies).
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -87,20 +87,23 @@ class Gradients:
     def update(self, average: npt.NDArray[np.float32], agreed: Agreed) -> None:
         """One optimizer step by float32[layout.values], and the buffers' changes. Never half done:
         nothing here waits or checks for anything."""
-        layout, flat = self.layout, torch.from_numpy(average)
-        used = agreed.numbers[layout.used] > 0
-        for parameter, gradient, in_use in zip(
-            self.parameters,
-            views(flat[layout.gradients], self._shapes),
-            used.tolist(),
-            strict=True,
-        ):
-            parameter.grad = gradient.to(parameter.dtype) if in_use else None
+        self.optimize(average, agreed, range(len(self.parameters)))
+        self.change_buffers(average[self.layout.changes], agreed)
+
+    def optimize(
+        self, average: npt.NDArray[np.float32], agreed: Agreed, only: Collection[int]
+    ) -> None:
+        """One optimizer step of these parameters (by number); the others stay as they are."""
+        gradients = views(torch.from_numpy(average)[self.layout.gradients], self._shapes)
+        used = (agreed.numbers[self.layout.used] > 0).tolist()
+        for number in only:
+            if used[number]:
+                parameter = self.parameters[number]
+                parameter.grad = gradients[number].to(parameter.dtype)
         with user_code(self.task.file):
             self.state.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
-        self.change_buffers(average[layout.changes], agreed)
 
     def change_buffers(self, changes: npt.NDArray[np.float32], agreed: Agreed) -> None:
         """Add what the batch's samples changed in the buffers, averaged over them."""

@@ -48,6 +48,7 @@ def check(method: Method, shards: int) -> None:
     """Raises Usage, in a sentence, for a strategy, codec or option that cannot be."""
     entry = catalog.find(method.strategy)
     entry.parse(method.options)
+    entry.check_codec(method.codec)
     if method.codec != "int32":  # else a peer would have numpy in its memory for nothing
         from collectives.codecs import check as check_codec
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from collectives.operations import Group
 from p2p.errors import P2PError
 from p2p.training import checkpoint, task
 from p2p.training.blame import TaskFailed
@@ -19,6 +20,7 @@ from p2p.training.method import Method, submitted
 from p2p.training.order import Indices, Schedule, batch, permutation
 from p2p.training.position import Position
 from p2p.training.spec import JobSpec
+from p2p.training.spread import complete
 from p2p.training.state import TrainingState, Unfit, state_hash
 from p2p.training.strategies import catalog
 from p2p.training.strategies.strategy import Context, Result, Strategy
@@ -44,6 +46,7 @@ class Run:
         self._method: Method | None = None
         # A strategy's tensors from a checkpoint, until its revision is ordered.
         self._carried: tuple[int, dict[str, Tensor]] = (-1, {})
+        self._point: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def warm_up(self) -> None:
         """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
@@ -151,6 +154,37 @@ class Run:
     def pack(self) -> bytes:
         """The whole state, to give to another trainer."""
         return checkpoint.pack(self.snapshot(), self.metadata())
+
+    def settle(self, group: Group) -> None:
+        """All trainers together: have the whole state, where each had a part of it."""
+        complete(group, self.state)
+        self.remember()
+
+    def remember(self) -> None:
+        """Keep the state, if it is whole and soon is not: all go back to it when a part of it is
+        lost with all that had it."""
+        if not self.strategy.spreads:
+            self._point = None
+        elif self.state.kept is None and self.point != self.position.step:
+            self._point = self.snapshot(), self.metadata()
+
+    @property
+    def point(self) -> int | None:
+        """The step of the newest whole state that this trainer could go back to."""
+        return int(self._point[1]["step"]) if self._point is not None else None
+
+    def whole(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Copies of the newest whole state's tensors, and what goes beside them."""
+        if self.state.kept is None:
+            return self.snapshot(), self.metadata()
+        assert self._point is not None
+        return self._point
+
+    def pack_point(self) -> bytes:
+        """The state at `point`, to give to another trainer."""
+        assert self._point is not None
+        tensors, metadata = self._point
+        return checkpoint.pack(tensors, {**metadata, "state_hash": state_hash(tensors)})
 
     def restore(self, data: bytes, expected_hash: str | None = None) -> None:
         """Become the state in `data`. Raises Damaged when it is not of this job or not that hash

@@ -4,7 +4,7 @@ Names: a model's own state_dict names, and "optimizer.<parameter>.<moment>".
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,12 +23,17 @@ class Unfit(Exception):
 class TrainingState:
     """A model and its optimizer seen as named tensors.
 
-    Raises TaskFailed when the optimizer has parameters the model does not name.
+    Raises TaskFailed when the optimizer has parameters the model does not name. Trainable
+    parameters have numbers, in the order of `trainable`. `kept` = those whose optimizer state is
+    here, None = all (see p2p.training.spread).
     """
+
+    kept: frozenset[int] | None = None
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        self.trainable = [p for p in self.names if p.requires_grad]
         strange = [p for group in optimizer.param_groups for p in group["params"]]
         if any(p not in self.names for p in strange):
             raise TaskFailed("the optimizer has a parameter that the model does not: give it only "
@@ -41,16 +46,9 @@ class TrainingState:
             if not isinstance(value, Tensor):
                 raise TaskFailed(f"the model keeps {name}, which is no tensor, in its state_dict")
             found[name] = value.detach()
-        for parameter, moments in self.optimizer.state.items():
-            for moment, value in moments.items():
-                name = f"{PREFIX}{self.names[parameter]}.{moment}"
-                if isinstance(value, Tensor):
-                    found[name] = value.detach()
-                elif not isinstance(value, Scalar):
-                    kind = type(self.optimizer).__name__
-                    raise TaskFailed(f"the optimizer {kind} keeps {moment} as a "
-                                     f"{type(value).__name__}: only tensors and numbers can "
-                                     "travel to other peers")  # fmt: skip
+        for parameter in self.optimizer.state:
+            tensors, _ = self._moments(parameter)
+            found |= {PREFIX + name: value for name, value in tensors.items()}
         return dict(sorted(found.items()))
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -66,12 +64,9 @@ class TrainingState:
             {key: _plain(value) for key, value in group.items() if _is_plain(value)}
             for group in self.optimizer.param_groups
         ]
-        counters = {
-            f"{self.names[parameter]}.{key}": value
-            for parameter, moments in self.optimizer.state.items()
-            for key, value in moments.items()
-            if isinstance(value, Scalar)
-        }
+        counters: dict[str, Scalar] = {}
+        for parameter in self.optimizer.state:
+            counters |= self._moments(parameter)[1]
         return {"groups": groups, "counters": counters}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -91,6 +86,7 @@ class TrainingState:
             for name, value in own.items():
                 value.copy_(tensors[name])
         self.optimizer.state.clear()
+        self.kept = None
         for name, (parameter, moment) in places.items():
             self.optimizer.state[parameter][moment] = moments[name].clone()
         for (parameter, key), number in counters.items():
@@ -98,6 +94,48 @@ class TrainingState:
         for group, saved in zip(self.optimizer.param_groups, groups, strict=True):
             for key, value in saved.items():
                 group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
+
+    def moments(self, numbers: Iterable[int]) -> tuple[dict[str, Tensor], dict[str, Scalar]]:
+        """The optimizer state of these parameters, live: tensors and counters by
+        "<parameter>.<moment>"."""
+        tensors: dict[str, Tensor] = {}
+        counters: dict[str, Scalar] = {}
+        for number in numbers:
+            more_tensors, more_counters = self._moments(self.trainable[number])
+            tensors |= more_tensors
+            counters |= more_counters
+        return tensors, counters
+
+    def adopt_moments(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Scalar]) -> None:
+        """Take what `moments` of another trainer gave. Raises Unfit and changes nothing."""
+        found = [
+            (self._place(name), value) for name, value in (*tensors.items(), *counters.items())
+        ]
+        for (parameter, moment), value in found:
+            self.optimizer.state[parameter][moment] = value
+
+    def keep_only(self, numbers: frozenset[int]) -> None:
+        """Let go of the optimizer state of all other parameters."""
+        for number, parameter in enumerate(self.trainable):
+            if number not in numbers:
+                self.optimizer.state.pop(parameter, None)
+        self.kept = numbers
+
+    def _moments(self, parameter: Tensor) -> tuple[dict[str, Tensor], dict[str, Scalar]]:
+        tensors: dict[str, Tensor] = {}
+        counters: dict[str, Scalar] = {}
+        for moment, value in self.optimizer.state.get(parameter, {}).items():
+            name = f"{self.names[parameter]}.{moment}"
+            if isinstance(value, Tensor):
+                tensors[name] = value.detach()
+            elif isinstance(value, Scalar):
+                counters[name] = value
+            else:
+                kind = type(self.optimizer).__name__
+                raise TaskFailed(f"the optimizer {kind} keeps {moment} as a "
+                                 f"{type(value).__name__}: only tensors and numbers can "
+                                 "travel to other peers")  # fmt: skip
+        return tensors, counters
 
     def _place(self, name: str) -> tuple[Tensor, str]:
         owner, _, moment = name.rpartition(".")

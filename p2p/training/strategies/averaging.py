@@ -15,6 +15,9 @@ from p2p.training.strategies.strategy import Check, Context, Notice, Result, Res
 class Averaging:
     """A subclass says how the average comes about: `_reduce`."""
 
+    spreads = False
+    pending: int | None = None
+
     def __init__(self, context: Context, values: int | None = None, words: int = 0) -> None:
         """`values` = the length of a result's, if they are not the average; `words` = how many
         numbers of its own a subclass has to say, behind the others."""

@@ -53,6 +53,14 @@ class Entry:
     class_name: str
     summary: str
     options: tuple[Option, ...] = ()
+    codecs: tuple[str, ...] = ()  # those that it can sum by; none = all
+
+    def check_codec(self, codec: str) -> None:
+        """Raises Usage where this strategy cannot sum by that codec."""
+        if self.codecs and codec not in self.codecs:
+            raise Usage(
+                f"{self.name} cannot sum by {codec}: its codecs are {', '.join(self.codecs)}"
+            )
 
     def parse(self, given: Mapping[str, str]) -> dict[str, Value]:
         """Every option's value; what is not given has its default. Raises Usage."""
@@ -101,6 +109,13 @@ STRATEGIES: dict[str, Entry] = {
                 Option("rule", "median", "how contributions are averaged", choices=RULES),
                 Option("faulty", 1, "how many trainers may send garbage", least=0, most=1000),
             ),
+        ),
+        Entry(
+            "parameter-server",
+            "p2p.training.strategies.parameter_server",
+            "ParameterServer",
+            "each parameter is updated by one peer, with a backup on another; the bits of ring",
+            codecs=("int32", "int16", "int8"),
         ),
     )
 }

@@ -69,6 +69,8 @@ class Strategy(Protocol):
     """Made with a Context. It changes nothing of the model or optimizer but in `apply`, `restore`
     and, if it is undone before it returns, in `compute`."""
 
+    spreads: bool  # each trainer keeps the optimizer state of some parameters only
+    pending: int | None  # with `spreads`: the step of which it could apply a result of another's
     retained: Result | None  # the last applied one, as long as the state is still the one after it
 
     def enter(self, group: Group, shards: Shards) -> None:
