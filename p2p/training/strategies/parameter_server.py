@@ -17,7 +17,7 @@ updates each parameter by itself does the same wherever it runs (others are refu
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -190,10 +190,10 @@ class Scattered:
     def receive(self, source: int, out: memoryview | None = None) -> memoryview:
         return self._group.receive(source, out)
 
-    def all_reduce(self, source: Array, out: Array, op: Literal["sum", "max"]) -> None:
+    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
         """As of Group; but elements of a sum that this rank does not need are 0."""
         if op != "sum":
-            self._group.all_reduce(source, out, op)
+            self._group.all_reduce(source, out, op, number)
             return
         own = self._spans[self.rank]
         out.fill(0)
