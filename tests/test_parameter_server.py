@@ -25,6 +25,7 @@ from p2p.training.spread import Diverged
 from tests.fake_group import FakeGroup, Hub, groups, together
 from tests.training_fakes import new_run
 
+Array = np.ndarray[Any, Any]
 SHARDS = 7
 
 
@@ -166,10 +167,10 @@ class EndingHub(Hub):
 class EndingGroup(FakeGroup):
     hub: EndingHub
 
-    def all_reduce(self, source: np.ndarray[Any, Any], out: np.ndarray[Any, Any], op: str) -> None:
+    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
         self.hub.count()
         with aborted_if_broken():
-            super().all_reduce(source, out, op)
+            super().all_reduce(source, out, op, number)
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         self.hub.count()
