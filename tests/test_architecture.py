@@ -20,6 +20,7 @@ PURE = [
     "consensus",
     "collectives/ring.py",
     "collectives/blockscale.py",
+    "collectives/codec_names.py",
     "collectives/codecs",
     "collectives/aggregate.py",
     *("p2p/state.py", "p2p/apply.py", "p2p/apply_jobs.py", "p2p/apply_members.py"),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from collectives.blockscale import BLOCK, block_count, block_exponents, value_bits
-from collectives.codecs import CODECS, Vector, build, check, help_text
+from collectives.codec_names import NAMES, help_text, parse
+from collectives.codecs import CODECS, Vector, build
 from collectives.codecs.codec import Float32s
 from collectives.codecs.small_ints import levels
 from tests.fake_group import groups, together
@@ -177,8 +178,8 @@ def test_chances_differ_between_seeds_steps_and_shards() -> None:
 
 
 def test_what_cannot_be_is_refused_in_a_sentence() -> None:
-    check("int32", 65536)
-    check("int8", 127)
+    parse("int32", 65536)
+    parse("int8", 127)
     for text, shards, says in [
         ("int33", 12, "no codec 'int33': there is int32, int16, "),
         ("topk:0", 12, "the share of values sent: 0 is none"),
@@ -190,8 +191,9 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
         ("int16", 4097, "at most 4096 shards"),
     ]:
         with pytest.raises(ValueError, match=says):
-            check(text, shards)
+            parse(text, shards)
 
 
 def test_help_names_all() -> None:
-    assert all(codec.name in help_text() and codec.summary for codec in CODECS)
+    assert all(codec.name in help_text() for codec in CODECS)
+    assert set(NAMES) == {codec.name for codec in CODECS}

@@ -21,7 +21,6 @@ from collectives.reductions import BFLOAT16
 
 class Bf16(Codec):
     name = "bf16"
-    summary = "bfloat16: half the bytes; the bits depend on the membership"
     lossy = True
 
     def __init__(self, vector: Vector, option: float = 0.0) -> None:

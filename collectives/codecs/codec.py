@@ -65,19 +65,11 @@ class Codec(ABC):
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]  # one line for help texts
-    option_name: ClassVar[str | None] = None  # what may follow the name and a colon
-    option_default: ClassVar[float] = 0.0
-    shards_max: ClassVar[int] = 4096
     order_free: ClassVar[bool] = False
     lossy: ClassVar[bool] = False
 
     def __init__(self, vector: Vector, option: float) -> None:
         self.vector, self.option = vector, option
-
-    @classmethod  # noqa: B027
-    def check(cls, option: float) -> None:
-        """Raises ValueError, in a sentence, for an option that cannot be."""
 
     @abstractmethod
     def reduce(

@@ -17,7 +17,6 @@ INFINITY_BITS = 0x7F800000
 
 class Float32(Codec):
     name = "float32"
-    summary = "plain floating point: the bits depend on the membership"
 
     def __init__(self, vector: Vector, option: float = 0.0) -> None:
         super().__init__(vector, option)

@@ -7,6 +7,5 @@ from collectives.codecs.small_ints import SmallInts
 
 class Int16(SmallInts):
     name = "int16"
-    summary = "whole numbers of 16 bits, rounded by chance; same bits for any membership"
     bits = 16
     dtype = np.int16

@@ -15,8 +15,6 @@ from collectives.kernels import round_nearest
 
 class Int32(BlockScaled):
     name = "int32"
-    summary = "whole numbers of 32 bits, as exact as float32; same bits for any membership"
-    shards_max = blockscale.SHARDS_MAX
     dtype = np.int32
 
     def scales(self, largest: Int32s) -> Scales:

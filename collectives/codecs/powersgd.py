@@ -27,7 +27,6 @@ from collectives.codecs.small_ints import key
 from collectives.kernels.portable import mixed
 from collectives.kernels.products import product
 
-RANK_MAX = 64
 _NEWS = 1e-3  # of the start is random, so that a direction the average lacks is not lost for good
 _TILE_VALUES = 1 << 16
 
@@ -48,17 +47,7 @@ class Matrix:
 
 class PowerSGD(Remembering):
     name = "powersgd"
-    summary = "matrices as products of thin ones, the rest later; same bits for any membership"
-    option_name = "rank"
-    option_default = 4
     order_free = True
-
-    @classmethod
-    def check(cls, option: float) -> None:
-        if not (1 <= option <= RANK_MAX and option == int(option)):
-            raise ValueError(
-                f"the rank of powersgd is a whole number from 1 to {RANK_MAX}, not {option:g}"
-            )
 
     def __init__(self, vector: Vector, option: float) -> None:
         super().__init__(vector, option)

@@ -28,15 +28,7 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 class TopK(Remembering):
     name = "topk"
-    summary = "only the largest values, the others later; same bits for any membership"
-    option_name = "ratio"
-    option_default = 0.01
     order_free = True
-
-    @classmethod
-    def check(cls, option: float) -> None:
-        if not 0 < option <= 1:
-            raise ValueError(f"the ratio of topk is the share of values sent: {option:g} is none")
 
     def reduce(
         self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s

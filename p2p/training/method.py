@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from collectives import codec_names
 from p2p.errors import Usage
 from p2p.training.strategies import catalog
 
@@ -49,13 +50,10 @@ def check(method: Method, shards: int) -> None:
     entry = catalog.find(method.strategy)
     entry.parse(method.options)
     entry.check_codec(method.codec)
-    if method.codec != "int32":  # else a peer would have numpy in its memory for nothing
-        from collectives.codecs import check as check_codec
-
-        try:
-            check_codec(method.codec, shards)
-        except ValueError as error:
-            raise Usage(str(error)) from error
+    try:
+        codec_names.parse(method.codec, shards)
+    except ValueError as error:
+        raise Usage(str(error)) from error
 
 
 def changed(method: Method, changes: Mapping[str, str], shards: int) -> Method:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from collectives.codec_names import NAMES
 from p2p.answers import FAULT_KINDS
 from p2p.errors import P2PError
 from p2p.training.strategies.catalog import STRATEGIES
@@ -95,16 +96,19 @@ def _one_job(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
-    lines = [f"{entry.name}: {entry.summary}" for entry in STRATEGIES.values()]
-    lines += [
-        f"{option.name} ({entry.name}, {option.default}): {option.summary}"
-        for entry in STRATEGIES.values()
-        for option in entry.options
+    lines = [
+        "How a job's trainers exchange, from the next step on: strategy=NAME, codec=NAME, or an",
+        "option of the strategy.",
+        "",
     ]
-    parser.description = (
-        "How a job's trainers exchange, from the next step on: strategy=NAME, codec=NAME, or an "
-        "option of the strategy. " + "; ".join(lines)
-    )
+    for entry in STRATEGIES.values():
+        lines.append(f"strategy={entry.name}: {entry.summary}")
+        for option in entry.options:
+            choices = f", one of {', '.join(option.choices)}" if option.choices else ""
+            lines.append(f"    {option.name}={option.default}: {option.summary}{choices}")
+    lines += [f"codec={named.name}: {named.summary}" for named in NAMES.values()]
+    parser.description = "\n".join(lines)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("job", metavar="JOB", help="id or name")
     parser.add_argument("changes", metavar="key=value", nargs="+")
     add_common(parser)

@@ -5,6 +5,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from collectives.codec_names import help_text
 from p2p.errors import Usage
 from p2p.state import FINAL
 from p2p.training.strategies.catalog import STRATEGIES
@@ -161,7 +162,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy", metavar="S", help=f"how trainers exchange: {', '.join(STRATEGIES)}"
     )
-    parser.add_argument("--codec", metavar="C", help="how gradients travel (int32)")
+    parser.add_argument("--codec", metavar="C", help=f"how gradients travel: {help_text()}")
     parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
     parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
     parser.add_argument("--set", metavar="key=value", action="append", default=[])
