@@ -59,6 +59,9 @@ class Algorithm(Protocol):
     def run(self, call: Call) -> None:
         """Returns when `out` is complete and nobody reads `source` any more. Raises Aborted."""
 
+    def interrupt(self) -> None:
+        """From any thread: if `run` sleeps where `DataPlane.wake` does not wake it, wake it."""
+
     def end(self) -> None:
         """The generation is over: let go of all memory. Idempotent."""
 

@@ -30,6 +30,9 @@ class Exchange:
     def takes(self, call: Call) -> bool:
         return True
 
+    def interrupt(self) -> None:
+        """It sleeps in `DataPlane.wait` only."""
+
     def end(self) -> None:
         """Nothing is kept between calls."""
 

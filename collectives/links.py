@@ -48,6 +48,8 @@ class Links:
         self.rank, self.size, self.job, self.generation = rank, len(members), job, generation
         self.others = tuple((rank + offset) % self.size for offset in range(1, self.size))
         self.awaited: frozenset[int] = frozenset()  # while this rank sleeps
+        self.one_host = all(member.host == plane.endpoints.host for member in members)
+        self.memory = plane.memory
         self._plane = plane
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}

@@ -8,19 +8,21 @@ import numpy as np
 
 from collectives.call import Algorithm, Array, Call, Kind, check_usable
 from collectives.errors import Aborted
-from collectives.exchange import Exchange, gather_payloads
+from collectives.exchange import Exchange
 from collectives.frames import fingerprint
 from collectives.links import Links
 from collectives.messages import Messages
 from collectives.reductions import Reduction
+from collectives.shm_join import SharedMemory
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints
 
 PAYLOAD_BYTES_MAX = 1 << 20  # of all_gather
+AT_ONCE_BYTES = 508  # of a payload; longer ones take a second exchange
 
 # Every way to carry out a collective; a group uses the first one that takes the call.
-ALGORITHMS: list[Callable[[Links], Algorithm]] = [Exchange]
+ALGORITHMS: list[Callable[[Links], Algorithm]] = [SharedMemory, Exchange]
 
 
 class Group:
@@ -63,7 +65,7 @@ class Group:
 
     def reduce_scatter(self, source: Array, out: Array, op: str, number: str = "") -> None:
         """source[size * n], combined over all ranks; rank r gets the r-th n of it in out[n]."""
-        _check_parts("reduce_scatter", source, out, self.size)
+        _check_parts("reduce_scatter", source, out, self.size, out)
         reduction = Reduction(op, source.dtype, number)
         self._collective(Kind.REDUCE_SCATTER, source, out, out.size, reduction)
 
@@ -82,21 +84,21 @@ class Group:
 
     def all_gather_arrays(self, source: Array, out: Array) -> None:
         """out[size * n] = every rank's source[n], by rank."""
-        _check_parts("all_gather_arrays", out, source, self.size)
+        _check_parts("all_gather_arrays", out, source, self.size, out)
         self._collective(Kind.ALL_GATHER, source, out, source.size)
 
     def gather(self, source: Array, out: Array | None, root: int) -> None:
         """Like all_gather_arrays, but only rank `root` gets it; `out` of the others is None."""
         target = self._only_at(root, "gather", out, source.dtype)
         if self.rank == root:
-            _check_parts("gather", target, source, self.size)
+            _check_parts("gather", target, source, self.size, target)
         self._collective(Kind.GATHER, source, target, source.size, None, root)
 
     def scatter(self, source: Array | None, out: Array, root: int) -> None:
         """Rank r gets the r-th n of root's source[size * n] in out[n]; others pass None."""
         parts = self._only_at(root, "scatter", source, out.dtype)
         if self.rank == root:
-            _check_parts("scatter", parts, out, self.size)
+            _check_parts("scatter", parts, out, self.size, out)
         self._collective(Kind.SCATTER, parts, out, out.size, None, root)
 
     def broadcast(self, array: Array, root: int) -> None:
@@ -130,14 +132,27 @@ class Group:
 
     def barrier(self) -> None:
         """Returns when every rank has called it."""
-        self.all_gather(b"")
+        one = np.zeros(1, np.uint8)
+        self.all_reduce(one, one, "max")
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Every rank's payload, by rank. For small things: at most PAYLOAD_BYTES_MAX each."""
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise ValueError(f"all_gather takes {PAYLOAD_BYTES_MAX} bytes, not {len(payload)}")
-        with self._operation():
-            return gather_payloads(self.links, self._next_collective(), bytes(payload))
+        every = self._gather_bytes(len(payload).to_bytes(4, "big") + payload[:AT_ONCE_BYTES])
+        lengths = [int.from_bytes(one[:4].tobytes(), "big") for one in every]
+        if max(lengths) > AT_ONCE_BYTES:
+            rest = self._gather_bytes(payload[AT_ONCE_BYTES:], max(lengths) - AT_ONCE_BYTES)
+            every = np.concatenate((every, rest), axis=1)
+        pairs = zip(every, lengths, strict=True)
+        return [one[4 : 4 + length].tobytes() for one, length in pairs]
+
+    def _gather_bytes(self, data: bytes, room: int = 4 + AT_ONCE_BYTES) -> Array:
+        """[rank, room] bytes, what is short of `room` filled up with zeros."""
+        mine = np.frombuffer(data.ljust(room, b"\0"), np.uint8)
+        every = np.empty((self.size, room), np.uint8)
+        self.all_gather_arrays(mine, every)
+        return every
 
     # Between two ranks.
 
@@ -176,6 +191,11 @@ class Group:
         return self.links.awaited
 
     # How operations run.
+
+    def interrupt(self) -> None:
+        """From any thread: whatever makes this group's operations raise is noticed now."""
+        for algorithm in self._algorithms:
+            algorithm.interrupt()
 
     def end(self, reason: str) -> None:
         """Let go of everything. What was sent before still arrives if no operation has failed."""
@@ -244,8 +264,8 @@ def _check_same(name: str, source: Array, out: Array) -> None:
         raise ValueError(f"{name} needs an out apart from source, or the very same array")
 
 
-def _check_parts(name: str, whole: Array, part: Array, size: int) -> None:
-    check_usable(name, whole, part)
+def _check_parts(name: str, whole: Array, part: Array, size: int, out: Array) -> None:
+    check_usable(name, part if out is whole else whole, out)
     if whole.dtype != part.dtype or whole.size != part.size * size:
         raise ValueError(
             f"{name} of {size} ranks needs {size} times {part.dtype}[{part.size}], "

@@ -49,6 +49,11 @@ def small_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "CHUNK_BYTES", 100_000)
 
 
+@pytest.fixture
+def by_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "ALGORITHMS", [exchange.Exchange])
+
+
 @contextmanager
 def threads(of: list[DataPlane]) -> Iterator[ThreadPoolExecutor]:
     """Threads to act in; when the test fails, none of them stays blocked in its plane."""
@@ -138,7 +143,7 @@ def test_all_gather_and_a_large_direct_send(planes: Planes) -> None:
     assert together(planes(3), 7, act) == [([b"xx"] * 3, True)] * 3
 
 
-@pytest.mark.usefixtures("small_queues")
+@pytest.mark.usefixtures("small_queues", "by_sockets")
 def test_links_that_are_full_on_all_sides_still_move(planes: Planes) -> None:
     def act(group: Group) -> bool:
         right = sums(600_000)(group)
@@ -233,8 +238,12 @@ def test_abort_ends_a_send_that_has_no_room_and_frees_its_memory(planes: Planes)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_aborted_generation_never_leaks_into_the_next(planes: Planes, seed: int) -> None:
+@pytest.mark.parametrize("algorithm", ["by_sockets", "small_queues"])  # …, in shared memory
+def test_an_aborted_generation_never_leaks_into_the_next(
+    planes: Planes, seed: int, algorithm: str, request: pytest.FixtureRequest
+) -> None:
     """All ranks are stopped somewhere inside; nobody has a wrong sum, then or afterwards."""
+    request.getfixturevalue(algorithm)
     of, rng = planes(3), random.Random(seed)
     spins = [rng.randrange(3000) for _ in of]
     for generation in (1, 2):
@@ -270,6 +279,7 @@ def test_a_newer_generation_waits_until_we_enter_it(planes: Planes) -> None:
     assert of[0].kept_bytes == 0
 
 
+@pytest.mark.usefixtures("by_sockets")
 def test_too_much_from_a_newer_generation_ends_this_one(
     planes: Planes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,225 @@
+"""Collectives of ranks on one host, through memory that all of them can read.
+
+A rank offers its data where others can read it, and takes what it needs of theirs straight from
+there (collectives/shm_plan.py says what, in which step). Data in registered memory is read where it
+lies; other data is staged: copied, chunk by chunk, to a slot of the control segment. What a rank
+combines goes to such a slot too, and from there, while it is in the cache, to everybody's `out`:
+nothing is read from main memory but the sources, nothing written to it but the results.
+
+A rank reads others' memory and writes its own. Before it returns, nobody reads `source` any more.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from collectives import futex
+from collectives.call import Array, Call, Kind
+from collectives.errors import LostPeer, OutOfStep
+from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
+from collectives.shm_memory import RegisteredMemory
+from collectives.shm_plan import Need, Plan
+from collectives.shm_watch import Watch
+
+BLOCK_BYTES = 256 << 10  # worked on at a time: stays in the second-level cache, ends soon on abort
+STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one rank brings to the operation."""
+
+    control: OtherControl | None  # None: ourselves
+    notice: Notice
+    own: Array
+
+    def data(self, step: int, need: Need) -> Array:
+        """What it offered in `step`, where it lies."""
+        if self.control is None:
+            return self.own[need.start : need.stop]
+        dtype, length = self.own.dtype, need.length
+        if self.notice.source is None:
+            return self.control.staged(step, dtype, length, need.at)
+        return self.control.array(self.notice.source, dtype, length, need.start)
+
+    @property
+    def in_place(self) -> bool:
+        return self.notice.source is not None
+
+
+class Generation(Protocol):
+    """What the operations are part of."""
+
+    awaited: frozenset[int]  # ranks, while this one sleeps
+
+    def check(self) -> None:
+        """Raises Aborted when the generation is over."""
+
+
+class SharedOperations:
+    """One generation as seen by one rank. All call the same operations in the same order.
+
+    Whoever makes `generation.check` raise calls `interrupt` then. One thread, but for `interrupt`.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        control: ControlSegment,
+        others: Sequence[OtherControl],
+        memory: RegisteredMemory,
+        generation: Generation,
+    ) -> None:
+        self.rank, self.size = rank, len(others) + 1
+        self._control, self._memory, self._generation = control, memory, generation
+        # From the next rank on, so that not all read the same rank's memory at the same time.
+        self._others = sorted(others, key=lambda other: (other.rank - rank) % self.size)
+        self._step = 0  # of all operations so far; our progress word says how many are complete
+        self._operation = 0
+        self._asleep_on: int | None = None
+        self._looks = 0
+        self._lost: set[int] = set()
+        self._over = False
+        self._watch = Watch({other.rank: other.pidfd for other in others}, self._on_lost)
+
+    def run(self, call: Call) -> None:
+        """Raises LostPeer, OutOfStep, OSError (memory of another rank cannot be mapped)."""
+        for steps in self.work(call):
+            for other in self._others:
+                self._await(other, steps)
+
+    def work(self, call: Call) -> Iterator[int]:
+        """The operation, but for waiting: yields how many steps all others must have completed."""
+        plan = Plan(call.kind, call.length, call.source.itemsize, call.root, self.rank, self.size)
+        mine = self._describe(call, plan)
+        parts: dict[int, Part] = {}
+        for step in range(plan.steps):
+            if step < plan.chunks and mine.source is None and plan.offers(self.rank):
+                self._stage(plan.staged(step), call.source)
+            if step > 0:
+                yield self._step
+                parts = parts or self._parts(call, mine)
+                if step <= plan.chunks:
+                    self._take(plan, call, parts, step - 1)
+                if plan.by_segments and step >= 2 and plan.wants(self.rank):
+                    self._collect(plan, call, parts, step - 2)
+            self._step += 1
+            if step < plan.steps - 1:
+                self._control.publish(self._step)
+        if any(part.in_place for part in parts.values()) and not plan.by_segments:
+            self._control.publish(self._step)
+            if mine.source is not None:
+                yield self._step  # until nobody reads `source` any more
+
+    def interrupt(self) -> None:
+        """From any thread: whoever sleeps in an operation looks at `check` again."""
+        looks = self._looks
+        while looks == self._looks and (address := self._asleep_on) is not None:
+            with contextlib.suppress(OSError):  # it woke up, and the memory is gone
+                futex.wake(address)
+            time.sleep(0.0001)  # it may have looked just before, and be about to fall asleep
+
+    def end(self) -> None:
+        """Leave: operations of others that need us end. Let go of their memory. Idempotent."""
+        if not self._over:
+            self._over = True
+            self._watch.close()
+            self._control.abandon()
+            self._control.close()
+            for other in self._others:
+                other.close()
+
+    def _describe(self, call: Call, plan: Plan) -> Notice:
+        self._operation += 1
+        offered = plan.offers(self.rank) and plan.chunks > 0
+        place = self._memory.find(call.source) if offered else None
+        if not plan.by_segments and call.source.nbytes <= STAGED_BYTES_MAX:
+            place = None  # then nobody need wait in the end until nobody reads it
+        notice = Notice(call.fingerprint, place, self._memory.forgotten)
+        self._control.describe(self._operation, notice)
+        return notice
+
+    def _parts(self, call: Call, mine: Notice) -> dict[int, Part]:
+        """What all ranks bring, by rank. Raises OutOfStep when it does not fit."""
+        parts = {self.rank: Part(None, mine, call.source)}
+        for other in self._others:
+            notice = other.notice(self._operation)
+            if notice.kind != call.fingerprint:
+                raise OutOfStep(f"rank {other.rank} is not in the same operation as {self.rank}")
+            parts[other.rank] = Part(other, notice, call.source)
+        return parts
+
+    def _stage(self, needs: Sequence[Need], source: Array) -> None:
+        for need in needs:
+            slot = self._control.staged(self._step, source.dtype, need.length, need.at)
+            self._copy(source[need.start : need.stop], slot)
+
+    def _take(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
+        """What this rank needs of the chunk that was offered in the step before."""
+        need, offered = plan.need(chunk, self.rank), self._step - 1
+        senders = [rank for rank in range(self.size) if plan.offers(rank)]
+        if plan.combines and (plan.by_segments or plan.wants(self.rank)):
+            data = [parts[rank].data(offered, need) for rank in senders]
+            self._combine(plan, call, data, need)
+        elif plan.wants(self.rank):
+            at = chunk * plan.chunk_length
+            for rank in senders:
+                start = at + (rank * plan.length if len(senders) > 1 else 0)
+                target = call.out[start : start + need.length]
+                self._copy(parts[rank].data(offered, need), target)
+        read = [part.control for part in parts.values() if part.in_place and part.control]
+        for other in read:  # what was read is what it meant
+            if other.word & ABANDONED:
+                raise LostPeer(other.rank, "has left the generation")
+
+    def _combine(self, plan: Plan, call: Call, data: list[Array], need: Need) -> None:
+        assert call.reduction is not None
+        start = need.start - (self.rank * plan.length if call.kind is Kind.REDUCE_SCATTER else 0)
+        target = call.out[start : start + need.length]  # empty where this rank gets nothing
+        result = target
+        if plan.by_segments or need.length * target.itemsize > BLOCK_BYTES:
+            result = self._control.result(self._step, target.dtype, need.length)
+        for block in self._blocks(result):
+            call.reduction.fold([one[block] for one in data], result[block])
+            if result is not target and plan.wants(self.rank):
+                target[block] = result[block]  # unlike an addition, does not read it first
+
+    def _collect(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
+        """The segments that the others combined in the step before."""
+        for other in self._others:
+            need = plan.need(chunk, other.rank)
+            result = other.result(self._step - 1, call.out.dtype, need.length)
+            self._copy(result, call.out[need.start : need.stop])
+
+    def _copy(self, source: Array, target: Array) -> None:
+        for block in self._blocks(target):
+            target[block] = source[block]
+
+    def _blocks(self, array: Array) -> Iterator[slice]:
+        length = max(1, BLOCK_BYTES // array.itemsize)
+        for at in range(0, len(array), length):
+            self._generation.check()
+            yield slice(at, at + length)
+
+    def _await(self, other: OtherControl, steps: int) -> None:
+        """Sleep until a rank has completed so many steps. Raises LostPeer when it never will."""
+        while not reached(word := other.word, steps):
+            if word & ABANDONED:
+                raise LostPeer(other.rank, "has left the generation")
+            self._asleep_on = other.address
+            self._looks += 1  # an interrupt from here on goes on until we look again
+            try:
+                self._generation.check()
+                if other.rank in self._lost:
+                    raise LostPeer(other.rank, "is gone")
+                self._generation.awaited = frozenset((other.rank,))
+                futex.wait(other.address, word)
+            finally:
+                self._asleep_on = None
+                self._generation.awaited = frozenset()
+
+    def _on_lost(self, rank: int) -> None:
+        self._lost.add(rank)
+        self.interrupt()

@@ -1,0 +1,93 @@
+"""Which elements of whose arrays a rank needs, chunk by chunk, when memory is shared. Pure.
+
+An operation is cut into chunks, and works on them in steps, each rank at most one step ahead of the
+others. In step t everybody offers chunk t of its source and takes what it needs of all others'
+chunk t - 1. Where the values are combined by segments, it takes in the same step the others'
+finished segments of chunk t - 2.
+
+    step        0      1      2      3
+    offers    chunk 0      1      2      …
+    takes              0      1      2
+    collects                  0      1
+
+So each step needs one word from every rank: that it has completed the step before. What is written
+in one step is read in the next, which bounds how many chunks are ever in flight.
+
+A large all-reduce cuts every chunk into as many segments as there are ranks. Rank r combines the
+r-th segment of all ranks' values, in the order of ranks; the others copy what it found. Each value
+is computed by one rank, so all get the same bits. (Reduce-scatter and all-gather: Thakur,
+Rabenseifner and Gropp, "Optimization of Collective Communication Operations in MPICH", 2005; in
+shared memory: Graham and Shipman, "MPI Support for Multi-core Architectures", 2008.) Small ones are
+combined whole by every rank, in the same order: one step less.
+"""
+
+from dataclasses import dataclass
+
+from collectives.call import Kind
+from collectives.plan import segment
+
+CHUNK_BYTES = 2 << 20  # of all that one rank offers at a time
+WHOLE_BYTES_MAX = 64 << 10  # up to here every rank combines everything by itself
+
+_COMBINED = (Kind.ALL_REDUCE, Kind.REDUCE, Kind.REDUCE_SCATTER)
+_BY_RANK = (Kind.REDUCE_SCATTER, Kind.SCATTER)  # every rank needs another part of the source
+_FROM_ROOT = (Kind.SCATTER, Kind.BROADCAST)
+_TO_ROOT = (Kind.REDUCE, Kind.GATHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Elements [start, stop) of a source. If it is staged, they lie from element `at` of it on."""
+
+    start: int
+    stop: int
+    at: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+class Plan:
+    """One operation as seen by one rank. `length` is n as Kind has it."""
+
+    def __init__(
+        self, kind: Kind, length: int, itemsize: int, root: int, rank: int, size: int
+    ) -> None:
+        self.kind, self.length, self.root, self.rank, self.size = kind, length, root, rank, size
+        self.combines = kind in _COMBINED
+        large = length * itemsize > WHOLE_BYTES_MAX
+        self.by_segments = kind in (Kind.ALL_REDUCE, Kind.REDUCE) and large
+        at_a_time = CHUNK_BYTES // itemsize // (size if kind in _BY_RANK else 1)
+        self.chunk_length = max(1, at_a_time)
+        self.chunks = -(-length // self.chunk_length)
+        self.steps = max(1, self.chunks) + (2 if self.by_segments else 1)
+
+    def offers(self, rank: int) -> bool:
+        """Whether others need something of this rank's source."""
+        return self.kind not in _FROM_ROOT or rank == self.root
+
+    def wants(self, rank: int) -> bool:
+        """Whether this rank's `out` gets anything (else it only combines its segments)."""
+        if self.kind in _TO_ROOT:
+            return rank == self.root
+        return self.kind is not Kind.BROADCAST or rank != self.root
+
+    def need(self, chunk: int, rank: int) -> Need:
+        """What `rank` needs of every source that is offered."""
+        start = chunk * self.chunk_length
+        stop = min(start + self.chunk_length, self.length)
+        if self.by_segments:
+            first, last = segment(rank, self.size, stop - start)
+            return Need(start + first, start + last, first)
+        if self.kind in _BY_RANK:
+            base = rank * self.length
+            return Need(base + start, base + stop, rank * self.chunk_length)
+        return Need(start, stop, 0)
+
+    def staged(self, chunk: int) -> list[Need]:
+        """What of this rank's source others need: nothing twice, nothing that only it needs."""
+        if self.by_segments or self.kind in _BY_RANK:
+            others = (rank for rank in range(self.size) if rank != self.rank)
+            return [self.need(chunk, rank) for rank in others]
+        return [self.need(chunk, self.rank)]

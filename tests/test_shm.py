@@ -1,0 +1,262 @@
+"""Shared memory: what others can do with it, what is left of it, and that results are right."""
+
+import fcntl
+import mmap
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectives import futex, shm_plan
+from collectives.call import Call, Kind
+from collectives.errors import Aborted, LostPeer
+from collectives.reductions import Reduction
+from collectives.shm_control import reached
+from collectives.shm_memory import FREE_BYTES_MAX, SMALL_BYTES_MAX, RegisteredMemory
+from collectives.shm_plan import Plan
+from collectives.shm_segments import Mapping, Segment
+from tests.shm_ranks import Rank, Turns, expected, ranks
+
+KINDS = [kind for kind in Kind if kind is not Kind.ALL_TO_ALL]
+SMALL_CHUNK = 4096
+STEPS_MAX = 10_000
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that little data needs many steps; of one page, as the segments need."""
+    for module in ("shm_plan", "shm_control"):
+        monkeypatch.setattr(f"collectives.{module}.CHUNK_BYTES", SMALL_CHUNK)
+        monkeypatch.setattr(f"collectives.{module}.WHOLE_BYTES_MAX", 512)
+    monkeypatch.setattr("collectives.shm_operations.BLOCK_BYTES", 1024)
+    monkeypatch.setattr("collectives.shm_operations.STAGED_BYTES_MAX", 256)
+
+
+# Segments.
+
+
+def test_nobody_can_write_to_anothers_segment() -> None:
+    segment = Segment(8192)
+    path = f"/proc/{segment.location.pid}/fd/{segment.location.fd}"
+    fd = os.open(path, os.O_RDWR)  # the same user may open it; root may open anything
+    try:
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 8192)
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(fd, 1033, 0)  # no more seals
+    finally:
+        os.close(fd)
+    segment.memory[0] = 7
+    mapping = Mapping(segment.location)
+    assert mapping.memory[0] == 7
+    with pytest.raises(TypeError):
+        mapping.memory[0] = 8  # type: ignore[index]
+    mapping.close()
+    segment.close()
+
+
+def test_a_segment_that_is_not_the_one_is_refused() -> None:
+    first, second = Segment(4096), Segment(4096)
+    wrong = second.location
+    other = type(wrong)(wrong.pid, first.location.fd, wrong.device, wrong.inode, wrong.size)
+    with pytest.raises(OSError, match="another file"):
+        Mapping(other)
+    first.close()
+    with pytest.raises(FileNotFoundError):
+        Mapping(first.location)
+    second.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_open_a_segment() -> None:
+    segment = Segment(4096)
+    child = os.fork()
+    if child == 0:
+        status = 9
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            Mapping(segment.location)
+        except PermissionError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    segment.close()
+
+
+# Futex.
+
+
+def test_a_wait_ends_when_the_word_changes_and_needs_no_write_access() -> None:
+    segment = Segment(4096)
+    mapping = Mapping(segment.location)
+    word = np.frombuffer(segment.memory, np.uint32)[:1]
+    with ThreadPoolExecutor(1) as pool:
+        futex.wait(mapping.address, 5)  # is not 5: returns at once
+        asleep = pool.submit(futex.wait, mapping.address, 0)
+        while not asleep.done():
+            word[0] = 1
+            futex.wake(segment.address)
+    del word
+    mapping.close()
+    segment.close()
+    with pytest.raises(OSError, match="futex"):
+        futex.wake(8)
+
+
+def test_progress_wraps() -> None:
+    assert reached(0, 0)
+    assert reached(5, 4)
+    assert not reached(4, 5)
+    assert reached(1, (1 << 31) - 1)
+    assert not reached((1 << 31) - 1, 1 << 31)
+
+
+# Registered memory.
+
+
+def test_memory_is_found_by_any_view_of_it_and_used_again() -> None:
+    memory = RegisteredMemory()
+    small, large = memory.empty((3, 5), "f4"), memory.empty(SMALL_BYTES_MAX + 1, "u1")
+    assert small.shape == (3, 5)
+    place = memory.find(small)
+    inner = memory.find(small[1:])
+    assert place is not None
+    assert inner is not None
+    assert (inner.number, inner.offset) == (place.number, place.offset + 20)
+    assert memory.find(np.empty(3)) is None
+    view, address = large[10:], large.ctypes.data
+    del large
+    assert memory.empty(SMALL_BYTES_MAX + 1, "u1").ctypes.data != address  # `view` lives
+    del view
+    assert memory.empty(SMALL_BYTES_MAX + 1, "u1").ctypes.data == address
+    memory.close()
+    small[:] = 3  # closed for others only
+    assert memory.find(small) is None
+
+
+def test_no_more_than_so_much_unused_memory_is_kept() -> None:
+    memory = RegisteredMemory()
+    size = FREE_BYTES_MAX // 8
+    made = [memory.empty(size, "u1") for _ in range(10)]
+    made.clear()
+    memory.empty(1, "u1")
+    assert memory.forgotten == 2
+    memory.close()
+
+
+# What the plan says.
+
+
+@given(
+    st.sampled_from(KINDS), st.integers(0, 3000), st.sampled_from([1, 2, 4, 8]), st.integers(1, 9)
+)
+def test_every_rank_needs_what_it_must_and_it_fits_the_slot(
+    kind: Kind, length: int, itemsize: int, size: int
+) -> None:
+    plans = [Plan(kind, length, itemsize, size - 1, rank, size) for rank in range(size)]
+    assert len({(plan.steps, plan.chunks) for plan in plans}) == 1
+    for rank, plan in enumerate(plans):
+        needs = [plan.need(chunk, rank) for chunk in range(plan.chunks)]
+        whole = sum(need.length for need in needs)
+        if plan.by_segments:
+            of_all = [p.need(c, p.rank).length for p in plans for c in range(plan.chunks)]
+            assert sum(of_all) == length
+        else:
+            assert whole == length
+        for chunk in range(plan.chunks):
+            staged = sorted((n.at, n.at + n.length) for n in plan.staged(chunk))
+            assert all(a[1] <= b[0] for a, b in pairwise(staged))
+            assert not staged or staged[-1][1] * itemsize <= shm_plan.CHUNK_BYTES
+
+
+# Operations, in turns: every order of events that the waits allow is as good as any other.
+
+
+def calls_of(kinds: list[Kind], seed: int, one: Rank) -> Iterator[Call]:
+    """The same calls on every rank, with this rank's data, checked when they are done."""
+    rank, size = one.member.rank, one.member.size
+    same = random.Random(seed)
+    own = random.Random(seed * 1000 + rank)
+    for number, kind in enumerate(kinds, 1):
+        length = same.choice([0, 1, 3, 63, 500, 1500, 5000])
+        dtype, root = same.choice(["i4", "f8", "u1"]), same.randrange(size)
+        op = same.choice(["sum", "max"])
+        per = size if kind in (Kind.REDUCE_SCATTER, Kind.SCATTER) else 1
+        values = [
+            np.random.default_rng([seed, number, r]).integers(0, 100, length * per).astype(dtype)
+            for r in range(size)
+        ]
+        gives = kind not in (Kind.SCATTER, Kind.BROADCAST) or rank == root
+        source = one.array(length * per if gives else 0, dtype, own.random() < 0.5)
+        source[:] = values[rank] if gives else 0
+        wanted = expected(kind, values, op, root, rank)
+        out = one.array(0 if wanted is None else len(wanted), dtype, own.random() < 0.5)
+        in_place = kind is Kind.ALL_REDUCE and same.random() < 0.3
+        out = source if in_place else out
+        one.source, one.out = source, out
+        reduction = Reduction(op, source.dtype)
+        yield Call(kind, number, number, source, out, length, reduction, root)
+        assert wanted is None or (out == wanted).all(), f"{kind.name} of {length} on rank {rank}"
+        assert in_place or not gives or (source == values[rank]).all()
+        source[:] = 77  # it is ours again: nobody may read it any more
+        out[:] = 78
+
+
+def replay(seed: int, size: int) -> str:
+    return f"replay: the test with seed {seed}, {size} ranks"
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+@pytest.mark.parametrize("seed", range(12))
+def test_every_kind_is_right_in_any_order_of_turns(seed: int, size: int) -> None:
+    rng = random.Random(seed)
+    kinds = [rng.choice(KINDS) for _ in range(8)]
+    with ranks(size) as of:
+        turns = Turns(of, rng)
+        for rank, one in enumerate(of):
+            turns.start(rank, lambda _, one=one: calls_of(kinds, seed, one))
+        for _ in range(STEPS_MAX):
+            if not turns.turn():
+                break
+        assert sorted(turns.finished) == list(range(size)), replay(seed, size)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_rank_that_leaves_anywhere_spoils_nobodys_result(seed: int) -> None:
+    """After some turns one rank leaves, and its caller does what it likes with its arrays."""
+    rng = random.Random(seed)
+    size = rng.choice([2, 3, 4])
+    kinds = [rng.choice(KINDS) for _ in range(3)]
+    with ranks(size) as of:
+        turns = Turns(of, rng)
+        for rank, one in enumerate(of):
+            turns.start(rank, lambda _, one=one: calls_of(kinds, seed, one))
+        for _ in range(rng.randrange(60)):
+            turns.turn()
+        if turns.work:
+            leaves = rng.choice(list(turns.work))
+            before = of[leaves].source.copy()
+            in_place = of[leaves].source is of[leaves].out
+            turns.fail(leaves, Aborted("the test says so"))
+            assert in_place or (of[leaves].source == before).all(), "an abort changed the input"
+            of[leaves].source[:] = 99
+            of[leaves].out[:] = 99
+        for _ in range(STEPS_MAX):
+            if not turns.turn():
+                break
+        assert not turns.work, f"{turns.work} wait for ever; {replay(seed, size)}"
+        others = [error for rank, error in turns.failed.items() if rank != leaves]
+        assert all(isinstance(error, LostPeer) for error in others)
