@@ -61,7 +61,7 @@ class World:
             tuple(step - own for own in compute),
             self.wire_s(choice) * min(1.0, noise()),
             self.latency_s,
-            {each.codec: self.coding(each.codec) for each in CHOICES},
+            {each: self.coding(each.codec) for each in CHOICES},
         )
 
     def best(self) -> Choice:
@@ -92,7 +92,7 @@ def decide(world: World, choice: Choice = FIRST, limits: Limits = LIMITS) -> Wis
             World(values=1_000, latency_s=0.5),
             RING32,
             LOCAL32,
-            "local-sgd with int32 should make 4.6 times the steps per second",
+            "local-sgd with int32 should make 3.7 times the steps per second",
         ),
         ("one is always slow", World(values=1_000, compute_s=(0.1, 0.1, 0.4)), RING32, None, ""),
         (
@@ -226,13 +226,13 @@ def test_a_lasting_change_is_followed() -> None:
 
 
 def test_a_gain_that_does_not_come_is_not_hoped_for_twice() -> None:
-    """int8 turns out as slow as int32: back to it, and not again for long."""
+    """All others turn out slower than int32: each is tried, and not again for long."""
     made = run(
         lambda _: World(), lambda: 1.0, 1200.0, lambda choice: 1.0 if choice == RING32 else 3.0
     )
     kinds = [choice for _, choice in made]
     assert kinds.count(RING8) <= 2, made
-    assert len(made) <= 7, made
+    assert len(made) <= 10, made
 
 
 def test_a_memory_starts_with_a_wait() -> None:

@@ -34,8 +34,9 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What is known of a choice beforehand: bytes per value on the wire (of an all-reduce that
-    passes everything on once), how much better it must be to be worth its side effects, and whether
-    the weights stay independent of who takes part."""
+    passes everything on once; local-sgd also sends the moments of an optimizer like Adam), how much
+    better it must be to be worth its side effects, and whether the weights stay independent of who
+    takes part."""
 
     bytes_per_value: float
     handicap: float
@@ -46,8 +47,8 @@ CHOICES: dict[Choice, Kind] = {
     Choice("ring", "int32"): Kind(4.03, 1.0),
     Choice("ring", "int16"): Kind(2.03, 1.12),
     Choice("ring", "int8"): Kind(1.03, 1.4),
-    Choice("local-sgd", "int32"): Kind(4.03, 2.5),
-    Choice("local-sgd", "int8"): Kind(1.03, 2.75),
+    Choice("local-sgd", "int32"): Kind(12.1, 2.0),
+    Choice("local-sgd", "int8"): Kind(3.1, 2.2),
     Choice("ring", "topk:0.01"): Kind(0.08, 2.0, keeps_promise=False),
 }
 FIRST = Choice("ring", "int32")
@@ -64,7 +65,7 @@ class Limits:
     windows: int = 3
     apart_s: float = 30.0
     apart_max_s: float = 960.0
-    inner_steps: int = 16
+    inner_steps: int = 8
     any_choice: bool = False  # also those that do not keep the promise
 
 
@@ -73,8 +74,8 @@ class Window:
     """Means per step over some steps under `choice`, by trainer. Seconds.
 
     `wire_s` = one exchange without any waiting for others (the shortest of the window), `latency_s`
-    = one exchange of next to nothing; `coding_s` by codec = rounding and unrounding one step's
-    values, where it was measured.
+    = one exchange of next to nothing; `coding_s` = rounding and unrounding one step's values, by
+    choice that can be made; none = all can be, at no cost.
     """
 
     choice: Choice
@@ -83,7 +84,7 @@ class Window:
     exchange_s: tuple[float, ...]
     wire_s: float
     latency_s: float
-    coding_s: Mapping[str, float] = field(default_factory=dict)
+    coding_s: Mapping[Choice, float] = field(default_factory=dict)
 
     @property
     def step_s(self) -> float:
@@ -176,16 +177,18 @@ def predict(window: Window, limits: Limits) -> dict[Choice, float]:
     slowest = max(window.compute_s)
     span = _span(window.choice, limits)
     latency = min(window.latency_s, window.wire_s)
-    coding = window.coding_s.get(window.choice.codec, 0.0)
+    coding = window.coding_s.get(window.choice, 0.0)
     on_the_line = max(0.0, window.wire_s - latency - coding)
     per_byte = on_the_line / (CHOICES[window.choice].bytes_per_value * max(1, window.values))
     waited = max(0.0, window.step_s - slowest - window.wire_s / span)
     jitter = waited * math.sqrt(span)
     found = {}
     for choice, kind in CHOICES.items():
-        if not (kind.keeps_promise or limits.any_choice or choice == window.choice):
+        allowed = kind.keeps_promise or limits.any_choice
+        can_be = not window.coding_s or choice in window.coding_s
+        if choice != window.choice and not (allowed and can_be):
             continue
-        wire = latency + window.coding_s.get(choice.codec, coding)
+        wire = latency + window.coding_s.get(choice, coding)
         wire += per_byte * kind.bytes_per_value * window.values
         steps = _span(choice, limits)
         found[choice] = slowest + jitter / math.sqrt(steps) + wire / steps

@@ -51,6 +51,7 @@ class Generation:
 
     def live(self) -> None:
         """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
+        self._begin_measuring()
         caught_up = catch_up(self.group, self.run)
         self._prepare_entered(caught_up)
         run = self.run
@@ -70,8 +71,11 @@ class Generation:
         run, control, number = self.run, self.control, self.order.number
         step = run.position.step
         control.may_step(number)
+        began = time.monotonic()
         run.strategy.compute(step, run.batches(), self.mine, self._check)
+        computed = time.monotonic()
         result = run.strategy.exchange(self.group, step, self._mark_due())
+        run.tuner.round(computed - began, time.monotonic() - computed, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked = result.agreed.mark
         run.apply(result)
@@ -85,6 +89,11 @@ class Generation:
             self._mark()
         self._progress()
         self._checkpoint()
+
+    def _begin_measuring(self) -> None:
+        schedule, layout = self.run.schedule, self.run.gradients.layout
+        lo, hi = self.mine
+        self.run.tuner.enter(self.run.method, layout.vector(schedule.seed), hi - lo)
 
     @property
     def _check(self) -> Callable[[], None]:
@@ -106,7 +115,10 @@ class Generation:
     def _mark(self) -> None:
         self._marked_at = time.monotonic()
         self.run.settle(self.group)
-        self.control.send({"kind": "mark", **self._standing()})
+        self.run.tuner.mark(self.group)
+        wish = self.run.tuner.wish
+        told = {"wish": {**asdict(wish.choice), "reason": wish.reason}} if wish else {}
+        self.control.send({"kind": "mark", **self._standing(), **told})
 
     def _standing(self) -> Message:
         position = self.run.position

@@ -12,6 +12,8 @@ from p2p.errors import Usage
 from p2p.training.strategies import catalog
 
 AUTO = "auto"
+# What `auto` may choose from: "any" includes what makes the weights depend on who takes part.
+ALLOW = catalog.Option("allow", "order-free", "what auto may choose", choices=("order-free", "any"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,18 @@ def check(method: Method, shards: int) -> None:
     """Raises Usage, in a sentence, for a strategy, codec or option that cannot be."""
     entry = catalog.find(method.strategy)
     entry.parse(method.options)
+    allows_any(method)
     entry.check_codec(method.codec)
     try:
         codec_names.parse(method.codec, shards)
     except ValueError as error:
         raise Usage(str(error)) from error
+
+
+def allows_any(method: Method) -> bool:
+    """Whether "auto" may choose what does not keep the weights independent of who takes part.
+    Raises Usage."""
+    return method.auto and ALLOW.parse(method.options.get(ALLOW.name, str(ALLOW.default))) == "any"
 
 
 def changed(method: Method, changes: Mapping[str, str], shards: int) -> Method:
@@ -70,6 +79,8 @@ def changed(method: Method, changes: Mapping[str, str], shards: int) -> Method:
     options = {name: text for name, text in changes.items() if name not in ("strategy", "codec")}
     entry = catalog.find(strategy)
     known = [option.name for option in entry.options]
+    if auto or (method.auto and "strategy" not in changes):
+        known.append(ALLOW.name)
     for name in options:
         if name not in known:
             there = ", ".join(["strategy", "codec", *known])

@@ -24,6 +24,7 @@ from p2p.training.spread import complete
 from p2p.training.state import TrainingState, Unfit, state_hash
 from p2p.training.strategies import catalog
 from p2p.training.strategies.strategy import Context, Result, Strategy
+from p2p.training.tuner import Tuner
 
 SKIPPED_IN_A_ROW_MAX = 100
 STRATEGY_PREFIX = "strategy."  # of the names of its tensors, beside the model's and optimizer's
@@ -43,7 +44,8 @@ class Run:
         self.position = Position(Ledger(len(self.train)))
         self._order: tuple[int, Indices] = (-1, np.zeros(0, np.int64))
         self._hash: tuple[int, str] = (-1, "")
-        self._method: Method | None = None
+        self.method: Method | None = None
+        self.tuner = Tuner()
         # A strategy's tensors from a checkpoint, until its revision is ordered.
         self._carried: tuple[int, dict[str, Tensor]] = (-1, {})
         self._point: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -63,7 +65,7 @@ class Run:
         """
         spec = self.spec
         method = method or submitted(spec.strategy, spec.codec, spec.options)
-        if method == self._method:
+        if method == self.method:
             return
         entry = catalog.find(method.strategy)
         self.strategy: Strategy = entry.load()(
@@ -72,7 +74,7 @@ class Run:
                 *(method.codec, entry.parse(method.options)),
             )
         )
-        self._method, self._hash = method, (-1, "")
+        self.method, self._hash = method, (-1, "")
         revision, tensors = self._carried
         if revision == method.revision:
             self.strategy.restore(tensors)
@@ -148,7 +150,7 @@ class Run:
             "ledger": self.position.ledger.lines(),
             "optimizer": self.state.scalars(),
             "schedule": asdict(self.schedule),
-            "revision": self._method.revision if self._method else 0,
+            "revision": self.method.revision if self.method else 0,
         }
 
     def pack(self) -> bytes:
@@ -214,7 +216,7 @@ class Run:
 
     def _restore_strategy(self, revision: int, tensors: dict[str, Tensor]) -> None:
         """Now, or when it is ordered: a resuming trainer does not know yet by which it goes on."""
-        if self._method and self._method.revision == revision:
+        if self.method and self.method.revision == revision:
             self.strategy.restore(tensors)
         else:
             self._carried = revision, tensors
