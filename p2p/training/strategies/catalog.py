@@ -109,7 +109,7 @@ STRATEGIES: dict[str, Entry] = {
                 Option("rule", "median", "how contributions are averaged", choices=RULES),
                 Option("faulty", 1, "how many trainers may send garbage", least=0, most=1000),
             ),
-            codecs=("int32",),  # the default: what is not summed needs none, rows travel as they are
+            codecs=("int32",),  # the default; its rows travel as they are
         ),
         Entry(
             "parameter-server",
