@@ -7,7 +7,7 @@ MINUTES ?= 1
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install sim chaos bench clean
+.PHONY: demo test check install sim chaos bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -45,6 +45,9 @@ bench: install
 	@$(BIN)/python -m tools.bench recovery
 	@$(BIN)/python -m tools.bench allreduce
 	@$(BIN)/python -m tools.bench memory
+
+conformance: install
+	@$(BIN)/python -m tools.conformance
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

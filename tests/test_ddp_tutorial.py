@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+FEATURES = Path(__file__).parent / "ddp_features.py"
 SCRIPT = Path(__file__).parent / "ddp_tutorial.py"
 ENVIRONMENT = {
     **os.environ,
@@ -38,3 +39,11 @@ def test_the_tutorial_prints_the_same_losses_with_gloo_and_with_p2p() -> None:
     assert names == ("gloo", "p2p")
     assert losses[0] == losses[1]  # two ranks: x + y rounds as y + x does
     assert len(losses[0].split()) == 10
+
+
+@pytest.mark.processes
+def test_ddp_hooks_join_functional_and_object_collectives_do_as_with_gloo() -> None:
+    run = start(str(FEATURES))
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    assert out.count(": as gloo") == len(out.splitlines()) == 11

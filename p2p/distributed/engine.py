@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from collectives.plane import Aborted, DataPlane, LostPeer
+from p2p.distributed.callers import Callers
 from p2p.distributed.errors import GroupError
 from p2p.distributed.mailbox import Mailbox
 from p2p.distributed.moves import Moves
@@ -49,6 +50,7 @@ class Engine:
         self._queue: queue.SimpleQueue[tuple[str, GroupWork, Job, float] | None] = (
             queue.SimpleQueue()
         )
+        self._callers = Callers()
         self._closed = False
         self._closing = threading.Lock()
         self._folder = private_folder()
@@ -84,11 +86,14 @@ class Engine:
             self._plane.close()
             raise
 
+    def handle(self, name: str, outputs: Sequence[torch.Tensor]) -> GroupWork:
+        return GroupWork(name, outputs, self._callers)
+
     def submit(
         self, name: str, outputs: Sequence[torch.Tensor], job: Job, timeout: timedelta
     ) -> GroupWork:
         """Run `job` after all that was submitted before. Its errors are told by the handle."""
-        work = GroupWork(name, outputs)
+        work = self.handle(name, outputs)
         if self._closed:
             raise GroupError(f"{name} was called on a group that is closed")
         self._queue.put((name, work, job, timeout.total_seconds()))
@@ -123,6 +128,7 @@ class Engine:
                 self.mail.leave()
             self.mail.close()
             self._plane.close()
+            self._callers.close()
             remove_folder(self._folder)
 
     def at_exit(self) -> None:

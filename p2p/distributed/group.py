@@ -62,7 +62,7 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
 
     def send(self, tensors: Tensors, to: int, tag: int = 0) -> GroupWork:
         check(tensors)
-        work = GroupWork("send", tensors)
+        work = self._engine.handle("send", tensors)
         self._engine.send(to, tag, octets(flat(tensors).array), work)
         return work
 
@@ -74,7 +74,7 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
 
     def _receive(self, tensors: Tensors, source: int | None, tag: int) -> GroupWork:
         check(tensors)
-        work = GroupWork("receive", tensors)
+        work = self._engine.handle("receive", tensors)
         one = flat(tensors)
 
         def done(error: Exception | None, sender: int) -> None:

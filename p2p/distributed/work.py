@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch._C._distributed_c10d import Work
 
+from p2p.distributed.callers import Callers
 from p2p.distributed.errors import TimedOut
 
 
@@ -15,10 +16,11 @@ class GroupWork(Work):
     """Ends by exactly one call of `finish`. The operation has its own timeout; `wait` may be given
     a shorter one, which ends the waiting and not the operation."""
 
-    def __init__(self, name: str, outputs: Sequence[torch.Tensor]) -> None:
+    def __init__(self, name: str, outputs: Sequence[torch.Tensor], callers: Callers) -> None:
         super().__init__()
         self._name = name
         self._outputs = list(outputs)
+        self._callers = callers
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._error: Exception | None = None
@@ -32,7 +34,7 @@ class GroupWork(Work):
             self._ended.set()
             start = self._start
         if start is not None:
-            start.set_result(None)
+            self._callers.call(lambda: start.set_result(None))
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         """True at the end; raises what went wrong."""

@@ -1,8 +1,9 @@
 """PyTorch's distributed_test.py with "p2p" in the places where it names gloo.
 
-The suite chooses its tests by the backend's name when it is imported. Four lists and comparisons
-are widened from gloo to "gloo or p2p" in the source text before it is compiled; nothing else of it
-changes, and with BACKEND=gloo it decides as before.
+The suite chooses its tests by the backend's name when it is imported. Its lists are widened from
+gloo to "gloo or p2p", its comparisons so in the source text before it is compiled; what only MPI
+could do on CPU (all_to_all) is asked of p2p as well. Nothing else of it changes, and with
+BACKEND=gloo it decides as before.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ NAME = "torch.testing._internal.distributed.distributed_test"
 WIDENED = {
     'BACKEND != "gloo"': 'BACKEND not in ("gloo", "p2p")',
     'BACKEND == "gloo"': 'BACKEND in ("gloo", "p2p")',
+    'BACKEND != "mpi", "Only MPI': 'BACKEND not in ("mpi", "p2p"), "Only MPI',
     'require_backend_is_available({"gloo"})': 'require_backend_is_available({"gloo", "p2p"})',
 }
 
