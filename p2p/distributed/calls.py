@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.distributed import ReduceOp
 
+from collectives.plane import Group
 from p2p.distributed import sparse
 from p2p.distributed.engine import Engine
-from p2p.distributed.moves import Moves
 from p2p.distributed.tensors import Flat, check, flat, operation
 from p2p.distributed.work import GroupWork
 
@@ -48,9 +48,11 @@ class Collectives:
         for one in flats:
             _check_reducible(one, op)
 
-        def job(moves: Moves) -> None:
+        def job(group: Group) -> None:
             for one in flats:
-                np.copyto(one.array, moves.all_reduce(one.array, op, one.number))
+                out = self._engine.scratch(one.array)
+                group.all_reduce(one.array, out, op, one.number)
+                np.copyto(one.array, out)
                 one.commit()
 
         return self._submit(name, tensors, job, opts, timeout)
@@ -65,10 +67,11 @@ class Collectives:
         one = flat(every)
         _check_reducible(one, name)
 
-        def job(moves: Moves) -> None:
-            total = moves.all_reduce(one.array, name, one.number)
-            if self._engine.rank == root:
-                np.copyto(one.array, total)
+        def job(group: Group) -> None:
+            out = self._engine.scratch(one.array) if self._engine.rank == root else None
+            group.reduce(one.array, out, name, root, one.number)
+            if out is not None:
+                np.copyto(one.array, out)
                 one.commit()
 
         return self._submit("reduce", every, job, opts, timeout)
@@ -79,8 +82,8 @@ class Collectives:
         root = opts if isinstance(opts, int) else opts.rootRank
         one = flat(every)
 
-        def job(moves: Moves) -> None:
-            moves.broadcast(one.array, root)
+        def job(group: Group) -> None:
+            group.broadcast(one.array, root)
             one.commit()
 
         return self._submit("broadcast", every, job, opts, timeout)
@@ -97,12 +100,17 @@ class Collectives:
         self._check_parts(name, outputs)
         check([*outputs, mine])
         _check_same(name, outputs, mine)
-        source, outs = flat([mine]), [flat([output]) for output in outputs]
+        source, out = flat([mine]), flat(outputs, filled=False)
+        lengths = [output.numel() for output in outputs]
 
-        def job(moves: Moves) -> None:
-            for one, part in zip(outs, moves.all_gather(source.array), strict=True):
-                np.copyto(one.array, part)
-                one.commit()
+        def job(group: Group) -> None:
+            if len(set(lengths)) == 1:
+                group.all_gather_arrays(source.array, out.array)
+            else:
+                repeated = np.tile(source.array, len(lengths))
+                sends = [source.array.size] * len(lengths)
+                group.all_to_all(repeated, out.array, sends, lengths)
+            out.commit()
 
         return self._submit(name, outputs, job, opts, timeout)
 
@@ -139,12 +147,11 @@ class Collectives:
         if self._engine.rank == root:
             self._check_parts("gather", every)
             _check_same("gather", every, mine[0])
-        source, outs = flat(mine), [flat([output]) for output in every]
+        source, out = flat(mine), flat(every, filled=False)
 
-        def job(moves: Moves) -> None:
-            for one, part in zip(outs, moves.gather(source.array, root), strict=True):
-                np.copyto(one.array, part)
-                one.commit()
+        def job(group: Group) -> None:
+            group.gather(source.array, out.array if every else None, root)
+            out.commit()
 
         return self._submit("gather", every, job, opts, timeout)
 
@@ -158,10 +165,10 @@ class Collectives:
         if self._engine.rank == root:
             self._check_parts("scatter", every)
             _check_same("scatter", every, mine[0])
-        parts, out = [flat([part]).array for part in every], flat(mine)
+        source, out = flat(every), flat(mine, filled=False)
 
-        def job(moves: Moves) -> None:
-            moves.scatter(parts, out.array, root)
+        def job(group: Group) -> None:
+            group.scatter(source.array if every else None, out.array, root)
             out.commit()
 
         return self._submit("scatter", mine, job, opts, timeout)
@@ -178,13 +185,18 @@ class Collectives:
     ) -> GroupWork:
         check([mine, *parts])
         op = operation(_reduce_op(opts))
-        source, out = flat(parts), flat([mine])
+        source, out = flat(parts), flat([mine], filled=False)
         _check_reducible(source, op)
         start = sum(part.numel() for part in parts[: self._engine.rank])
+        even = len({part.numel() for part in parts}) == 1
 
-        def job(moves: Moves) -> None:
-            total = moves.all_reduce(source.array, op, source.number)
-            np.copyto(out.array, total[start : start + len(out.array)])
+        def job(group: Group) -> None:
+            if even:
+                group.reduce_scatter(source.array, out.array, op, source.number)
+            else:
+                total = self._engine.scratch(source.array)
+                group.all_reduce(source.array, total, op, source.number)
+                np.copyto(out.array, total[start : start + len(out.array)])
             out.commit()
 
         return self._submit("reduce_scatter", [mine], job, opts, timeout)
@@ -218,12 +230,12 @@ class Collectives:
     ) -> GroupWork:
         """Splits are rows of dimension 0; none at all: equal ones."""
         check([output, whole])
-        out, source = flat([output]), flat([whole])
-        outs = self._rows(output, out.array, output_splits)
-        parts = self._rows(whole, source.array, input_splits)
+        out, source = flat([output], filled=False), flat([whole])
+        receives = self._elements(output, output_splits)
+        sends = self._elements(whole, input_splits)
 
-        def job(moves: Moves) -> None:
-            moves.all_to_all(parts, outs)
+        def job(group: Group) -> None:
+            group.all_to_all(source.array, out.array, sends, receives)
             out.commit()
 
         return self._submit("all_to_all", [output], job, opts, timeout)
@@ -236,18 +248,17 @@ class Collectives:
         check([*outputs, *inputs])
         self._check_parts("all_to_all", outputs)
         self._check_parts("all_to_all", inputs)
-        outs, parts = [flat([one]) for one in outputs], [flat([one]).array for one in inputs]
+        source, out = flat(inputs), flat(outputs, filled=False)
+        sends, receives = [one.numel() for one in inputs], [one.numel() for one in outputs]
 
-        def job(moves: Moves) -> None:
-            moves.all_to_all(parts, [one.array for one in outs])
-            for one in outs:
-                one.commit()
+        def job(group: Group) -> None:
+            group.all_to_all(source.array, out.array, sends, receives)
+            out.commit()
 
         return self._submit("all_to_all", outputs, job, opts, timeout)
 
     def barrier(self, opts: Any = None, timeout: Any = None) -> GroupWork:
-        token = np.zeros(1, np.uint8)
-        return self._submit("barrier", [], lambda m: m.all_gather(token), opts, timeout)
+        return self._submit("barrier", [], Group.barrier, opts, timeout)
 
     def _submit(
         self, name: str, outputs: Tensors, job: Any, opts: Any, timeout: Any = None
@@ -270,15 +281,14 @@ class Collectives:
             else [whole.detach().view(-1) for _ in range(self._engine.size)]
         )
 
-    def _rows(self, whole: torch.Tensor, array: Any, splits: Sequence[int]) -> list[Any]:
-        rows = whole.shape[0] if whole.dim() else 1
-        lengths = list(splits) or [rows // self._engine.size] * self._engine.size
-        if sum(lengths) != rows or len(lengths) != self._engine.size:
-            raise ValueError(
-                f"{rows} rows cannot be split among {self._engine.size} ranks as {lengths}"
-            )
-        width = len(array) // rows if rows else 0
-        return np.split(array, np.cumsum(lengths)[:-1] * width)
+    def _elements(self, whole: torch.Tensor, splits: Sequence[int]) -> list[int]:
+        """How many of `whole`'s elements each rank's rows have."""
+        size, rows = self._engine.size, whole.shape[0] if whole.dim() else 1
+        lengths = list(splits) or [rows // size] * size
+        if sum(lengths) != rows or len(lengths) != size:
+            raise ValueError(f"{rows} rows cannot be split among {size} ranks as {lengths}")
+        width = whole.numel() // rows if rows else 0
+        return [length * width for length in lengths]
 
     def _check_parts(self, name: str, parts: Sequence[Any]) -> None:
         if len(parts) != self._engine.size:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 
-from collectives.plane import Aborted, DataPlane, LostPeer
+from collectives.plane import Aborted, DataPlane, Group, LostPeer
 from p2p.distributed.callers import Callers
 from p2p.distributed.errors import GroupError
 from p2p.distributed.mailbox import Mailbox
-from p2p.distributed.moves import Moves
 from p2p.distributed.post import PostSockets
 from p2p.distributed.rendezvous import (
     Rendezvous,
@@ -31,13 +31,14 @@ from p2p.distributed.rendezvous import (
     private_folder,
     remove_folder,
 )
+from p2p.distributed.tensors import Array
 from p2p.distributed.work import GroupWork
 
 GENERATION = 1  # a group has one; there is no way back into it once it has ended
 REASON_SECONDS = 0.1  # for the reason to come by mail, where a rank ended its links on purpose
 LOOPBACK = "127.0.0.1"
 
-Job = Callable[[Moves], None]
+Job = Callable[[Group], None]
 _alive: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
@@ -51,6 +52,7 @@ class Engine:
             queue.SimpleQueue()
         )
         self._callers = Callers()
+        self._scratch = np.empty(0, np.uint8)
         self._closed = False
         self._closing = threading.Lock()
         self._folder = private_folder()
@@ -77,14 +79,21 @@ class Engine:
                     rendezvous, self._plane.endpoints, sockets.endpoints
                 )
                 self.mail.start(mails)
-                group = self._plane.enter(digest.hexdigest(), GENERATION, self.rank, planes)
-                self._moves = Moves(group)
+                job = digest.hexdigest()
+                self._group = self._plane.enter(job, GENERATION, self.rank, planes)
             except BaseException:
                 self.mail.close()
                 raise
         except BaseException:
             self._plane.close()
             raise
+
+    def scratch(self, like: Array) -> Array:
+        """Memory for one job of the worker, of this length and type: for a result that must not be
+        where the input is before it is complete."""
+        if self._scratch.size < like.nbytes:
+            self._scratch = np.empty(like.nbytes, np.uint8)
+        return self._scratch[: like.nbytes].view(like.dtype)
 
     def handle(self, name: str, outputs: Sequence[torch.Tensor]) -> GroupWork:
         return GroupWork(name, outputs, self._callers)
@@ -148,7 +157,7 @@ class Engine:
         self._numbers += 1
         try:
             self.mail.begin(self._numbers, name, timeout)
-            job(self._moves)
+            job(self._group)
         except GroupError as error:
             return error
         except Exception as error:

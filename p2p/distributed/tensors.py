@@ -50,8 +50,8 @@ class Flat:
     commit: Callable[[], None] = field(default=lambda: None)  # writes the array to the tensors
 
 
-def flat(tensors: Sequence[torch.Tensor]) -> Flat:
-    """The tensors' values, one after another. All of one type; of no elements if there are none."""
+def flat(tensors: Sequence[torch.Tensor], *, filled: bool = True) -> Flat:
+    """The tensors' values, one after another (any values unless `filled`). All are of one type."""
     if not tensors:
         return Flat(np.empty(0, np.uint8))
     first = tensors[0]
@@ -59,7 +59,10 @@ def flat(tensors: Sequence[torch.Tensor]) -> Flat:
     if len(tensors) == 1 and first.is_contiguous() and not lazy:
         array, number = _as_numpy(first.detach().view(-1))
         return Flat(array, number)
-    whole = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    if filled:
+        whole = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    else:
+        whole = torch.empty(sum(tensor.numel() for tensor in tensors), dtype=first.dtype)
     array, number = _as_numpy(whole)
 
     def commit() -> None:
