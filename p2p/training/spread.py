@@ -74,13 +74,13 @@ def complete(
 def _kept(
     group: Group, state: TrainingState, able: Collection[int]
 ) -> dict[int, Collection[int] | None]:
-    """By rank, what is kept there. Raises Diverged where two copies differ."""
+    """By rank of those `able`, what is kept there. Raises Diverged where two copies differ."""
     own = None if state.kept is None else {n: _digest(state, n) for n in sorted(state.kept)}
     told = [
         msgpack.unpackb(data, strict_map_key=False) for data in group.all_gather(msgpack.packb(own))
     ]
     kept: dict[int, Any] = {rank: told[rank] for rank in sorted(able)}
-    for rank, theirs in kept.items():
+    for rank, theirs in kept.items() if group.rank in able else ():
         for number in (own or {}).keys() & (theirs or {}).keys():
             if own is not None and own[number] != theirs[number] and rank < group.rank:
                 name = state.names[state.trainable[number]]
