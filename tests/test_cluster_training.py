@@ -189,6 +189,51 @@ def test_a_task_that_raises_fails_the_job_only(
     assert settled(3)(p2pnode(three, "status", "--json").json)
 
 
+NOISY = """
+import os
+import psutil
+import torch
+from p2p.tasks.digits import Digits
+
+class Noisy(Digits):
+    "Who finds the file options['bait'] takes it away, says which peer it works for, and lies."
+
+    def __init__(self, options):
+        try:
+            os.rename(options["bait"], options["bait"] + ".taken")
+        except FileNotFoundError:
+            self.lies = False
+        else:
+            self.lies = True
+            with open(options["bait"] + ".taken", "w") as told:
+                told.write(str(psutil.Process(os.getppid()).ppid()))
+
+    def loss(self, model, batch):
+        noise = sum((p * torch.randn_like(p)).sum() for p in model.parameters())
+        return super().loss(model, batch) + (noise if self.lies else 0.0 * noise)
+"""
+
+
+def test_a_peer_that_sends_noise_is_outvoted_and_named(three: LocalCluster, tmp_path: Path) -> None:
+    file, bait = tmp_path / "noisy.py", tmp_path / "bait"
+    file.write_text(NOISY)
+    bait.touch()
+    flags = ["--strategy", "robust", "--peers", "3", "--shards", "3", "--epochs", "4"]
+    flags += ["--set", f"bait={bait}", "--wait", "--json"]
+    ended = p2pnode(three, "submit", f"{file}:Noisy", *flags)
+    assert ended.code == 0, ended.out + ended.err
+    told = json.loads(ended.out.strip().splitlines()[-1])
+    assert told["metrics"]["accuracy"] > 0.7, told
+    pid = int(bait.with_suffix(".taken").read_text())
+    peers = p2pnode(three, "peers", "--json").json["peers"]
+    (liar,) = [peer for peer in peers if peer["pid"] == pid]
+    named = f"{liar['name']}: its gradients are far from all others', step after step"
+    assert told["notices"] == [{"text": named, "peer": liar["id"]}]
+    events = p2pnode(three, "events", "--json").json["events"]
+    assert [event["peer"] for event in events if event["kind"] == "notice"] == [liar["id"]]
+    assert named in p2pnode(three, "job", told["id"]).out
+
+
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:
     job = submit(one, "--peers", "2")
     told = wait_job(one, job, lambda told: told["reason"])

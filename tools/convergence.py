@@ -29,6 +29,7 @@ from p2p.training.run import Run
 from p2p.training.spec import parse
 
 # Strategy, codec, options: what makes sense together. A new strategy or codec = one line.
+# The option `noise` is ours: so many trainers exchange noise for their gradients.
 CELLS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("ring", "int32", {}),
     ("ring", "int16", {}),
@@ -43,12 +44,21 @@ CELLS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("local-sgd", "int8", {"local_steps": "8"}),
     ("local-sgd", "int32", {"local_steps": "8", "inner_state": "reset"}),
     ("local-sgd", "int8", {"local_steps": "24", "inner_state": "reset"}),
+    ("ring", "int32", {"noise": "1"}),
+    ("robust", "int32", {"rule": "median"}),
+    ("robust", "int32", {"rule": "median", "noise": "1"}),
+    ("robust", "int32", {"rule": "trimmed"}),
+    ("robust", "int32", {"rule": "trimmed", "noise": "1"}),
+    ("robust", "int32", {"rule": "krum"}),
+    ("robust", "int32", {"rule": "krum", "noise": "1"}),
 )
+NOISE = 0.1  # its standard deviation; a gradient of digits has about a tenth of that per value
 
 
 @dataclass(frozen=True)
 class Row:
-    """`sent` = bytes by one trainer in the whole run; `state_hash` that of all trainers."""
+    """`sent` = bytes by one trainer in the whole run; `state_hash` that of all trainers; `said` =
+    what they would have people know."""
 
     accuracy: float
     loss: float
@@ -56,6 +66,7 @@ class Row:
     sent: float
     seconds: float
     state_hash: str
+    said: str
 
 
 class Counted:
@@ -110,6 +121,11 @@ class Trainer:
         self.group = Counted(self._plane.enter("convergence", 1, rank, members))
         self.run.strategy.enter(cast(Group, self.group), shards)
 
+    def send_noise(self, step: int) -> None:
+        rows = self.run.gradients.rows
+        random = np.random.default_rng([self.group.rank, step])
+        rows[...] = NOISE * random.standard_normal(rows.shape, np.float32)
+
     def exchange(self) -> Any:
         group, step = cast(Group, self.group), self.run.position.step
         return self.run.strategy.exchange(group, step, False)
@@ -125,6 +141,7 @@ def measure(
     """Train once, on so many trainers of this process. `fields` are those of a job."""
     wire = {"id": "j", "task": "digits", "task_class": "", "seed": 1, **fields}
     wire |= {"strategy": strategy, "codec": codec, "options": options}
+    noisy = int(options.get("noise", 0))
     keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
     with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
         made = [Trainer(wire, keys, folder) for _ in range(trainers)]
@@ -139,17 +156,19 @@ def measure(
             ]:
                 entering.result()
             while not made[0].run.done:
-                _round(made)
+                _round(made, noisy)
             return _row(made, time.monotonic() - began)
         finally:
             for each in made:
                 each.close()
 
 
-def _round(made: list[Trainer]) -> None:
-    for each in made:
+def _round(made: list[Trainer], noisy: int) -> None:
+    for left, each in zip(range(len(made), 0, -1), made, strict=True):
         run = each.run
         run.strategy.compute(run.position.step, run.batches(), each.shards, lambda: None)
+        if left <= noisy:
+            each.send_noise(run.position.step)
     for each, exchanged in [(each, each.do(each.exchange)) for each in made]:
         each.run.apply(exchanged.result())
 
@@ -162,9 +181,13 @@ def _row(made: list[Trainer], seconds: float) -> Row:
     metrics = run.evaluation.run(cast(Group, Alone()), 0, (0, shards), lambda: None)
     sent = statistics.mean(each.group.sent for each in made)
     assert run.position.loss is not None
+    told = [
+        notice.text if notice.rank is None else f"trainer {notice.rank}: {notice.text}"
+        for notice in run.strategy.notices()
+    ]
     return Row(
         *(metrics["accuracy"], run.position.loss, run.position.step, sent, seconds),
-        hashes.pop(),
+        *(hashes.pop(), "; ".join(told)),
     )
 
 
@@ -196,7 +219,7 @@ def main(arguments: list[str]) -> int:
         per_step = f"{row.sent / row.steps / 1000:.1f} KB"
         print(
             f"{name:<40} {codec:<12} {row.accuracy:>8.4f} {row.loss:>8.4f} {per_step:>10} "
-            f"{row.seconds:>6.1f}",
+            f"{row.seconds:>6.1f}  {row.said}".rstrip(),
             flush=True,
         )
     return 0
