@@ -213,3 +213,15 @@ def test_the_largest_are_named_first_ones_first(values: list[float], count: int)
     order = sorted(range(len(values)), key=lambda at: (-abs(np.float32(values[at])), at))
     expected = sorted(at for at in order[:count] if values[at] != 0)
     assert largest_positions(np.array(values, np.float32), count).tolist() == expected
+
+
+def test_the_largest_are_found_where_a_sample_misleads() -> None:
+    random = np.random.default_rng(5)
+    values = random.standard_normal(200_001).astype(np.float32)
+    values[::3] *= 100  # the sample sees these alone
+    values[[5, 77, 199_999]] = -1e6
+    values[1000:3000] = 50.0
+    for count in (1, 3, 10, 2_000, 150_000, 200_001):
+        found = largest_positions(values, count)
+        order = np.lexsort((np.arange(len(values)), -np.abs(values)))
+        assert found.tolist() == sorted(order[:count].tolist())

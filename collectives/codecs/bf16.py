@@ -25,15 +25,13 @@ class Bf16(Codec):
 
     def __init__(self, vector: Vector, option: float = 0.0) -> None:
         super().__init__(vector, option)
-        self._total = np.empty(vector.length, np.float32)
         self._given = np.empty(vector.length, np.uint16)
         self._result = np.empty(vector.length, np.uint16)
 
     def reduce(
         self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
     ) -> bool:
-        add_up(rows, self._total)
-        to_bfloat16(self._total, self._given)
+        to_bfloat16(add_up(rows, len(out)), self._given)
         group.all_reduce(self._given, self._result, "sum", BFLOAT16)
         from_bfloat16(self._result, out, False)
         return all_finite(out)

@@ -28,8 +28,10 @@ class BlockScaled(Codec):
         super().__init__(vector, option)
         self._blocks = block_count(vector.length)
         self._agreed = np.empty(self._blocks, np.int16)
-        self._total = np.empty(vector.length, self.dtype)
-        self._sums = np.empty(vector.length, self.dtype)
+        # Integers as wide as the values take their places, which spares memory and its traffic.
+        self._in_place = np.dtype(self.dtype).itemsize == np.dtype(np.float32).itemsize
+        length = 0 if self._in_place else vector.length
+        self._total, self._sums = np.empty(length, self.dtype), np.empty(length, self.dtype)
 
     def reduce(
         self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
@@ -40,13 +42,17 @@ class BlockScaled(Codec):
         group.all_reduce(self.scales(largest), self._agreed, "max")
         if not self.all_finite(self._agreed):
             return False
-        if not len(rows):
-            self._total.fill(0)
         factors, units = self.factors_and_units(self._agreed)
+        total, sums = self._total, self._sums
+        if self._in_place:
+            total = rows[0].view(self.dtype) if len(rows) else np.empty(len(out), self.dtype)
+            sums = out.view(self.dtype)
+        if not len(rows):
+            total.fill(0)
         for at, (number, row) in enumerate(zip(numbers, rows, strict=True)):
-            self.encode(row, factors, step, number, self._total, add=at > 0)
-        group.all_reduce(self._total, self._sums, "sum")
-        scaled(self._sums, units, BLOCK, out)
+            self.encode(row, factors, step, number, total, add=at > 0)
+        group.all_reduce(total, sums, "sum")
+        scaled(sums, units, BLOCK, out)
         return True
 
     @abstractmethod

@@ -79,7 +79,7 @@ class Codec(ABC):
 
         Every shard is in at most one member's `numbers`. The answer is the same on all members:
         False when some shard had a NaN or an infinity; then `out` means nothing and nobody may
-        apply the step. `rows` may be used as scratch memory, and must stay as the codec left them
+        apply the step. `rows` are scratch memory from now on, and must stay as the codec left them
         until `keep`. Raises Aborted; then nothing has changed, and the step may be tried again.
         """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from collectives.codecs.codec import Codec, Float32s, Group, Vector
+from collectives.codecs.codec import Codec, Float32s, Group
 from collectives.kernels import largest_bits
 
 INFINITY_BITS = 0x7F800000
@@ -18,27 +18,22 @@ INFINITY_BITS = 0x7F800000
 class Float32(Codec):
     name = "float32"
 
-    def __init__(self, vector: Vector, option: float = 0.0) -> None:
-        super().__init__(vector, option)
-        self._total = np.empty(vector.length, np.float32)
-
     def reduce(
         self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
     ) -> bool:
-        add_up(rows, self._total)
-        group.all_reduce(self._total, out, "sum")
+        group.all_reduce(add_up(rows, len(out)), out, "sum")
         return all_finite(out)
 
 
-def add_up(rows: Float32s, total: Float32s) -> None:
-    """total[n] = the sum of rows[h, n], in their order; 0 without rows."""
-    if len(rows):
-        np.copyto(total, rows[0])
-    else:
-        total.fill(0)
+def add_up(rows: Float32s, length: int) -> Float32s:
+    """The sum of rows[h, length], in their order and in the first one's place; 0 without rows."""
+    if not len(rows):
+        return np.zeros(length, np.float32)
+    total: Float32s = rows[0]
     with np.errstate(over="ignore", invalid="ignore"):
         for row in rows[1:]:
             np.add(total, row, out=total)
+    return total
 
 
 def all_finite(values: Float32s) -> bool:

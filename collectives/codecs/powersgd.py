@@ -24,7 +24,7 @@ from collectives.codecs.codec import Array, Float32s, Group, Vector
 from collectives.codecs.feedback import Remembering
 from collectives.codecs.int32 import Int32
 from collectives.codecs.small_ints import key
-from collectives.kernels.portable import mixed
+from collectives.kernels.portable import mixed, tiles
 from collectives.kernels.products import product
 
 _NEWS = 1e-3  # of the start is random, so that a direction the average lacks is not lost for good
@@ -94,8 +94,9 @@ class PowerSGD(Remembering):
         return True
 
     def left_out(self, row: Float32s, average: Float32s, out: Float32s) -> None:
-        np.multiply(average, np.float32(-1 / self._took_part), out=out)
-        out += row
+        share = np.float32(1 / self._took_part)
+        for _, span in tiles(len(row), _TILE_VALUES):
+            np.subtract(row[span], average[span] * share, out=out[span])
         for part in self._whole:
             out[part] = 0
 

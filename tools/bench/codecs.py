@@ -1,0 +1,180 @@
+"""What each codec costs a training step: the same trainers, the same batches, codecs in turns.
+
+Real processes over real links on one host, without peers. A step takes as long as its slowest rank;
+"exchange" is from the last shard's gradient to the average, with the wait for the slowest rank;
+"CPU" is what all ranks' threads used, which other programs on the machine disturb less. The ratios
+are those of the medians to the first codec's.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+import zmq
+
+from collectives.operations import Group
+from collectives.plane import CurveKeys, DataPlane
+from tools.convergence import Counted
+
+TASKS: dict[str, dict[str, Any]] = {
+    "digits": {"task": "digits", "global_batch": 60},
+    "gpt": {
+        "task": "textgpt",
+        "global_batch": 24,
+        "options": {"width": "320", "layers": "8", "heads": "8", "context": "128"},
+    },
+}
+GOAL = 1.10  # of int32's step over float32's
+
+Row = dict[str, Any]
+Figures = tuple[float, float, float, float]  # seconds: step, exchange, CPU; bytes sent
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench codecs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--codecs", default="float32,int32", help="(%(default)s)")
+    parser.add_argument("--tasks", default="digits,gpt", help="digits, gpt or both")
+    parser.add_argument("--processes", default="2,3,4", help="how many at a time (2,3,4)")
+    parser.add_argument("--shards", type=int, default=12, help="of the job (12)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each codec (5)")
+    parser.add_argument("--steps", type=int, default=0, help="of each round (20; gpt: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    chosen = parser.parse_args(arguments)
+    codecs, rows = chosen.codecs.split(","), []
+    print(f"{'task':<8} {'processes':>9} {'codec':<14} {'step ms':>9} {'exchange':>9} "
+          f"{'CPU ms':>9} {'MB sent':>8} {'ratio':>6} {'CPU':>6}")  # fmt: skip
+    for task in chosen.tasks.split(","):
+        for count in [int(word) for word in chosen.processes.split(",")]:
+            spec = {"id": "bench", "task_class": "", "shards": chosen.shards, **TASKS[task]}
+            steps = chosen.steps or (1 if task == "gpt" else 20)
+            for row in measure(spec, count, codecs, chosen.rounds, steps):
+                rows.append({"task": task, **row})
+                print(_line(rows[-1]), flush=True)
+    print(f"goal: int32 at most {GOAL} of float32")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row['task']:<8} {row['processes']:>9} {row['codec']:<14} {row['step_ms']:>9.1f} "
+        f"{row['exchange_ms']:>9.2f} {row['cpu_ms']:>9.1f} {row['sent_bytes'] / 1e6:>8.3f} "
+        f"{row['ratio']:>6.2f} {row['cpu_ratio']:>6.2f}"
+    )
+
+
+def measure(
+    spec: dict[str, Any], count: int, codecs: list[str], rounds: int, steps: int
+) -> list[Row]:
+    """One row per codec, by `count` fresh processes."""
+    with _started(count, (spec, codecs, rounds, steps)) as pipes:
+        by_rank: list[dict[str, list[Figures]]] = [pipe.recv() for pipe in pipes]
+    rows: list[Row] = []
+    for codec in codecs:
+        found = [_whole(ranks) for ranks in zip(*(one[codec] for one in by_rank), strict=True)]
+        step, exchange, cpu, sent = (statistics.median(each) for each in zip(*found, strict=True))
+        row = {"processes": count, "codec": codec, "step_ms": step * 1e3, "cpu_ms": cpu * 1e3}
+        first = rows[0] if rows else row
+        row |= {"exchange_ms": exchange * 1e3, "sent_bytes": sent}
+        row |= {"ratio": step * 1e3 / first["step_ms"], "cpu_ratio": cpu * 1e3 / first["cpu_ms"]}
+        rows.append(row)
+    return rows
+
+
+def _whole(ranks: tuple[Figures, ...]) -> Figures:
+    """Of one step: the slowest rank's times, all ranks' CPU time, the bytes that one sends."""
+    steps, exchanges, cpu, sent = zip(*ranks, strict=True)
+    return max(steps), max(exchanges), sum(cpu), max(sent)
+
+
+@contextmanager
+def _started(count: int, plan: tuple[Any, ...]) -> Iterator[list[Any]]:
+    """Processes that know one another; their pipes, by rank."""
+    spawn = multiprocessing.get_context("spawn")
+    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+    with tempfile.TemporaryDirectory() as folder:
+        pipes, workers = [], []
+        for rank in range(count):
+            ours, theirs = spawn.Pipe()
+            arguments = (rank, f"{folder}/ipc", keys, theirs, *plan)
+            worker = spawn.Process(target=work, args=arguments, daemon=True)
+            worker.start()
+            theirs.close()
+            pipes.append(ours)
+            workers.append(worker)
+        endpoints = [pipe.recv() for pipe in pipes]
+        for pipe in pipes:
+            pipe.send(endpoints)
+        yield pipes
+        for worker in workers:
+            worker.join()
+
+
+def work(
+    rank: int,
+    folder: str,
+    keys: CurveKeys,
+    parent: Connection,
+    spec: dict[str, Any],
+    codecs: list[str],
+    rounds: int,
+    steps: int,
+) -> None:
+    """One trainer: every round has `steps` steps with each codec, after one that does not count."""
+    from p2p.training import task
+    from p2p.training.method import Method
+    from p2p.training.run import Run
+    from p2p.training.spec import parse
+
+    parsed = parse(spec)
+    run = Run(parsed, task.create(task.load(parsed, folder), parsed))
+    run.warm_up()
+    plane = DataPlane("127.0.0.1", folder, keys)
+    parent.send(plane.endpoints)
+    members = parent.recv()
+    group = Counted(plane.enter("bench", 1, rank, members))
+    shards = run.schedule.shards
+    cuts = [
+        (i * shards // len(members), (i + 1) * shards // len(members)) for i in range(len(members))
+    ]
+    measured: dict[str, list[Figures]] = {codec: [] for codec in codecs}
+    for number in range(rounds):
+        for codec in codecs:
+            run.use(Method("ring", codec, dict(parsed.options or {}), revision=number))
+            run.strategy.enter(cast(Group, group), cuts)
+            for step in range(steps + 1):
+                figures = _step(run, group, cuts[rank])
+                if step:
+                    measured[codec].append(figures)
+    parent.send(measured)
+    group.all_gather(b"")
+
+
+def _step(run: Any, group: Counted, mine: tuple[int, int]) -> Figures:
+    group.all_gather(b"")  # begin together: who waits for whom is not the codec's affair
+    group.sent, began, cpu = 0.0, time.perf_counter(), time.process_time()
+    run.strategy.compute(run.position.step, run.batches(), mine, lambda: None)
+    computed = time.perf_counter()
+    result = run.strategy.exchange(group, run.position.step, False)
+    exchanged = time.perf_counter()
+    run.apply(result)
+    ended, cpu = time.perf_counter(), time.process_time() - cpu
+    return ended - began, exchanged - computed, cpu, group.sent
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
