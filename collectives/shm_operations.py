@@ -82,7 +82,7 @@ class SharedOperations:
         self._looks = 0
         self._lost: set[int] = set()
         self._over = False
-        self._watch = Watch({other.rank: other.pidfd for other in others}, self._on_lost)
+        self._watch = Watch({other.rank: other.pidfd for other in others}, self.on_lost)
 
     def run(self, call: Call) -> None:
         """Raises LostPeer, OutOfStep, OSError (memory of another rank cannot be mapped)."""
@@ -220,6 +220,6 @@ class SharedOperations:
                 self._asleep_on = None
                 self._generation.awaited = frozenset()
 
-    def _on_lost(self, rank: int) -> None:
+    def on_lost(self, rank: int) -> None:
         self._lost.add(rank)
         self.interrupt()

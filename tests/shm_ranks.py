@@ -48,6 +48,12 @@ class Rank:
     def array(self, count: int, dtype: str, registered: bool) -> Array:
         return self.memory.empty(count, dtype) if registered else np.empty(count, dtype)
 
+    def pair(self, count: int, out: int, *, registered: bool = False) -> tuple[Array, Array]:
+        """A source of zeros and an out, of float32."""
+        source = self.array(count, "f4", registered)
+        source[:] = 0
+        return source, self.array(out, "f4", registered)
+
 
 @contextmanager
 def ranks(size: int, generation: int = 1) -> Iterator[list[Rank]]:

@@ -1,27 +1,30 @@
 """Shared memory: what others can do with it, what is left of it, and that results are right."""
 
 import fcntl
+import gc
 import mmap
 import os
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectives import futex, shm_plan
 from collectives.call import Call, Kind
-from collectives.errors import Aborted, LostPeer
+from collectives.errors import Aborted, LostPeer, OutOfStep
 from collectives.reductions import Reduction
 from collectives.shm_control import reached
 from collectives.shm_memory import FREE_BYTES_MAX, SMALL_BYTES_MAX, RegisteredMemory
 from collectives.shm_plan import Plan
 from collectives.shm_segments import Mapping, Segment
-from tests.shm_ranks import Rank, Turns, expected, ranks
+from tests.shm_ranks import Array, Rank, Turns, expected, ranks
 
 KINDS = [kind for kind in Kind if kind is not Kind.ALL_TO_ALL]
 SMALL_CHUNK = 4096
@@ -260,3 +263,88 @@ def test_a_rank_that_leaves_anywhere_spoils_nobodys_result(seed: int) -> None:
         assert not turns.work, f"{turns.work} wait for ever; {replay(seed, size)}"
         others = [error for rank, error in turns.failed.items() if rank != leaves]
         assert all(isinstance(error, LostPeer) for error in others)
+
+
+# Operations in threads, which really sleep and are woken.
+
+
+def all_reduce_of(one: Rank, source: Array, out: Array) -> None:
+    reduction = Reduction("sum", source.dtype)
+    call = Call(Kind.ALL_REDUCE, 1, 1, source, out, len(source), reduction)
+    one.operations.run(call)
+
+
+@given(
+    st.integers(2, 4),
+    st.lists(st.integers(0, 4000), min_size=1, max_size=4),
+    st.sampled_from(["f4", "i8", "f2"]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=25)
+def test_threads_get_equal_bits(size: int, lengths: list[int], dtype: str, seed: int) -> None:
+    def work(one: Rank) -> list[bytes]:
+        rng = np.random.default_rng([seed, one.member.rank])
+        results = []
+        for length in lengths:
+            source = one.array(length, dtype, bool(rng.integers(2)))
+            source[:] = (rng.standard_normal(length) * 100).astype(dtype)
+            before, out = source.copy(), one.array(length, dtype, bool(rng.integers(2)))
+            all_reduce_of(one, source, out)
+            assert source.tobytes() == before.tobytes()
+            results.append(out.tobytes())
+        return results
+
+    with ranks(size) as of, ThreadPoolExecutor(size) as pool:
+        results = list(pool.map(work, of, timeout=30))
+    assert all(result == results[0] for result in results)
+
+
+def test_ranks_in_different_operations_are_told() -> None:
+    with ranks(2) as of, ThreadPoolExecutor(2) as pool:
+        calls = [Call(Kind.ALL_GATHER, 1, kind, *of[0].pair(9, 18), 9) for kind in (1, 2)]
+        both = [pool.submit(one.operations.run, call) for one, call in zip(of, calls, strict=True)]
+        for future in both:
+            with pytest.raises(OutOfStep):
+                future.result(10)
+
+
+def test_a_lost_process_is_noticed_while_others_sleep() -> None:
+    with ranks(2) as of, ThreadPoolExecutor(1) as pool:
+        source, out = of[0].pair(9, 9)
+        future = pool.submit(all_reduce_of, of[0], source, out)
+        while not of[0].alive.awaited:
+            assert not future.done()
+        of[0].operations.on_lost(1)
+        with pytest.raises(LostPeer) as lost:
+            future.result(10)
+        assert lost.value.rank == 1
+
+
+def held() -> tuple[int, int, int]:
+    """File descriptors, threads and shared mappings of this process."""
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text().count("memfd:p2p")
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), maps
+
+
+def test_nothing_is_left_of_a_thousand_aborted_operations() -> None:
+    rng = random.Random(5)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: held(), range(2)))  # both threads are there
+        before = held()
+        for number in range(500):
+            with ranks(2, number) as of:
+                futures = []
+                for one in of:
+                    source, out = one.pair(2000, 2000, registered=rng.random() < 0.5)
+                    futures.append(pool.submit(all_reduce_of, one, source, out))
+                for _ in range(rng.choice([0, 0, 100, 3000])):
+                    pass
+                for one in of:
+                    one.alive.over = True
+                    one.operations.interrupt()
+                for future in futures:
+                    assert isinstance(future.exception(10), Aborted | None)
+                del futures, source, out, one, future
+        after = held()
+    assert after == before
