@@ -18,12 +18,14 @@ from typing import Protocol
 from collectives import futex
 from collectives.call import Array, Call, Kind
 from collectives.errors import LostPeer, OutOfStep
+from collectives.kernels import copy_past_cache
 from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
 from collectives.shm_memory import RegisteredMemory
 from collectives.shm_plan import Need, Plan
 from collectives.shm_watch import Watch
 
 BLOCK_BYTES = 256 << 10  # worked on at a time: stays in the second-level cache, ends soon on abort
+PAST_CACHE_BYTES_MIN = 4 << 20  # twice the second-level cache of a server of 2023
 STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
 
 
@@ -168,7 +170,7 @@ class SharedOperations:
             for rank in senders:
                 start = at + (rank * plan.length if len(senders) > 1 else 0)
                 target = call.out[start : start + need.length]
-                self._copy(parts[rank].data(offered, need), target)
+                self._copy(parts[rank].data(offered, need), target, call.out)
         read = [part.control for part in parts.values() if part.in_place and part.control]
         for other in read:  # what was read is what it meant
             if other.word & ABANDONED:
@@ -184,18 +186,23 @@ class SharedOperations:
         for block in self._blocks(result):
             call.reduction.fold([one[block] for one in data], result[block])
             if result is not target and plan.wants(self.rank):
-                target[block] = result[block]  # unlike an addition, does not read it first
+                self._copy(result[block], target[block], call.out)
 
     def _collect(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
         """The segments that the others combined in the step before."""
         for other in self._others:
             need = plan.need(chunk, other.rank)
             result = other.result(self._step - 1, call.out.dtype, need.length)
-            self._copy(result, call.out[need.start : need.stop])
+            self._copy(result, call.out[need.start : need.stop], call.out)
 
-    def _copy(self, source: Array, target: Array) -> None:
+    def _copy(self, source: Array, target: Array, whole: Array | None = None) -> None:
+        """`whole`: what `target` is a part of; if that is large, it will not stay in the cache."""
+        past_cache = whole is not None and whole.nbytes >= PAST_CACHE_BYTES_MIN
         for block in self._blocks(target):
-            target[block] = source[block]
+            if past_cache:
+                copy_past_cache(source[block], target[block])
+            else:
+                target[block] = source[block]
 
     def _blocks(self, array: Array) -> Iterator[slice]:
         length = max(1, BLOCK_BYTES // array.itemsize)

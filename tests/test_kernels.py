@@ -133,3 +133,15 @@ def test_bfloat16_is_the_nearest_ties_to_even(loops: Any) -> None:
     out = np.empty(3, np.uint16)
     loops.to_bfloat16(nans, out)
     assert out.tolist() == [0x7FC0] * 3
+
+
+@pytest.mark.parametrize("loops", BOTH)
+def test_a_copy_past_the_cache_is_a_copy_of_that_and_nothing_else(loops: Any) -> None:
+    values = np.random.default_rng(1).integers(0, 255, 1000).astype(np.uint8)
+    for length in (0, 1, 15, 16, 63, 64, 65, 200, 900):
+        for shift in (0, 1, 15, 16, 40):
+            out = np.zeros(1000, np.uint8)
+            loops.copy_past_cache(values[3 : 3 + length], out[shift : shift + length])
+            assert (out[shift : shift + length] == values[3 : 3 + length]).all()
+            assert not out[:shift].any()
+            assert not out[shift + length :].any()

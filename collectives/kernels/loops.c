@@ -6,8 +6,12 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
-#define VERSION 1 /* of the functions below, as native.py expects them */
+#define VERSION 2 /* of the functions below, as native.py expects them */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define LOOP __attribute__((target_clones("avx512f", "avx2", "default"))) void
@@ -110,4 +114,28 @@ LOOP from_bfloat16(const uint16_t *values, int64_t length, int32_t add, float *o
         const union { uint32_t bits; float value; } wide = {(uint32_t)values[i] << 16};
         out[i] = add ? out[i] + wide.value : wide.value;
     }
+}
+
+/* out[n] = source[n], written past the cache: a store of whole lines need not read them first. */
+void copy_past_cache(const char *source, int64_t length, char *out) {
+#if defined(__x86_64__)
+    const int64_t misaligned = -(intptr_t)out & 15;
+    const int64_t head = misaligned < length ? misaligned : length;
+    memcpy(out, source, (size_t)head);
+    int64_t i = head;
+    for (; i + 64 <= length; i += 64) {
+        const __m128i *from = (const __m128i *)(source + i);
+        __m128i *to = (__m128i *)(out + i);
+        const __m128i a = _mm_loadu_si128(from), b = _mm_loadu_si128(from + 1);
+        const __m128i c = _mm_loadu_si128(from + 2), d = _mm_loadu_si128(from + 3);
+        _mm_stream_si128(to, a);
+        _mm_stream_si128(to + 1, b);
+        _mm_stream_si128(to + 2, c);
+        _mm_stream_si128(to + 3, d);
+    }
+    _mm_sfence(); /* what is written later is not seen before this */
+    memcpy(out + i, source + i, (size_t)(length - i));
+#else
+    memcpy(out, source, (size_t)length);
+#endif
 }

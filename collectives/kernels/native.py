@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from collectives.kernels.portable import Array, Float32s, Int32s, Key
 
-VERSION = 1  # of loops.c; another one was compiled from other sources and is not used
+VERSION = 2  # of loops.c; another one was compiled from other sources and is not used
 PORTABLE = "P2P_PORTABLE_KERNELS"  # set to anything: numpy only, to compare with
 
 _POINTER, _SIZE, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint32
@@ -32,6 +32,7 @@ _ARGUMENTS = {
     },
     "to_bfloat16": [_POINTER, _SIZE, _POINTER],
     "from_bfloat16": [_POINTER, _SIZE, _INT, _POINTER],
+    "copy_past_cache": [_POINTER, _SIZE, _POINTER],
 }
 
 
@@ -72,6 +73,9 @@ class Native:
 
     def from_bfloat16(self, values: NDArray[np.uint16], out: Float32s, add: bool) -> None:
         self._library.from_bfloat16(_at(values), len(values), int(add), _at(out))
+
+    def copy_past_cache(self, source: Array, out: Array) -> None:
+        self._library.copy_past_cache(_at(source), source.nbytes, _at(out))
 
 
 def load() -> Native | None:
