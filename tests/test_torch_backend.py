@@ -2,10 +2,12 @@
 
 import gc
 import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from torch._C._distributed_c10d import (
 )
 
 import p2p.torch_backend
+from p2p.distributed import rendezvous
 from p2p.distributed.group import ProcessGroupP2P
 
 Act = Callable[[ProcessGroupP2P, int], Any]
@@ -41,6 +44,12 @@ def together(size: int, act: Act, timeout: float = 20.0) -> list[Any]:
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(rank_main, range(size)))
+
+
+def reason_of(work: Any) -> str:
+    with pytest.raises(RuntimeError) as failure:
+        work.wait()
+    return str(failure.value)
 
 
 def options(kind: Any, **fields: Any) -> Any:
@@ -250,6 +259,37 @@ def test_monitored_barrier_names_all_who_do_not_come() -> None:
 def test_what_does_not_fit_is_refused_by_the_caller(call: Any, sentence: str) -> None:
     refused = together(2, lambda group, rank: call(group))
     assert all(isinstance(error, ValueError) and sentence in str(error) for error in refused)
+
+
+def test_an_abort_ends_what_runs_on_all_ranks() -> None:
+    def act(group: ProcessGroupP2P, rank: int) -> Any:
+        if rank != 2:
+            works = [group.barrier(), group.barrier(), group.recv([torch.zeros(1)], 2)]
+            waiting.wait()
+            return [reason_of(work) for work in works]
+        waiting.wait()
+        return group.abort()
+
+    waiting = threading.Barrier(3)
+    zero, one, two = together(3, act, timeout=60)
+    reason = "rank 2 aborted the group (says rank 2)"
+    assert (zero, one, two) == ([reason] * 3, [reason] * 3, None)
+
+
+def test_the_folder_of_a_killed_process_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2P_RUNTIME_DIR", str(tmp_path))
+    dead, listening, young = (tmp_path / f"torch-1-{name}" for name in ("dead", "alive", "young"))
+    with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as killed:
+        for folder, unix in [(dead, killed), (listening, alive), (young, None)]:
+            folder.mkdir()
+            if unix is not None:
+                unix.bind(str(folder / "a.mail"))
+                os.utime(folder, (0, 0))
+        alive.listen()
+        mine = rendezvous.private_folder()
+        assert sorted(tmp_path.iterdir()) == sorted([listening, young, mine])
 
 
 def test_nothing_is_left_of_a_group() -> None:

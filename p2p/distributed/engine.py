@@ -148,6 +148,9 @@ class Engine:
             self.abort()
 
     def _work(self) -> None:
+        np.seterr(
+            all="ignore"
+        )  # of this thread: sums overflow to infinity without a word, as torch's
         while (item := self._queue.get()) is not None:
             name, work, job, timeout = item
             work.finish(self._run(name, job, timeout))

@@ -8,18 +8,20 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgpack
-import psutil
 import zmq
 
 from collectives.plane import CurveKeys, Endpoints, host_identity
 from p2p.distributed.errors import GroupError, TimedOut
 from p2p.distributed.presence import ranks
 from p2p.runtime_dir import base_dir
+
+YOUNG_SECONDS = 60.0  # a folder's owner may not listen yet
 
 
 class Rendezvous:
@@ -80,15 +82,33 @@ def own_address() -> str:
 
 
 def private_folder() -> Path:
-    """A new folder for this process's sockets; those of processes that are gone are removed."""
+    """A new folder for this group's sockets; those of killed processes are removed."""
     base = base_dir()
     for old in base.glob("torch-*"):
-        pid = old.name.split("-")[1]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        if _is_abandoned(old):
             shutil.rmtree(old, ignore_errors=True)
     folder = base / f"torch-{os.getpid()}-{secrets.token_hex(3)}"
     folder.mkdir(mode=0o700, parents=True)
     return folder
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody listens on its sockets (a process id says nothing across containers)."""
+    try:
+        sockets = list(folder.iterdir())
+        young = time.time() - folder.stat().st_mtime < YOUNG_SECONDS
+        return not young and not any(_listens(path) for path in sockets)
+    except OSError:
+        return False  # it went while we looked
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
 
 
 def remove_folder(folder: Path) -> None:
