@@ -6,6 +6,7 @@ import sys
 # A new benchmark is one file with `main(arguments) -> exit code` and one line here.
 BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
+    "auto": "what auto chooses on a line that is slow, and then fast",
     "codecs": "what each codec costs a training step, in turns on the same trainers",
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
     "line": "what codecs are worth between two hosts on a line of 1 Gbit/s",

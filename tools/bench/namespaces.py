@@ -25,7 +25,7 @@ class Line:
     """
 
     def __init__(self, mbit_per_s: int) -> None:
-        self._rate = f"{mbit_per_s}mbit"
+        self._mbit_per_s = mbit_per_s
         self._names = tuple(f"p2p-bench-{os.getpid()}-{end}" for end in (0, 1))
         self._home = -1
 
@@ -62,6 +62,12 @@ class Line:
         for name in self._names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
+    def limit(self, mbit_per_s: int) -> None:
+        """Of each direction, from now on."""
+        shape = ("rate", f"{mbit_per_s}mbit", "burst", BURST, "latency", LATENCY)
+        for name in self._names:
+            _do("tc", "-n", name, "qdisc", "replace", "dev", "line", "root", "tbf", *shape)
+
     def _make(self) -> None:
         here, there = self._names
         for name in self._names:
@@ -71,8 +77,7 @@ class Line:
         for name, address in zip(self._names, ADDRESSES, strict=True):
             _do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "line")
             _do("ip", "-n", name, "link", "set", "line", "up")
-            limit = ("tbf", "rate", self._rate, "burst", BURST, "latency", LATENCY)
-            _do("tc", "-n", name, "qdisc", "add", "dev", "line", "root", *limit)
+        self.limit(self._mbit_per_s)
 
 
 def _do(*command: str) -> None:
