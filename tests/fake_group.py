@@ -1,6 +1,5 @@
 """Groups without sockets: ranks are threads of this process that meet at a barrier."""
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from queue import Queue
@@ -21,9 +20,12 @@ class Hub:
         self.size = size
         self.barrier = threading.Barrier(size)
         self.laid: list[Any] = [None] * size
-        # All made now: two threads that ask a defaultdict at once can get two queues.
-        pairs = itertools.permutations(range(size), 2)
-        self.mail: dict[tuple[int, int], Queue[bytes]] = {pair: Queue() for pair in pairs}
+        self.changed = threading.Condition()
+        self._mail: dict[tuple[int, int, int], Queue[bytes]] = {}
+
+    def mail(self, source: int, to: int, tag: int) -> Queue[bytes]:
+        with self.changed:
+            return self._mail.setdefault((source, to, tag), Queue())
 
     def exchange(self, rank: int, thing: Any) -> list[Any]:
         self.laid[rank] = thing
@@ -48,15 +50,28 @@ class FakeGroup:
     def all_gather(self, payload: bytes) -> list[bytes]:
         return self.hub.exchange(self.rank, bytes(payload))
 
-    def send(self, to: int, payload: memoryview | bytes) -> None:
-        self.hub.mail[self.rank, to].put(bytes(payload))
+    def send(self, to: int, payload: memoryview | bytes, tag: int = 0) -> None:
+        self.hub.mail(self.rank, to, tag).put(bytes(payload))
+        with self.hub.changed:
+            self.hub.changed.notify_all()
 
-    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
-        data = self.hub.mail[source, self.rank].get(timeout=WAIT_S)
+    def receive(self, source: int, out: memoryview | None = None, tag: int = 0) -> memoryview:
+        data = self.hub.mail(source, self.rank, tag).get(timeout=WAIT_S)
         if out is None:
-            return memoryview(data)
+            return memoryview(bytearray(data))  # its receiver may write to it
         out[:] = data
         return out
+
+    def probe(self, tag: int = 0, source: int | None = None) -> int | None:
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        ranks = others if source is None else [source]
+        full = (rank for rank in ranks if not self.hub.mail(rank, self.rank, tag).empty())
+        return next(full, None)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """May also return early: what came just before would not end it."""
+        with self.hub.changed:
+            self.hub.changed.wait(0.01)
 
 
 def groups(size: int) -> list[Group]:

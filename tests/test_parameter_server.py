@@ -1,13 +1,8 @@
 """The synchronous parameter server: the bits of ring, whoever dies; state that is spread."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from queue import Empty
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,18 +10,14 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from collectives.errors import Aborted
-from collectives.operations import Group
 from p2p.errors import Usage
 from p2p.training.blame import TaskFailed
-from p2p.training.catchup import CaughtUp, catch_up
 from p2p.training.method import Method
 from p2p.training.run import Run
 from p2p.training.spread import Diverged
-from tests.fake_group import FakeGroup, Hub, groups, together
+from tests.fake_group import together
+from tests.parameter_server_runs import SHARDS, begin, cuts, ending_groups, settled, step
 from tests.training_fakes import new_run
-
-Array = np.ndarray[Any, Any]
-SHARDS = 7
 
 
 class Plain:
@@ -57,45 +48,9 @@ class Plain:
         return optimizer
 
 
-def cuts(members: int) -> list[tuple[int, int]]:
-    return [(SHARDS * r // members, SHARDS * (r + 1) // members) for r in range(members)]
-
-
 def server_runs(count: int, cls: type = Plain, codec: str = "int32") -> list[Run]:
     spec = {"shards": SHARDS, "strategy": "parameter-server", "codec": codec}
     return [new_run(cls, **spec) for _ in range(count)]
-
-
-def begin(runs: list[Run]) -> list[CaughtUp]:
-    """A new generation of these."""
-    made = groups(len(runs))
-    outcomes = together([partial(catch_up, made[r], run) for r, run in enumerate(runs)])
-    for run in runs:
-        run.remember()
-    together([partial(r.strategy.enter, made[i], cuts(len(runs))) for i, r in enumerate(runs)])
-    return outcomes
-
-
-def step(runs: list[Run], count: int = 1, apply_on: set[int] | None = None) -> None:
-    """`count` steps; the last one is only applied by the ranks in `apply_on`."""
-    for number in range(count):
-        made = groups(len(runs))
-        at = runs[0].position.step
-        for rank, run in enumerate(runs):
-            run.strategy.compute(at, run.batches(), cuts(len(runs))[rank], lambda: None)
-        calls = [partial(run.strategy.exchange, made[r], at, False) for r, run in enumerate(runs)]
-        last = apply_on is not None and number == count - 1
-        for rank, result in enumerate(together(calls)):
-            if not last or rank in (apply_on or ()):
-                runs[rank].apply(result)
-
-
-def settled(runs: list[Run]) -> str:
-    made = groups(len(runs))
-    together([partial(run.settle, made[rank]) for rank, run in enumerate(runs)])
-    hashes = {run.hash() for run in runs}
-    assert len(hashes) == 1
-    return hashes.pop()
 
 
 def by_ring(steps: int, cls: type = Plain, codec: str = "int32") -> str:
@@ -148,62 +103,9 @@ def by_whole(runs: list[Run]) -> list[str]:
     return [name for name in runs[0].state.tensors() if name.startswith("optimizer.")]
 
 
-class EndingHub(Hub):
-    """Every operation raises Aborted from the one numbered `until` on, on all ranks."""
-
-    def __init__(self, size: int, until: int) -> None:
-        super().__init__(size)
-        self.left = until
-        self.lock = threading.Lock()
-
-    def count(self) -> None:
-        with self.lock:
-            self.left -= 1
-            if self.left < 0:
-                self.barrier.abort()
-                raise Aborted("over")
-
-
-class EndingGroup(FakeGroup):
-    hub: EndingHub
-
-    def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
-        self.hub.count()
-        with aborted_if_broken():
-            super().all_reduce(source, out, op, number)
-
-    def all_gather(self, payload: bytes) -> list[bytes]:
-        self.hub.count()
-        with aborted_if_broken():
-            return super().all_gather(payload)
-
-    def send(self, to: int, payload: memoryview | bytes) -> None:
-        self.hub.count()
-        super().send(to, payload)
-
-    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
-        self.hub.count()
-        mail = self.hub.mail[source, self.rank]
-        while True:
-            try:
-                return memoryview(mail.get(timeout=0.002))
-            except Empty:
-                if self.hub.barrier.broken:
-                    raise Aborted("over") from None
-
-
-@contextmanager
-def aborted_if_broken() -> Iterator[None]:
-    try:
-        yield
-    except threading.BrokenBarrierError:
-        raise Aborted("over") from None
-
-
 def ending_step(runs: list[Run], operations: int) -> int:
     """A step that is aborted in the midst, then perhaps a mark. How many applied it."""
-    hub = EndingHub(len(runs), operations)
-    made = [cast(Group, EndingGroup(hub, rank)) for rank in range(len(runs))]
+    made = ending_groups(len(runs), operations)
     at = runs[0].position.step
     for rank, run in enumerate(runs):
         run.strategy.compute(at, run.batches(), cuts(len(runs))[rank], lambda: None)

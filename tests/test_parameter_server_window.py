@@ -41,6 +41,7 @@ class Trainer:
     point: int = 0  # the last consistent point it knows; it could go back there
     window: Window | None = None
     sums: dict[tuple[int, int], list[Shard]] = field(default_factory=dict)
+    computing: bool = False
 
 
 class World:
@@ -145,7 +146,7 @@ class World:
         for rank, trainer in enumerate(self.trainers):
             args = (rank, self.partitions, tops, cuts, self.staleness, until)
             trainer.window = Window(*args)
-            trainer.sums = {}
+            trainer.sums, trainer.computing = {}, False
         self.mail: dict[tuple[int, int], deque[tuple[Message, object]]] = {
             (a, b): deque() for a in range(count) for b in range(count) if a != b
         }
@@ -162,7 +163,9 @@ class World:
 
     def event(self) -> None:
         """A random trainer computes a step or a random message arrives; some are often slow."""
-        able = [r for r, w in enumerate(self.windows()) if w.may_compute]
+        able = [
+            r for r, t in enumerate(self.trainers) if t.computing or self.windows()[r].may_compute
+        ]
         if not self.random.random() < 0.1:
             able = [r for r in able if r not in self.slow] or able * (not any(self.mail.values()))
         full = [pair for pair, queue in self.mail.items() if queue]
@@ -186,9 +189,13 @@ class World:
         trainer = self.trainers[rank]
         assert trainer.window is not None
         step = trainer.window.next
-        oldest = min(len(value) for value in trainer.values)
-        assert step - oldest <= self.staleness
-        self.stale += step > oldest
+        trainer.computing = not trainer.computing
+        if trainer.computing:
+            oldest = min(len(value) for value in trainer.values)
+            assert step - oldest <= self.staleness
+            self.stale += step > oldest
+            assert trainer.window.begin() == step
+            return
         first, last = trainer.window.shards[rank]
         own = [(step, shard) for shard in range(first, last)]
         finite = step % 5 != 3  # the same everywhere: what is skipped by one is skipped by all
@@ -272,6 +279,7 @@ def test_who_is_too_far_ahead_waits() -> None:
     window = Window(0, pair(), [3, 3], [(0, 2), (2, 4)], 2, 10)
     for _ in range(3):
         assert window.may_compute
+        window.begin()
         window.computed(True)
     assert window.next == 6
     assert not window.may_compute
@@ -280,6 +288,7 @@ def test_who_is_too_far_ahead_waits() -> None:
 
 def test_the_server_shows_nothing_that_its_backup_lacks() -> None:
     window = Window(0, pair(), [0, 0], [(0, 1), (1, 2)], 1, 5)
+    assert window.begin() == 0
     own = window.computed(True)
     assert own == [Add(0, 0), Send(1, Message(Kind.PUSH, 1, 0, 0, 1))]
     push = Message(Kind.PUSH, 0, 0, 1, 2)

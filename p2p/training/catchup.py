@@ -18,7 +18,7 @@ import numpy as np
 from collectives.operations import Group
 from p2p.errors import P2PError
 from p2p.training.run import Run
-from p2p.training.spread import Diverged, complete, is_lost
+from p2p.training.spread import Diverged, complete, is_lost, level, newest_versions
 
 Received = Literal["result", "state"]
 
@@ -37,7 +37,6 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
     _check_same_job(group, views)
     steps = [int(view["step"]) for view in views]
     top = max(steps)
-    evaluated = all(view["evaluated"] == top for view in views)
     ahead = [rank for rank, step in enumerate(steps) if step == top]
     retaining = [rank for rank in ahead if views[rank]["retained"] is not None]
     one_behind = [
@@ -50,13 +49,23 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
     if one_behind and _give_result(group, run, retaining[0], one_behind):
         received = "result"
     newest = sorted([*ahead, *one_behind])
-    if is_lost([views[rank]["kept"] for rank in newest], len(run.state.trainable)):
+    kept = [views[rank]["kept"] for rank in newest]
+    # Who has just taken a result stands at its step with all parameters.
+    versions = [views[rank]["versions"] if rank in ahead else None for rank in newest]
+    tops, _ = newest_versions(top, versions, kept)
+    early = any(version != top for version in tops)  # some parameters have had later steps
+    lost = is_lost(kept, len(run.state.trainable)) or -1 in tops
+    if lost or (early and not run.strategy.asynchronous):
         _go_back(group, run, [view["point"] for view in views])
         return CaughtUp("state", run.position.evaluated == run.position.step)
+    if tops and group.rank in newest:
+        level(group, run.state, top, newest, versions, kept)
     if far_behind or not run.strategy.spreads:
         complete(group, run.state, among=newest)
     if far_behind and _give_state(group, run, newest, far_behind):
         received = "state"
+    # Who gets the state gets its metrics, too.
+    evaluated = all(views[rank]["evaluated"] == top for rank in newest)
     return CaughtUp(received, evaluated)
 
 
@@ -77,6 +86,7 @@ def _hello(run: Run) -> dict[str, Any]:
         "pending": run.strategy.pending,
         "spreads": run.strategy.spreads,
         "kept": None if run.state.kept is None else sorted(run.state.kept),
+        "versions": run.state.versions,
         "point": run.point,
         "job": [
             *(schedule.train_samples, schedule.global_batch, schedule.shards),

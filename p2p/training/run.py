@@ -136,6 +136,8 @@ class Run:
 
     def hash(self) -> str:
         """Of the state after the last applied step; computed once per step."""
+        if self.state.versions is not None:
+            return state_hash(self.tensors())
         if self._hash[0] != self.position.step:
             self._hash = self.position.step, state_hash(self.tensors())
         return self._hash[1]
@@ -149,6 +151,7 @@ class Run:
             "position": self.position.to_wire(),
             "ledger": self.position.ledger.lines(),
             "optimizer": self.state.scalars(),
+            "versions": self.state.versions,
             "schedule": asdict(self.schedule),
             "revision": self.method.revision if self.method else 0,
         }
@@ -167,7 +170,11 @@ class Run:
         lost with all that had it."""
         if not self.strategy.spreads:
             self._point = None
-        elif self.state.kept is None and self.point != self.position.step:
+        elif (
+            self.state.kept is None
+            and self.state.versions is None
+            and self.point != self.position.step
+        ):
             self._point = self.snapshot(), self.metadata()
 
     @property
@@ -211,6 +218,7 @@ class Run:
         except (Unfit, KeyError, ValueError, TypeError) as error:
             raise Damaged(f"it does not fit this job: {error}") from error
         self.position = position
+        self.state.versions = metadata.get("versions")
         self._hash = (-1, "")
         self.strategy.forget()
 

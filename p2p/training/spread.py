@@ -3,6 +3,10 @@
 `state.kept` says which; None = of all. Everything else (weights, buffers, position) everybody has.
 Whoever needs the whole (a hash, a checkpoint, a joiner, a strategy that does not spread) calls
 `complete` first, together with all others.
+
+Where parameters are updated at their own pace (asynchronously), `state.versions` says how many
+steps each has had; buffers have as many as the first parameter. After an abort `level` gives
+everybody the newest of each.
 """
 
 import zlib
@@ -10,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgpack
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +23,8 @@ from p2p.errors import P2PError
 from p2p.training import checkpoint
 from p2p.training.checkpoint import Damaged
 from p2p.training.state import PREFIX, TrainingState
-from p2p.training.strategies.parameter_server_map import handovers
+from p2p.training.strategies.parameter_server_map import handovers, newest
+from p2p.training.words import Words
 
 GO_AHEAD = b""
 
@@ -32,6 +38,59 @@ def is_lost(kept: Sequence[Collection[int] | None], parameters: int) -> bool:
     if any(theirs is None for theirs in kept):
         return False
     return len({number for theirs in kept for number in theirs or ()}) < parameters
+
+
+def newest_versions(
+    step: int, versions: Sequence[list[int] | None], kept: Sequence[Collection[int] | None]
+) -> tuple[list[int], list[list[int]]]:
+    """Per parameter the newest version that is kept, and which of these trainers keep it.
+
+    `versions` (None = `step` of all) and `kept` by trainer. -1 where nobody keeps any.
+    """
+    length = max((len(v) for v in versions if v is not None), default=0)
+    return newest(
+        [v if v is not None else [step] * length for v in versions],
+        [range(length) if own is None else own for own in kept],
+    )
+
+
+def level(
+    group: Group,
+    state: TrainingState,
+    step: int,
+    among: Sequence[int],
+    versions: Sequence[list[int] | None],
+    kept: Sequence[Collection[int] | None],
+) -> None:
+    """The ranks in `among` get the newest version of every parameter; the other arguments belong
+    to them, in order, as of `newest_versions`. Only they call this. Raises Aborted.
+    """
+    tops, at = newest_versions(step, versions, kept)
+    own = versions[list(among).index(group.rank)] or [step] * len(tops)
+    behind = [
+        [r for r, v in zip(among, versions, strict=True) if (v[n] if v else step) < top]
+        for n, top in enumerate(tops)
+    ]
+    parameters, buffers = Words(state.trainable), Words(list(state.model.buffers()))
+    everything = range(len(buffers.places))
+    for move in handovers([[among[i] for i in keepers] for keepers in at], behind)[0]:
+        with_buffers = everything if 0 in move.parameters else ()
+        split = sum(parameters.sizes[n] for n in move.parameters)
+        for taker in move.takers:
+            if group.rank == taker:
+                group.send(move.giver, GO_AHEAD)
+                came = np.frombuffer(group.receive(move.giver), np.float32)
+                parameters.spread(move.parameters, came[:split])
+                buffers.spread(with_buffers, came[split:])
+            elif group.rank == move.giver:
+                group.receive(taker)
+                gathered = [parameters.gathered(move.parameters), buffers.gathered(with_buffers)]
+                group.send(taker, np.concatenate(gathered).tobytes())
+    stale = {n for n, top in enumerate(tops) if own[n] < top}
+    if stale:
+        whole = range(len(tops)) if state.kept is None else state.kept
+        state.keep_only(frozenset(whole) - stale)
+    state.versions = None if all(top == step for top in tops) else tops
 
 
 def complete(

@@ -25,10 +25,12 @@ class TrainingState:
 
     Raises TaskFailed when the optimizer has parameters the model does not name. Trainable
     parameters have numbers, in the order of `trainable`. `kept` = those whose optimizer state is
-    here, None = all (see p2p.training.spread).
+    here, None = all; `versions` = how many steps each has had, None = as many as the run (see
+    p2p.training.spread).
     """
 
     kept: frozenset[int] | None = None
+    versions: list[int] | None = None
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -86,7 +88,7 @@ class TrainingState:
             for name, value in own.items():
                 value.copy_(tensors[name])
         self.optimizer.state.clear()
-        self.kept = None
+        self.kept = self.versions = None
         for name, (parameter, moment) in places.items():
             self.optimizer.state[parameter][moment] = moments[name].clone()
         for (parameter, key), number in counters.items():

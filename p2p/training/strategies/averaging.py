@@ -16,6 +16,7 @@ class Averaging:
     """A subclass says how the average comes about: `_reduce`."""
 
     spreads = False
+    asynchronous = False
     pending: int | None = None
 
     def __init__(self, context: Context, values: int | None = None, words: int = 0) -> None:
@@ -23,11 +24,14 @@ class Averaging:
         numbers of its own a subclass has to say, behind the others."""
         self.context, self.gradients = context, context.gradients
         self._batches: list[Indices] = []
+        self._make_results(self.gradients.layout.values if values is None else values, words)
+
+    def _make_results(self, values: int, words: int) -> None:
         layout = self.gradients.layout
         self._results = Results(
             lambda: Result(
                 *(-1, 1, Agreed(layout, np.zeros(layout.agreed + words))),
-                np.zeros(layout.values if values is None else values, np.float32),
+                np.zeros(values, np.float32),
             )
         )
 

@@ -113,9 +113,16 @@ STRATEGIES: dict[str, Entry] = {
         ),
         Entry(
             "parameter-server",
-            "p2p.training.strategies.parameter_server",
-            "ParameterServer",
+            "p2p.training.strategies.parameter_server_async",
+            "parameter_server",
             "each parameter is updated by one peer, with a backup on another; the bits of ring",
+            (
+                Option(
+                    *("staleness", 0, "steps that a peer may be ahead of the slowest; 0 = none"),
+                    least=0,
+                    most=64,
+                ),
+            ),
             codecs=("int32", "int16", "int8"),
         ),
     )

@@ -32,6 +32,7 @@ from p2p.training.strategies.averaging import Averaging
 from p2p.training.strategies.parameter_server_map import Partition, place
 from p2p.training.strategies.separable import check_separable
 from p2p.training.strategies.strategy import Context, Result, Shards
+from p2p.training.words import Words
 
 Array = np.ndarray[Any, Any]
 ALIVE = b"\0\0\0\0"  # first of what a server publishes: who serves nothing says at least this
@@ -45,16 +46,15 @@ class ParameterServer(Averaging):
 
     def __init__(self, context: Context) -> None:
         layout, parameters = context.gradients.layout, context.gradients.parameters
-        words = np.cumsum([0, *(-(-p.nbytes // 4) for p in parameters)]).tolist()
+        self._words = Words(parameters)
         changes = layout.changes.stop - layout.changes.start
-        super().__init__(context, words[-1] + changes)
+        self._changes = slice(self._words.length, self._words.length + changes)
+        super().__init__(context, self._changes.stop)
         check_separable(context.task)
         whole = layout.vector(context.schedule.seed)
         end = whole.length if whole.exact_from is None else whole.exact_from
         self._codec = build(context.codec, replace(whole, length=end, exact_from=None))
         self._exact = build("int32", Vector(whole.length - end, whole.shards))  # for the rest
-        self._words = [slice(a, b) for a, b in pairwise(words)]
-        self._changes = slice(words[-1], words[-1] + changes)
         starts = np.cumsum([0, *(p.numel() for p in parameters)]).tolist()
         self._slices = [slice(a, b) for a, b in pairwise(starts)]
         self._average = np.zeros(layout.values, np.float32)
@@ -109,16 +109,16 @@ class ParameterServer(Averaging):
     def _publish(self, group: Group, values: Float32s) -> None:
         """Each server's new values to everybody."""
         size, rank = group.size, group.rank
-        payload = b"".join([ALIVE, *(values[self._words[n]].tobytes() for n in self._served)])
+        places = self._words.places
+        payload = b"".join([ALIVE, *(values[places[n]].tobytes() for n in self._served)])
         for offset in range(1, size):
             group.send((rank + offset) % size, payload)
             source = (rank - offset) % size
             came = np.frombuffer(group.receive(source), np.float32)[1:]
             at = 0
             for number in (n for p in self.partitions if p.server == source for n in p.parameters):
-                words = self._words[number]
-                end = at + words.stop - words.start
-                values[words] = came[at:end]
+                end = at + places[number].stop - places[number].start
+                values[places[number]] = came[at:end]
                 at = end
 
     def apply(self, result: Result) -> None:
@@ -134,11 +134,8 @@ class ParameterServer(Averaging):
 
     def _commit(self, result: Result) -> None:
         state = self.context.state
-        with torch.no_grad():
-            for words, parameter in zip(self._words, self.gradients.parameters, strict=True):
-                raw = result.values[words].view(np.uint8)[: parameter.nbytes]
-                flat = torch.from_numpy(raw).view(parameter.dtype)
-                parameter.copy_(flat.view(parameter.shape))
+        for number, words in enumerate(self._words.places):
+            self._words.load(number, result.values[words])
         for number, moments in self._next.items():
             state.optimizer.state[self.gradients.parameters[number]] = moments
         state.keep_only(frozenset(self._kept))
@@ -161,8 +158,7 @@ class ParameterServer(Averaging):
         for number, (old, moments) in before.items():
             parameter = parameters[number]
             if values is not None:
-                raw = parameter.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-                values[self._words[number]].view(np.uint8)[: len(raw)] = raw
+                self._words.store(number, values[self._words.places[number]])
             new = optimizer.state.pop(parameter, None)
             if new is not None:
                 self._next[number] = new

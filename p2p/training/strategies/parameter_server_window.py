@@ -84,8 +84,9 @@ class Unexpected(Exception):
 class Window:
     """`versions` = steps applied, by partition, equal on all ranks at first; `shards` by rank.
 
-    Carry out the actions in order. `stalenesses[d]` counts the steps that were computed with
-    parameters that lacked the `d` steps before.
+    Carry out the actions in order; messages may come between `begin` and `computed`.
+    `stalenesses[d]` counts the steps that were computed with parameters that lacked the `d` steps
+    before.
     """
 
     def __init__(
@@ -121,10 +122,14 @@ class Window:
     def _behind(self) -> int:
         return self.next - min(self.versions)
 
-    def computed(self, finite: bool) -> list[Action]:
-        """This trainer's shards of step `next` are computed; with these parameters."""
+    def begin(self) -> int:
+        """The step that this trainer computes now, with the parameters that it has."""
         assert self.may_compute
         self.stalenesses[self._behind] += 1
+        return self.next
+
+    def computed(self, finite: bool) -> list[Action]:
+        """This trainer's shards of the step that it began are computed."""
         first, last = self.shards[self.rank]
         step, self.next = self.next, self.next + 1
         actions: list[Action] = []

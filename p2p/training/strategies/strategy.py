@@ -70,6 +70,7 @@ class Strategy(Protocol):
     and, if it is undone before it returns, in `compute`."""
 
     spreads: bool  # each trainer keeps the optimizer state of some parameters only
+    asynchronous: bool  # parameters may have had later steps than the run, after an abort
     pending: int | None  # with `spreads`: the step of which it could apply a result of another's
     retained: Result | None  # the last applied one, as long as the state is still the one after it
 

@@ -1,0 +1,324 @@
+"""parameter-server with staleness > 0: nobody waits for the others, up to a bound.
+
+Windows of steps (parameter_server_window.py) between consistent points, where all have the same
+state: marks, checkpoints, the ends of epochs. Unlike in the synchronous mode sums are float32, a
+partition's update follows as soon as its sum is complete, and the bits depend on timing. A window
+that is aborted is not undone: the next generation goes on from the newest version of every
+parameter, and computes what these lack (p2p.training.spread).
+
+There is one thread: what arrives is served between two shards.
+"""
+
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from collectives.errors import OutOfStep
+from collectives.operations import Group
+from p2p.training.layout import Agreed, Float32s
+from p2p.training.order import Indices, cut, fingerprint, shard_of
+from p2p.training.strategies.parameter_server import ParameterServer
+from p2p.training.strategies.parameter_server_map import Partition
+from p2p.training.strategies.parameter_server_window import (
+    Action,
+    Add,
+    Adopt,
+    Apply,
+    Kind,
+    Message,
+    Send,
+    Unexpected,
+    Window,
+)
+from p2p.training.strategies.strategy import Check, Context, Notice, Result, Shards
+from p2p.training.words import Words
+
+TAG = 0x70730000  # of the messages of a window
+HEADER = struct.Struct("<BBHIQII")  # kind, finite, 0, partition, step, first, last: 24 bytes
+WINDOW_S = 0.5  # about as long as a window should take: marks are made between windows
+WINDOW_STEPS_MAX = 1024
+WAIT_S = 0.5  # the lease is looked at so often while nothing arrives
+
+
+def parameter_server(context: Context) -> ParameterServer:
+    """The strategy as its option `staleness` has it; 0 = synchronous."""
+    return (Asynchronous if context.options["staleness"] else ParameterServer)(context)
+
+
+class Asynchronous(ParameterServer):
+    """A result's `values` are all parameters and buffers after the window; its own words: was any
+    step finite, the largest and the mean staleness, the steps of the next window."""
+
+    asynchronous = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        layout = self.gradients.layout
+        self._buffers = Words(list(context.state.model.buffers()))
+        self._make_results(self._words.length + self._buffers.length, words=4)
+        self._scratch = Agreed(layout, layout.nothing_said())
+        self.staleness = int(context.options["staleness"])
+        self._shards: Shards = ()
+        self._parts: list[Partition] = []
+        self._sums: dict[tuple[int, int], Float32s] = {}
+        self._own = np.zeros(0, np.float32)  # this trainer's gradient of one step
+        self._length = 1
+        self._open: tuple[int, int] | None = None  # the window in hand: first step, steps
+        self._check: Check = lambda: None
+        self._mine = (0, 0)
+        self._seen = (0.0, 0.0)
+        self._saying = layout.nothing_said()
+        self._losses: dict[int, tuple[float, int]] = {}  # by shard: sum, samples
+
+    def enter(self, group: Group, shards: Shards) -> None:
+        super().enter(group, shards)
+        self._shards, self._open = shards, None
+        self._length = self.staleness + 1
+        self._seen = (0.0, 0.0)
+
+    def span(self, step: int) -> int:
+        if self._open is not None and self._open[0] == step:
+            return self._open[1]
+        schedule = self.context.schedule
+        left = schedule.steps_per_epoch - step % schedule.steps_per_epoch
+        begun = max(self.context.state.versions or [step]) - step
+        return min(max(self._length, begun), left, schedule.steps_total - step)
+
+    def compute(
+        self, step: int, batches: list[Indices], mine: tuple[int, int], check: Check
+    ) -> None:
+        """Nothing yet: shards are computed while others' messages come."""
+        self._batches, self._mine, self._check = batches, mine, check
+
+    def exchange(self, group: Group, step: int, mark: bool) -> Result:
+        """Unlike elsewhere an abort leaves parameters changed: `state.versions` says how."""
+        state, span = self.context.state, self.span(step)
+        self._open = (step, span)
+        result = self.room(step)
+        versions = state.versions or [step] * len(self._slices)
+        self._parts = _split(self.partitions, versions)
+        at = [versions[part.parameters[0]] for part in self._parts]
+        args = (self._parts, at, self._shards, self.staleness, step + span)
+        window = Window(group.rank, *args)
+        self._sums = {}
+        self._said_of(step)
+        state.keep_only(frozenset(self._kept))
+        state.versions, self.pending = versions, step
+        began = time.monotonic()
+        while not window.done:
+            self._serve(group, window)
+            if window.may_compute:
+                self._compute_step(group, window, step)
+            elif not window.done:
+                group.wait(WAIT_S)
+                self._check()
+        self._conclude(window, mark, (time.monotonic() - began) / span)
+        group.all_reduce(self._saying, result.agreed.numbers, "max")
+        result.agreed.check_samples(step, self._batches)
+        own = self.gradients.layout.agreed
+        any_finite, most, mean, self._length = result.agreed.numbers[own:].tolist()
+        self._length, self._seen = int(self._length), (most, mean)
+        if not any_finite:
+            result.agreed.skip()
+        result.values[: self._words.length] = self._words.gathered(range(len(versions)))
+        every = range(len(self._buffers.places))
+        result.values[self._words.length :] = self._buffers.gathered(every)
+        return result
+
+    def apply(self, result: Result) -> None:
+        state = self.context.state
+        if state.versions and min(state.versions) < result.step + result.span:
+            split = self._words.length  # this window was aborted here, but not elsewhere
+            self._words.spread(range(len(self._slices)), result.values[:split])
+            self._buffers.spread(range(len(self._buffers.places)), result.values[split:])
+        state.versions, self.pending, self._open = None, None, None
+        self._results.retain(result)
+
+    def forget(self) -> None:
+        super().forget()
+        self._open = None
+
+    def notices(self) -> list[Notice]:
+        most, mean = self._seen
+        return [
+            Notice(
+                f"parameters were up to {most:.0f} steps old when they were used, {mean:.1f} on "
+                f"average (at most {self.staleness} allowed)"
+            )
+        ]
+
+    # One window.
+
+    def _said_of(self, step: int) -> None:
+        """What this trainer will have to say on the window, but for losses."""
+        layout = self.gradients.layout
+        said = self._saying = np.concatenate([layout.nothing_said(), np.zeros(4)])
+        for shard in range(*self._mine):
+            indices = shard_of(self._batches, shard, layout.shards)
+            said[layout.counts.start + shard] = len(indices)
+            said[layout.prints.start + shard] = fingerprint(indices)
+            said[layout.losses.start + shard] = 0.0
+        self._losses = dict.fromkeys(range(*self._mine), (0.0, 0))
+
+    def _conclude(self, window: Window, mark: bool, step_s: float) -> None:
+        layout, said = self.gradients.layout, self._saying
+        for shard, (total, samples) in self._losses.items():
+            said[layout.losses.start + shard] = total / samples if samples else 0.0
+        said[layout.mark] = float(mark)
+        counts = np.array(window.stalenesses, np.float64)
+        steps = np.arange(len(counts))
+        said[layout.agreed + 1] = steps[counts > 0].max(initial=0)
+        said[layout.agreed + 2] = (counts * steps).sum() / max(1.0, counts.sum())
+        if window.rank == 0:
+            wanted = round(WINDOW_S / max(step_s, 1e-6))
+            said[layout.agreed + 3] = min(max(1, wanted), WINDOW_STEPS_MAX)
+
+    def _serve(self, group: Group, window: Window) -> None:
+        """Deal with all that has arrived."""
+        while (source := group.probe(TAG)) is not None:
+            data = group.receive(source, tag=TAG)
+            try:
+                kind, finite, _, part, step, first, last = HEADER.unpack_from(data)
+                message = Message(Kind(kind), part, step, first, last, bool(finite))
+                actions = window.receive(source, message)
+            except (struct.error, ValueError, Unexpected) as error:
+                raise OutOfStep(f"rank {source} sends what it should not: {error}") from error
+            load = np.frombuffer(data, np.float32, offset=HEADER.size)
+            self._carry_out(group, window, actions, load)
+
+    def _compute_step(self, group: Group, window: Window, first_step: int) -> None:
+        gradients, layout = self.gradients, self.gradients.layout
+        step = window.begin()
+        batch = self._batches[step - first_step]
+        total = np.zeros(layout.values, np.float32)
+        used = np.zeros(len(self._slices), np.float32)
+        integers = np.full(layout.integers.stop - layout.integers.start, -np.inf, np.float32)
+        finite = True
+        slices = cut(len(batch), layout.shards)
+        for shard in range(*self._mine):
+            if slices[shard][0] == slices[shard][1]:
+                continue
+            gradients.compute(step, batch, (shard, shard + 1), self._check)
+            finite = finite and not gradients.said[layout.not_finite] > 0
+            total += gradients.rows[0]
+            used = np.maximum(used, gradients.said[layout.used] > 0)
+            np.maximum(integers, gradients.said[layout.integers], out=integers)
+            sums, samples = self._losses[shard]
+            count = slices[shard][1] - slices[shard][0]
+            loss = float(gradients.said[layout.losses.start + shard])
+            self._losses[shard] = (sums + loss * count, samples + count)
+            self._serve(group, window)
+        finite = finite and bool(np.isfinite(total).all())
+        self._own = np.concatenate([total, used, integers.astype(np.float32)])
+        self._carry_out(group, window, window.computed(finite), None)
+
+    def _carry_out(
+        self, group: Group, window: Window, actions: Sequence[Action], load: Float32s | None
+    ) -> None:
+        """`load` = what came with the message; None = these are this trainer's own gradients."""
+        for action in actions:
+            match action:
+                case Add(number, step):
+                    self._add(number, step, self._contribution(number) if load is None else load)
+                case Apply(number, step, finite):
+                    own_sum = self._sums.pop((number, step), None)
+                    backup = self._parts[number].backup == group.rank
+                    self._update_part(number, step, load if backup else own_sum, finite)
+                case Adopt(number):
+                    assert load is not None
+                    self._adopt(number, load, window.versions[number])
+                case Send(to, message):
+                    self._send(group, to, message)
+
+    def _send(self, group: Group, to: int, message: Message) -> None:
+        part = message.partition
+        load: Any = b""
+        if message.kind is Kind.PUBLISH:
+            load = self._published(part).tobytes()
+        elif message.kind is Kind.PUSH and message.finite:
+            load = self._contribution(part).tobytes()
+        elif message.kind is Kind.REPLICA and message.finite:
+            load = self._sums[part, message.step].tobytes()
+        fields = (message.kind, message.finite, 0, part, message.step, message.first, message.last)
+        group.send(to, HEADER.pack(*fields) + load, tag=TAG)
+
+    # What goes with the messages. The first parameter's partition takes the buffers along.
+
+    def _contribution(self, number: int) -> Float32s:
+        """[gradients | used or not, by parameter | changes of float buffers | of integer ones]."""
+        parameters, layout = self._parts[number].parameters, self.gradients.layout
+        own, rest = self._own, self._own[layout.values :]
+        parts = [own[self._slices[n]] for n in parameters]
+        parts.append(rest[list(parameters)])
+        if 0 in parameters:
+            parts += [own[layout.changes], rest[len(self._slices) :]]
+        return np.concatenate(parts)
+
+    def _add(self, number: int, step: int, load: Float32s) -> None:
+        """Gradients and changes are summed; integer changes are the same in every shard."""
+        total = self._sums.get((number, step))
+        if total is None:
+            self._sums[number, step] = load.copy()
+            return
+        if len(load) != len(total):
+            raise OutOfStep(f"{len(load)} values came for partition {number}, not {len(total)}")
+        integers = self.gradients.layout.integers
+        end = len(total) - (integers.stop - integers.start) * (0 in self._parts[number].parameters)
+        total[:end] += load[:end]
+        np.maximum(total[end:], load[end:], out=total[end:])
+
+    def _update_part(self, number: int, step: int, total: Float32s | None, finite: bool) -> None:
+        parameters, layout = self._parts[number].parameters, self.gradients.layout
+        state = self.context.state
+        assert state.versions is not None
+        for n in parameters:
+            state.versions[n] = step + 1
+        if not finite:
+            return
+        assert total is not None
+        self._saying[layout.agreed] = 1.0
+        numbers, at = self._scratch.numbers, 0
+        for n in parameters:
+            size = self._slices[n].stop - self._slices[n].start
+            self._average[self._slices[n]] = total[at : at + size]
+            at += size
+        for n in parameters:
+            numbers[layout.used.start + n] = total[at]
+            at += 1
+        self.gradients.optimize(self._average, self._scratch, parameters)
+        if 0 in parameters:
+            changes = total[at : at + layout.changes.stop - layout.changes.start]
+            numbers[layout.integers] = total[at + len(changes) :]
+            self.gradients.change_buffers(changes, self._scratch)
+
+    def _published(self, number: int) -> Float32s:
+        parameters = self._parts[number].parameters
+        words = self._words.gathered(parameters)
+        if 0 not in parameters:
+            return words
+        every = range(len(self._buffers.places))
+        return np.concatenate([words, self._buffers.gathered(every)])
+
+    def _adopt(self, number: int, load: Float32s, version: int) -> None:
+        parameters, state = self._parts[number].parameters, self.context.state
+        assert state.versions is not None
+        split = sum(self._words.sizes[n] for n in parameters)
+        self._words.spread(parameters, load[:split])
+        self._buffers.spread(
+            range(len(self._buffers.places)) if 0 in parameters else (), load[split:]
+        )
+        for n in parameters:
+            state.versions[n] = version
+
+
+def _split(partitions: Sequence[Partition], versions: Sequence[int]) -> list[Partition]:
+    """All parameters of a partition have had the same steps: split those where not."""
+    return [
+        Partition(part.server, part.backup, numbers)
+        for part in partitions
+        for version in sorted({versions[n] for n in part.parameters})
+        if (numbers := tuple(n for n in part.parameters if versions[n] == version))
+    ]
