@@ -57,26 +57,30 @@ static inline uint32_t mixed(uint32_t counter, uint32_t first, uint32_t second) 
 }
 
 /* Block b's values 0 … half-1 use the low 16 bits of hash b * half + i, the rest the high ones. */
+static inline int32_t by_chance(float value, float factor, uint32_t chance) {
+    return ((int32_t)rintf(value * factor) + (int32_t)chance) >> 16;
+}
+
 #define STOCHASTIC(NAME, TYPE)                                                                    \
     LOOP NAME(const float *values, const float *factors, int64_t length, int64_t block,           \
               uint32_t first, uint32_t second, int32_t add, TYPE *out) {                          \
         const int64_t half = (block + 1) / 2;                                                     \
         for (int64_t b = 0, at = 0; at < length; b++, at += block) {                              \
             const int64_t n = length - at < block ? length - at : block;                          \
-            const float *x = values + at;                                                         \
-            const float factor = factors[b];                                                      \
-            TYPE *to = out + at;                                                                  \
+            const int64_t both = n > half ? n - half : 0, low = n < half ? n : half;              \
+            const float *x = values + at, *y = x + half, factor = factors[b];                     \
+            TYPE *to = out + at, *high = to + half;                                               \
             const uint32_t counter = (uint32_t)(b * half);                                        \
-            const int64_t low = n < half ? n : half;                                              \
             if (!add)                                                                             \
                 for (int64_t i = 0; i < n; i++) to[i] = 0;                                        \
-            for (int64_t i = 0; i < low; i++) {                                                   \
-                int32_t chance = mixed(counter + (uint32_t)i, first, second) & 0xFFFF;            \
-                to[i] += (TYPE)(((int32_t)rintf(x[i] * factor) + chance) >> 16);                  \
+            for (int64_t i = 0; i < both; i++) {                                                  \
+                const uint32_t chances = mixed(counter + (uint32_t)i, first, second);             \
+                to[i] += (TYPE)by_chance(x[i], factor, chances & 0xFFFF);                         \
+                high[i] += (TYPE)by_chance(y[i], factor, chances >> 16);                          \
             }                                                                                     \
-            for (int64_t i = 0; i < n - half; i++) {                                              \
-                int32_t chance = mixed(counter + (uint32_t)i, first, second) >> 16;               \
-                to[half + i] += (TYPE)(((int32_t)rintf(x[half + i] * factor) + chance) >> 16);    \
+            for (int64_t i = both; i < low; i++) {                                                \
+                const uint32_t chances = mixed(counter + (uint32_t)i, first, second);             \
+                to[i] += (TYPE)by_chance(x[i], factor, chances & 0xFFFF);                         \
             }                                                                                     \
         }                                                                                         \
     }
