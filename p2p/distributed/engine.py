@@ -148,9 +148,7 @@ class Engine:
             self.abort()
 
     def _work(self) -> None:
-        np.seterr(
-            all="ignore"
-        )  # of this thread: sums overflow to infinity without a word, as torch's
+        np.seterr(all="ignore")  # in this thread: sums may be infinite, as everywhere in torch
         while (item := self._queue.get()) is not None:
             name, work, job, timeout = item
             work.finish(self._run(name, job, timeout))
@@ -162,6 +160,7 @@ class Engine:
             self.mail.begin(self._numbers, name, timeout)
             job(self._group)
         except GroupError as error:
+            self.mail.break_group(str(error))  # if a collective cannot begin, none can
             return error
         except Exception as error:
             reason = f"{name} failed: {error}"

@@ -1,4 +1,4 @@
-"""A tutorial's script learns the same with gloo and, under torchrun, with p2p."""
+"""The torch backend in processes of its own: beside gloo, under torchrun, with a rank killed."""
 
 import os
 import subprocess
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-FEATURES = Path(__file__).parent / "ddp_features.py"
-SCRIPT = Path(__file__).parent / "ddp_tutorial.py"
+TESTS = Path(__file__).parent
+TUTORIAL, FEATURES = TESTS / "ddp_tutorial.py", TESTS / "ddp_features.py"
+KILLED_RANK = TESTS / "torch_killed_rank.py"
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(SCRIPT.parent.parent),
+    "PYTHONPATH": str(TESTS.parent),
     "OMP_NUM_THREADS": "1",  # torchrun warns when it has to choose
 }
 
@@ -29,7 +30,7 @@ def start(*command: str) -> "subprocess.Popen[str]":
 @pytest.mark.processes
 def test_the_tutorial_prints_the_same_losses_with_gloo_and_with_p2p() -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    runs = [start(str(SCRIPT), "gloo", "2"), start(*torchrun, str(SCRIPT), "p2p")]
+    runs = [start(str(TUTORIAL), "gloo", "2"), start(*torchrun, str(TUTORIAL), "p2p")]
     printed = []
     for run in runs:
         out, err = run.communicate(timeout=100)
@@ -47,3 +48,14 @@ def test_ddp_hooks_join_functional_and_object_collectives_do_as_with_gloo() -> N
     out, err = run.communicate(timeout=100)
     assert run.returncode == 0, err
     assert out.count(": as gloo") == len(out.splitlines()) == 11
+
+
+@pytest.mark.processes
+def test_a_killed_rank_is_named_to_all_who_need_it_and_no_input_changes() -> None:
+    run = start(str(KILLED_RANK))
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    first, second = out.splitlines()
+    for line in (first, second):
+        assert line.count("rank 2") >= 2, line
+        assert line.endswith("soon True, input untouched True")
