@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from collectives.call import Kind
 from collectives.plan import segment
 
-CHUNK_BYTES = 2 << 20  # of all that one rank offers at a time
+CHUNK_BYTES = 4 << 20  # of all that one rank offers at a time
 WHOLE_BYTES_MAX = 64 << 10  # up to here every rank combines everything by itself
 
 _COMBINED = (Kind.ALL_REDUCE, Kind.REDUCE, Kind.REDUCE_SCATTER)
