@@ -23,6 +23,7 @@ PURE = [
     "collectives/codec_names.py",
     "collectives/codecs",
     "collectives/aggregate.py",
+    "collectives/shm_plan.py",
     *("p2p/state.py", "p2p/apply.py", "p2p/apply_jobs.py", "p2p/apply_members.py"),
     *("p2p/apply_sessions.py", "p2p/apply_store.py", "p2p/store.py", "p2p/state_wire.py"),
     *("p2p/journal.py", "p2p/reports.py", "p2p/view.py", "p2p/agent.py", "p2p/autopilot.py"),
