@@ -173,4 +173,9 @@ def test_half_written_files_of_the_dead_are_swept(tmp_path: Path) -> None:
 def test_when_a_checkpoint_is_due(
     step: int, every: int | None, ends_epoch: bool, age_s: float, due: bool
 ) -> None:
-    assert is_due(step, every, ends_epoch, age_s) == due
+    assert is_due(step - 1, step, every, ends_epoch, age_s) == due
+
+
+def test_a_round_that_passes_a_multiple_makes_a_checkpoint_due() -> None:
+    ends = [8, 16, 24, 32, 40, 48]
+    assert [end for end in ends if is_due(end - 8, end, 15, False, 0.0)] == [16, 32, 48]

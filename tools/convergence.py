@@ -44,6 +44,8 @@ CELLS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("local-sgd", "int8", {"local_steps": "8"}),
     ("local-sgd", "int32", {"local_steps": "8", "inner_state": "reset"}),
     ("local-sgd", "int8", {"local_steps": "24", "inner_state": "reset"}),
+    ("parameter-server", "int32", {}),
+    ("parameter-server", "int8", {}),
     ("ring", "int32", {"noise": "1"}),
     ("robust", "int32", {"rule": "median"}),
     ("robust", "int32", {"rule": "median", "noise": "1"}),
@@ -130,6 +132,10 @@ class Trainer:
         group, step = cast(Group, self.group), self.run.position.step
         return self.run.strategy.exchange(group, step, False)
 
+    def settle(self) -> None:
+        """Have the whole state, where the strategy spreads it over trainers."""
+        self.run.settle(cast(Group, self.group))
+
     def close(self) -> None:
         self.do(self._plane.close).result()
         self._thread.shutdown()
@@ -157,7 +163,10 @@ def measure(
                 entering.result()
             while not made[0].run.done:
                 _round(made, noisy)
-            return _row(made, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            for settling in [each.do(each.settle) for each in made]:
+                settling.result()
+            return _row(made, seconds)
         finally:
             for each in made:
                 each.close()

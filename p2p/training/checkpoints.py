@@ -20,10 +20,11 @@ EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
 
 
-def is_due(step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
-    """Whether a checkpoint is due after `step`, the last being `age_s` old."""
+def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
+    """Whether a checkpoint is due after the round from `before` to `step`, the last being `age_s`
+    old: with `every`, when a multiple of it was reached or passed."""
     if every is not None:
-        return step % every == 0
+        return step // every > before // every
     return age_s >= (EPOCH_CHECKPOINT_S if ends_epoch else CHECKPOINT_S)
 
 
@@ -37,10 +38,10 @@ class Checkpoints:
         self._started_at = time.monotonic()
         checkpoint.sweep(folder)
 
-    def is_due(self, step: int) -> bool:
-        schedule = self._run.schedule
-        age_s = time.monotonic() - self._started_at
-        return is_due(step, self._run.spec.checkpoint_every, schedule.ends_epoch(step), age_s)
+    def is_due(self, before: int, step: int) -> bool:
+        """After the round from step `before` to `step`."""
+        every, ends_epoch = self._run.spec.checkpoint_every, self._run.schedule.ends_epoch(step)
+        return is_due(before, step, every, ends_epoch, time.monotonic() - self._started_at)
 
     def start(self) -> None:
         """Write the newest whole state in the background.

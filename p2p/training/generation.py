@@ -88,7 +88,7 @@ class Generation:
         if marked:
             self._mark()
         self._progress()
-        self._checkpoint()
+        self._checkpoint(step)
 
     def _begin_measuring(self) -> None:
         schedule, layout = self.run.schedule, self.run.gradients.layout
@@ -104,7 +104,7 @@ class Generation:
         run, step = self.run, self.run.position.step
         due = time.monotonic() - self._marked_at >= self.order.mark_every_s
         if run.strategy.spreads:  # the state is whole, as checkpoints need it, at marks only
-            due = due or self.checkpoints.is_due(step + run.strategy.span(step))
+            due = due or self.checkpoints.is_due(step, step + run.strategy.span(step))
         return self.group.rank == 0 and due
 
     def _evaluate(self) -> None:
@@ -154,9 +154,9 @@ class Generation:
         )
         self._progress_at, self._progress_samples = now, samples
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, before: int) -> None:
         asked = self.control.take_checkpoint_request()
-        due = self.checkpoints.is_due(self.run.position.step) and not self.run.done
+        due = self.checkpoints.is_due(before, self.run.position.step) and not self.run.done
         if self.group.rank == 0 and (asked or due):
             self.checkpoints.start()
 
