@@ -1,62 +1,75 @@
-"""All-reduce (float32, sum) of our ring and of torch's gloo, by the same processes in turns.
+"""All-reduce (float32, sum) over our links, by torch's gloo and by Open MPI, side by side.
 
-Both run in every round, one right after the other, so a busy machine slows both. A round takes as
-long as its slowest rank; the table shows the median round. Both directions of one host: our ring
-uses ipc here, gloo TCP over the loopback; `--tcp` makes the ring use TCP with CURVE as well.
+The same processes use all of them in turns, one round each, so a busy machine slows all. A round
+takes as long as its slowest rank; the table shows medians, and how many times faster than gloo each
+is. gloo and `tcp` and `curve` use TCP over the loopback; Open MPI its shared memory.
 """
 
 import argparse
+import contextlib
+import importlib.util
 import json
-import multiprocessing
+import math
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import zmq
 
-from collectives import exchange
-from collectives.call import Array
-from collectives.plane import CurveKeys, DataPlane, Endpoints, Group
-
-SIZES = "4K,64K,1M,4M,16M,64M"
+SIZES = "4K,16K,64K,256K,1M,4M,16M,64M,256M"
+LINKS = ("shm", "ipc", "tcp", "curve")
+RIVALS = ("gloo", "mpi")
 UNITS = {"K": 10, "M": 20}
-ROUND_SECONDS = 2.0  # about as long as the rounds of one size may take
-ROUNDS_MIN, ROUNDS_MAX = 9, 200
+BIG = 16 << 20
+GOALS = {  # against gloo: (which cells, how much, of what)
+    "tcp": [("all", 1.3, "geometric mean"), ("all", 1.0, "least")],
+    "curve": [("all", 0.9, "geometric mean")],
+    "shm": [(">= 16M", 5.0, "least"), ("< 16M", 2.0, "least")],
+}
+
+Row = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.bench allreduce", description=__doc__)
     parser.add_argument("--sizes", default=SIZES, help=f"bytes, K and M allowed ({SIZES})")
-    parser.add_argument("--processes", default="2,3", help="how many at a time (2,3)")
-    parser.add_argument("--chunk", default=None, help="chunk of our ring, bytes")
-    parser.add_argument("--tcp", action="store_true", help="our ring over TCP with CURVE, not ipc")
+    parser.add_argument("--processes", default="2,3,4", help="how many at a time (2,3,4)")
+    parser.add_argument("--links", default="shm,ipc,tcp,curve", help=",".join(LINKS))
+    parser.add_argument("--against", default="gloo", help="gloo,mpi")
     parser.add_argument("--json", action="store_true", help="one object per line")
     chosen = parser.parse_args(arguments)
     try:
         sizes = [_bytes(word) for word in chosen.sizes.split(",")]
         counts = [int(word) for word in chosen.processes.split(",")]
-        chunk = _bytes(chosen.chunk) if chosen.chunk else exchange.CHUNK_BYTES
+        links = _subset(chosen.links, LINKS)
+        rivals = _subset(chosen.against, RIVALS)
     except ValueError as error:
-        parser.error(f"not a list of numbers: {error}")
-    if not chosen.json:
-        print(f"all-reduce, float32 sum, {'TCP+CURVE' if chosen.tcp else 'ipc'}, chunk {chunk}")
-        print(f"{'processes':>9} {'bytes':>10} {'rounds':>6} {'ring ms':>9} {'gloo ms':>9}  ratio")
+        parser.error(str(error))
+    if "mpi" in rivals and (missing := _missing_mpi()):
+        print(f"without Open MPI: {missing}", file=sys.stderr)
+        rivals.remove("mpi")
+    rows: list[Row] = []
     for count in counts:
-        for row in measure(count, sizes, chunk, chosen.tcp):
+        for row in measure(count, sizes, links, rivals):
+            if not chosen.json and not rows:
+                print(_head(row))
             print(json.dumps(row) if chosen.json else _line(row), flush=True)
+            rows.append(row)
+    if not chosen.json:
+        print("\n".join(summary(rows, links)))
     return 0
 
 
-def _line(row: dict[str, float]) -> str:
-    return (
-        f"{row['processes']:9.0f} {row['bytes']:10.0f} {row['rounds']:6.0f} {row['ring_ms']:9.3f} "
-        f"{row['gloo_ms']:9.3f}  {row['gloo_ms'] / row['ring_ms']:5.2f}x"
-    )
+def _subset(words: str, known: tuple[str, ...]) -> list[str]:
+    given = [word for word in words.split(",") if word]
+    if unknown := set(given) - set(known):
+        raise ValueError(f"no {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+    return given
 
 
 def _bytes(word: str) -> int:
@@ -64,109 +77,81 @@ def _bytes(word: str) -> int:
     return int(word[:-1] if unit else word) << unit
 
 
-def measure(count: int, sizes: list[int], chunk: int, tcp: bool) -> list[dict[str, float]]:
-    """One row per size, by `count` fresh processes."""
-    spawn = multiprocessing.get_context("spawn")
-    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+def _missing_mpi() -> str:
+    if not shutil.which("mpirun"):
+        return "apt-get install openmpi-bin libopenmpi-dev"
+    return "" if importlib.util.find_spec("mpi4py") else "pip install mpi4py"
+
+
+def measure(count: int, sizes: list[int], links: list[str], rivals: list[str]) -> list[Row]:
+    """One row per size, by `count` fresh processes: seconds by contender. Raises RuntimeError."""
     with tempfile.TemporaryDirectory() as folder:
-        pipes, workers = [], []
-        for rank in range(count):
-            ours, theirs = spawn.Pipe()
-            plan = (rank, count, sizes, chunk, tcp, keys, folder, theirs)
-            worker = spawn.Process(target=work, args=plan, daemon=True)
-            worker.start()
-            theirs.close()
-            pipes.append(ours)
-            workers.append(worker)
-        endpoints = [pipe.recv() for pipe in pipes]
-        for pipe in pipes:
-            pipe.send(endpoints)
-        seconds = [pipe.recv() for pipe in pipes]
-        for worker in workers:
-            worker.join()
+        keys = [key.decode() for key in (*zmq.curve_keypair(), *zmq.curve_keypair())]
+        plan = Path(folder) / "plan.json"
+        told = {"processes": count, "sizes": sizes, "links": links, "contenders": rivals}
+        plan.write_text(json.dumps({**told, "folder": folder, "keys": keys}))
+        _run(count, str(plan), under_mpi="mpi" in rivals)
+        seconds = [json.loads(Path(f"{folder}/{rank}.json").read_text()) for rank in range(count)]
     rows = []
     for at, size in enumerate(sizes):
-        row: dict[str, float] = {"processes": count, "bytes": size}
-        for name in ("ring", "gloo"):
+        medians = {}
+        for name in seconds[0][at]:
             rounds = [max(one) for one in zip(*(of[at][name] for of in seconds), strict=True)]
-            row["rounds"] = len(rounds)
-            row[f"{name}_ms"] = statistics.median(rounds) * 1e3
-        rows.append(row)
+            medians[name] = statistics.median(rounds)
+        row = {"processes": count, "bytes": size, "rounds": len(rounds), "load": os.getloadavg()[0]}
+        rows.append({**row, "seconds": medians})
     return rows
 
 
-def work(
-    rank: int,
-    count: int,
-    sizes: list[int],
-    chunk: int,
-    tcp: bool,
-    keys: CurveKeys,
-    folder: str,
-    parent: Connection,
-) -> None:
-    """One process: both rivals, size by size; sends the seconds of every round to the parent."""
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    exchange.CHUNK_BYTES = chunk
-    plane = DataPlane("127.0.0.1", f"{folder}/ipc", keys)
-    parent.send(plane.endpoints)
-    members: list[Endpoints] = parent.recv()
-    if tcp:
-        members = [replace(member, host="elsewhere") for member in members]
-    group = plane.enter("bench", 1, rank, members)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count
-    )
-    measured = []
-    for size in sizes:
-        source = np.random.default_rng(rank).standard_normal(size // 4).astype(np.float32)
-        out, tensor = np.empty_like(source), torch.empty(size // 4)
-
-        def by_ring(source: Array = source, out: Array = out) -> None:
-            group.all_reduce(source, out, "sum")
-
-        def by_gloo(tensor: torch.Tensor = tensor) -> None:
-            dist.all_reduce(tensor)
-
-        def refill(tensor: torch.Tensor = tensor, source: Array = source) -> None:
-            tensor.copy_(torch.from_numpy(source))
-
-        measured.append(_rounds(group, by_ring, by_gloo, refill))
-        assert np.allclose(out, tensor.numpy(), rtol=1e-4, atol=1e-4), "the two sums differ"
-    parent.send(measured)
-    group.all_gather(b"")
-    dist.destroy_process_group()
-    plane.close()
+def _run(count: int, plan: str, *, under_mpi: bool) -> None:
+    worker = [sys.executable, "-m", "tools.bench.allreduce_worker", plan]
+    if under_mpi:
+        mpirun = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+        commands = [[*mpirun, "-n", str(count), *worker]]
+    else:
+        commands = [[*worker, str(rank)] for rank in range(count)]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(subprocess.Popen(command)) for command in commands]
+        codes = [process.wait() for process in processes]
+    if any(codes):
+        raise RuntimeError(f"the benchmark's processes ended with {codes}")
 
 
-def _rounds(
-    group: Group,
-    by_ring: Callable[[], None],
-    by_gloo: Callable[[], None],
-    refill: Callable[[], None],
-) -> dict[str, list[float]]:
-    """Seconds per round of each, on this rank. All ranks do the same number of rounds."""
-    seconds: dict[str, list[float]] = {"ring": [], "gloo": []}
-    rounds = ROUNDS_MIN
-    done = 0
-    while done < rounds:
-        refill()  # gloo works in place
-        for name, act in (("ring", by_ring), ("gloo", by_gloo)):
-            group.all_gather(b"")
-            started = time.perf_counter()
-            act()
-            seconds[name].append(time.perf_counter() - started)
-        done += 1
-        if done == 3:  # the first rounds connect and touch memory for the first time
-            one = max(seconds["ring"][-1] + seconds["gloo"][-1], 1e-6)
-            fit = str(int(ROUND_SECONDS / one)).encode()
-            agreed = min(int(word) for word in group.all_gather(fit))
-            rounds = 3 + min(max(agreed, ROUNDS_MIN), ROUNDS_MAX)
-            seconds = {"ring": [], "gloo": []}
-    return seconds
+def _head(row: Row) -> str:
+    names = "".join(f"{name + ' ms':>12}" for name in row["seconds"])
+    ratios = "".join(f"{name:>8}" for name in row["seconds"] if name != "gloo")
+    return f"{'processes':>9} {'bytes':>10} {'rounds':>6} {names}   times gloo:{ratios}    load"
+
+
+def _line(row: Row) -> str:
+    cells = "".join(f"{seconds * 1e3:12.3f}" for seconds in row["seconds"].values())
+    ratios = "".join(f"{ratio:7.2f}x" for ratio in _ratios(row).values())
+    start = f"{row['processes']:9} {row['bytes']:10} {row['rounds']:6} "
+    return f"{start}{cells}              {ratios}  {row['load']:6.1f}"
+
+
+def _ratios(row: Row) -> dict[str, float]:
+    """How many times faster than gloo each of the others is."""
+    gloo = row["seconds"].get("gloo", math.nan)
+    return {name: gloo / taken for name, taken in row["seconds"].items() if name != "gloo"}
+
+
+def summary(rows: list[Row], links: list[str]) -> list[str]:
+    """A line per link and goal."""
+    lines = ["", "against gloo:"]
+    for link in links:
+        for cells, goal, of in GOALS.get(link, [("all", 0.0, "geometric mean")]):
+            ratios = [
+                _ratios(row)[link]
+                for row in rows
+                if cells == "all" or (cells == ">= 16M") == (row["bytes"] >= BIG)
+            ]
+            if not ratios or "gloo" not in rows[0]["seconds"]:
+                continue
+            figure = min(ratios) if of == "least" else statistics.geometric_mean(ratios)
+            verdict = f"goal {goal}: {'met' if figure >= goal else 'missed'}" if goal else ""
+            lines.append(f"{link:>6} {cells:>7} {of:>15} {figure:6.2f}x  {verdict}")
+    return lines
 
 
 if __name__ == "__main__":
