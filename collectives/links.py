@@ -188,7 +188,7 @@ class Links:
         given_up = time.monotonic() + LET_GO_SECONDS_MAX
         # A link sends in order, so the last is nearly always the only one to wait for.
         for to, tracker in reversed(self._trackers):
-            while not _released(tracker, 0.0 if self._plane.pump() else 0.002):
+            while not _released(tracker, 0.0 if self._plane.pump() else 0.005):
                 self.check()
                 self._plane.connections.drain()
                 # Who has left had what it needed: it is only libzmq that has not told us yet.

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 # Pure: decides, never acts. What reads a clock, a disk, a socket or global randomness is elsewhere.
 PURE = [
     "consensus",
-    "collectives/ring.py",
+    *("collectives/plan.py", "collectives/call.py", "collectives/frames.py"),
     "collectives/blockscale.py",
     "collectives/codec_names.py",
     "collectives/codecs",

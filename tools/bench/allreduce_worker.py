@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore, Store
 
 from collectives import operations
 from collectives.exchange import Exchange
@@ -33,7 +34,7 @@ Act = Callable[[Any, Any], None]  # (source, out), both float32[n] of numpy
 class Ours:
     """A group of ours over one kind of link."""
 
-    def __init__(self, link: str, plan: dict[str, Any], rank: int, store: dist.Store) -> None:
+    def __init__(self, link: str, plan: dict[str, Any], rank: int, store: Store) -> None:
         keys = CurveKeys(*(key.encode() for key in plan["keys"]))
         folder = f"{plan['folder']}/{link}"
         self.plane = DataPlane("127.0.0.1", folder, keys, plain_tcp=link == "tcp")
@@ -70,7 +71,7 @@ def main() -> int:
     contenders: dict[str, Act] = {}
     if "mpi" in plan["contenders"]:
         contenders["mpi"] = by_mpi()  # first: it starts its own threads
-    store = dist.FileStore(f"{plan['folder']}/store", plan["processes"])
+    store = FileStore(f"{plan['folder']}/store", plan["processes"])
     dist.init_process_group("gloo", store=store, rank=rank, world_size=plan["processes"])
     pace = Ours("pace", plan, rank, store)
     links = [Ours(name, plan, rank, store) for name in plan["links"]]
