@@ -185,6 +185,15 @@ def test_unequal_shares_and_trainers_without_any() -> None:
     assert np.isfinite(runs[0].position.loss)
 
 
+@pytest.mark.parametrize("trainers", range(1, 10))
+def test_any_number_of_trainers_ends_equal_and_without_faults_as_a_ring(trainers: int) -> None:
+    play(Tiny, trainers, steps=2, shards=9, rule=("median", "trimmed", "krum")[trainers % 3])
+    (mean, *_) = play(Tiny, trainers, steps=2, shards=9, faulty=0)
+    (ring, *_) = play(Tiny, trainers, steps=2, shards=9, strategy="ring")
+    for name, value in ring.state.tensors().items():
+        assert np.allclose(mean.state.tensors()[name], value, rtol=1e-3, atol=1e-5), name
+
+
 def test_more_garbage_than_is_tolerated_skips_the_step() -> None:
     with pytest.raises(TaskFailed, match=f"NaN or Inf for {SKIPPED_IN_A_ROW_MAX} steps in a row"):
         play(Tiny, trainers=2, lie=one_nan, liar=1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from collectives.codec_names import NAMES
 from p2p.answers import FAULT_KINDS
 from p2p.errors import P2PError
+from p2p.training.method import ALLOW, AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
 
@@ -101,9 +102,11 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         "option of the strategy.",
         "",
     ]
-    for entry in STRATEGIES.values():
-        lines.append(f"strategy={entry.name}: {entry.summary}")
-        for option in entry.options:
+    told = [(entry.name, entry.summary, entry.options) for entry in STRATEGIES.values()]
+    told.append((AUTO, "strategy and codec chosen by measuring", (ALLOW,)))
+    for name, summary, options in told:
+        lines.append(f"strategy={name}: {summary}")
+        for option in options:
             choices = f", one of {', '.join(option.choices)}" if option.choices else ""
             lines.append(f"    {option.name}={option.default}: {option.summary}{choices}")
     lines += [f"codec={named.name}: {named.summary}" for named in NAMES.values()]

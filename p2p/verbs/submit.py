@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from collectives.codec_names import help_text
 from p2p.errors import Usage
 from p2p.state import FINAL
+from p2p.training.method import AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
 
@@ -160,7 +161,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", metavar="X", type=float)
     parser.add_argument("--seed", metavar="N", type=_int64)
     parser.add_argument(
-        "--strategy", metavar="S", help=f"how trainers exchange: {', '.join(STRATEGIES)}"
+        "--strategy", metavar="S", help=f"how trainers exchange: {', '.join([*STRATEGIES, AUTO])}"
     )
     parser.add_argument("--codec", metavar="C", help=f"how gradients travel: {help_text()}")
     parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
