@@ -38,16 +38,16 @@ class Breaking(FakeGroup):
     def all_gather(self, payload: bytes) -> list[bytes]:
         return cast(list[bytes], self._do(lambda: FakeGroup.all_gather(self, payload)))
 
-    def send(self, to: int, payload: memoryview | bytes) -> None:
-        self._do(lambda: FakeGroup.send(self, to, payload))
+    def send(self, to: int, payload: memoryview | bytes, tag: int = 0) -> None:
+        self._do(lambda: FakeGroup.send(self, to, payload, tag))
 
-    def receive(self, source: int, out: memoryview | None = None) -> memoryview:
-        return cast(memoryview, self._do(lambda: self._receive(source, out)))
+    def receive(self, source: int, out: memoryview | None = None, tag: int = 0) -> memoryview:
+        return cast(memoryview, self._do(lambda: self._receive(source, out, tag)))
 
-    def _receive(self, source: int, out: memoryview | None) -> memoryview:
+    def _receive(self, source: int, out: memoryview | None, tag: int) -> memoryview:
         while not self.hub.barrier.broken:
             try:
-                data = self.hub.mail[source, self.rank].get(timeout=0.01)
+                data = self.hub.mail(source, self.rank, tag).get(timeout=0.01)
             except Empty:
                 continue
             if out is None:
