@@ -60,7 +60,8 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
         return CaughtUp("state", run.position.evaluated == run.position.step)
     if tops and group.rank in newest:
         level(group, run.state, top, newest, versions, kept)
-    if far_behind or not run.strategy.spreads:
+    is_spread = any(own is not None for own in kept)
+    if is_spread and (far_behind or not run.strategy.spreads):
         complete(group, run.state, among=newest)
     if far_behind and _give_state(group, run, newest, far_behind):
         received = "state"

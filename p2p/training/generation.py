@@ -98,7 +98,7 @@ class Generation:
     @property
     def _check(self) -> Callable[[], None]:
         number = self.order.number
-        return lambda: self.control.may_step(number)
+        return lambda: self.control.check(number)
 
     def _mark_due(self) -> bool:
         run, step = self.run, self.run.position.step

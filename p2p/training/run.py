@@ -162,7 +162,8 @@ class Run:
 
     def settle(self, group: Group) -> None:
         """All trainers together: have the whole state, where each had a part of it."""
-        complete(group, self.state)
+        if self.strategy.spreads:
+            complete(group, self.state)
         self.remember()
 
     def remember(self) -> None:

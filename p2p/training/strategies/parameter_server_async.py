@@ -6,7 +6,8 @@ partition's update follows as soon as its sum is complete, and the bits depend o
 that is aborted is not undone: the next generation goes on from the newest version of every
 parameter, and computes what these lack (p2p.training.spread).
 
-There is one thread: what arrives is served between two shards.
+There is one thread: what arrives is served between two shards. A lease is asked for before and
+after a window, not within: a window is short, and no update in it comes about without all members.
 """
 
 import struct
@@ -40,7 +41,6 @@ TAG = 0x70730000  # of the messages of a window
 HEADER = struct.Struct("<BBHIQII")  # kind, finite, 0, partition, step, first, last: 24 bytes
 WINDOW_S = 0.5  # about as long as a window should take: marks are made between windows
 WINDOW_STEPS_MAX = 1024
-WAIT_S = 0.5  # the lease is looked at so often while nothing arrives
 
 
 def parameter_server(context: Context) -> ParameterServer:
@@ -113,8 +113,7 @@ class Asynchronous(ParameterServer):
             if window.may_compute:
                 self._compute_step(group, window, step)
             elif not window.done:
-                group.wait(WAIT_S)
-                self._check()
+                group.wait()
         self._conclude(window, mark, (time.monotonic() - began) / span)
         group.all_reduce(self._saying, result.agreed.numbers, "max")
         result.agreed.check_samples(step, self._batches)
