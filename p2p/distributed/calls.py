@@ -50,9 +50,8 @@ class Collectives:
 
         def job(group: Group) -> None:
             for one in flats:
-                out = self._engine.scratch(one.array)
-                group.all_reduce(one.array, out, op, one.number)
-                np.copyto(one.array, out)
+                with self._engine.kept(one.array) as source:
+                    group.all_reduce(source, one.array, op, one.number)
                 one.commit()
 
         return self._submit(name, tensors, job, opts, timeout)
@@ -68,11 +67,10 @@ class Collectives:
         _check_reducible(one, name)
 
         def job(group: Group) -> None:
-            out = self._engine.scratch(one.array) if self._engine.rank == root else None
-            group.reduce(one.array, out, name, root, one.number)
-            if out is not None:
-                np.copyto(one.array, out)
-                one.commit()
+            with self._engine.kept(one.array) as source:
+                out = one.array if self._engine.rank == root else None
+                group.reduce(source, out, name, root, one.number)
+            one.commit()
 
         return self._submit("reduce", every, job, opts, timeout)
 
@@ -194,7 +192,7 @@ class Collectives:
             if even:
                 group.reduce_scatter(source.array, out.array, op, source.number)
             else:
-                total = self._engine.scratch(source.array)
+                total = np.empty_like(source.array)
                 group.all_reduce(source.array, total, op, source.number)
                 np.copyto(out.array, total[start : start + len(out.array)])
             out.commit()

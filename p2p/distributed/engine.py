@@ -11,7 +11,8 @@ import hashlib
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -52,7 +53,7 @@ class Engine:
             queue.SimpleQueue()
         )
         self._callers = Callers()
-        self._scratch = np.empty(0, np.uint8)
+        self._copy = np.empty(0, np.uint8)
         self._closed = False
         self._closing = threading.Lock()
         self._folder = private_folder()
@@ -88,12 +89,19 @@ class Engine:
             self._plane.close()
             raise
 
-    def scratch(self, like: Array) -> Array:
-        """Memory for one job of the worker, of this length and type: for a result that must not be
-        where the input is before it is complete."""
-        if self._scratch.size < like.nbytes:
-            self._scratch = np.empty(like.nbytes, np.uint8)
-        return self._scratch[: like.nbytes].view(like.dtype)
+    @contextmanager
+    def kept(self, array: Array) -> Iterator[Array]:
+        """For a job of the worker: its input, copied to memory that the other ranks may read where
+        it lies. The result may go to `array`, which gets its values back if the job fails."""
+        if self._copy.size < array.nbytes:
+            self._copy = self._plane.empty(array.nbytes, np.uint8)
+        copy = self._copy[: array.nbytes].view(array.dtype)
+        np.copyto(copy, array)
+        try:
+            yield copy
+        except BaseException:
+            np.copyto(array, copy)
+            raise
 
     def handle(self, name: str, outputs: Sequence[torch.Tensor]) -> GroupWork:
         return GroupWork(name, outputs, self._callers)
@@ -136,6 +144,7 @@ class Engine:
             if leave:
                 self.mail.leave()
             self.mail.close()
+            self._copy = np.empty(0, np.uint8)
             self._plane.close()
             self._callers.close()
             remove_folder(self._folder)
@@ -160,7 +169,8 @@ class Engine:
             self.mail.begin(self._numbers, name, timeout)
             job(self._group)
         except GroupError as error:
-            self.mail.break_group(str(error))  # if a collective cannot begin, none can
+            # If a collective cannot begin, none can; the others know why by themselves.
+            self.mail.break_group(str(error), tell=False)
             return error
         except Exception as error:
             reason = f"{name} failed: {error}"

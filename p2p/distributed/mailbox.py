@@ -115,9 +115,9 @@ class Mailbox:
         if self._owed:
             self._ring()
 
-    def break_group(self, reason: str) -> None:
+    def break_group(self, reason: str, *, tell: bool = True) -> None:
         """End everything for everybody, because this rank cannot go on."""
-        self._command(lambda: self._break(reason, tell=True))
+        self._command(lambda: self._break(reason, tell=tell))
 
     def why_lost(self, seconds: float) -> str:
         """Why the group broke: a rank that ends its links has mostly just told the reason."""
