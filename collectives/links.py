@@ -49,7 +49,6 @@ class Links:
         self.others = tuple((rank + offset) % self.size for offset in range(1, self.size))
         self.awaited: frozenset[int] = frozenset()  # while this rank sleeps
         self.one_host = all(member.host == plane.endpoints.host for member in members)
-        self.memory = plane.memory
         self._plane = plane
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}

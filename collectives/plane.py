@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from numpy.typing import DTypeLike
 
-from collectives.call import Array
 from collectives.errors import Aborted, LostPeer, OutOfStep
 from collectives.frames import Control, Header, Stream, job_digest, unpack
 from collectives.links import FRAME_BYTES, Arrival
 from collectives.liveness import Connections, Member
 from collectives.operations import Group
-from collectives.shm_memory import RegisteredMemory
+from collectives.shm_memory import MEMORY
 from collectives.zap import Doorkeeper
 
 __all__ = ["Aborted", "CurveKeys", "DataPlane", "Endpoints", "Group", "LostPeer", "OutOfStep"]
@@ -111,7 +109,6 @@ class DataPlane:
         self._lock = threading.Lock()
         self._closed = False
         self._group: Group | None = None
-        self.memory = RegisteredMemory()
         self._kept: deque[Arrival] = deque()
         self.kept_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -169,14 +166,6 @@ class DataPlane:
             self._sort(arrival)
         return self._group
 
-    def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> Array:
-        """An array in memory that the ranks on this host can read where it lies.
-
-        For what is summed again and again: collectives of arrays elsewhere copy more. From any
-        thread. Raises OSError when there is no memory for it.
-        """
-        return self.memory.empty(shape, dtype)
-
     def abort(self, below: int) -> None:
         """From any thread: operations of generations < `below` raise Aborted, now or later."""
         with self._lock:
@@ -203,7 +192,7 @@ class DataPlane:
             os.eventfd_write(self._wake, 1)
         if self._group is not None:
             self._group.end("the data plane is closed")
-        self.memory.close()
+        MEMORY.trim()
         self._kept.clear()
         self.connections.close()
         self._pull.close(linger=0)

@@ -17,6 +17,7 @@ from collectives.errors import Aborted
 from collectives.exchange import gather_payloads
 from collectives.links import Links
 from collectives.shm_control import ControlSegment, Membership, OtherControl
+from collectives.shm_memory import MEMORY
 from collectives.shm_operations import SharedOperations
 
 _YES, _NO = b"\1", b"\0"
@@ -46,7 +47,7 @@ class SharedMemory:
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # arrays there would keep memory mapped
             if isinstance(error, OSError):
-                self._links.memory.broken = True  # the next generation goes by sockets
+                MEMORY.broken = True  # the next generation goes by sockets
                 raise Aborted(f"shared memory does not work: {error}") from error
             raise
 
@@ -68,7 +69,7 @@ def join(links: Links, gather: Callable[[bytes], list[bytes]]) -> SharedOperatio
     Raises what `gather`, an all_gather over sockets, raises; then nothing is left.
     """
     membership = Membership(links.job, links.generation, links.rank, links.size)
-    control = None if links.memory.broken else _own(membership)
+    control = None if MEMORY.broken else _own(membership)
     others: list[OtherControl] = []
     shared = None
     try:
@@ -76,7 +77,7 @@ def join(links: Links, gather: Callable[[bytes], list[bytes]]) -> SharedOperatio
         if control is not None and all(invitations):
             works = _map(membership, invitations, others)
             if all(answer == _YES for answer in gather(_YES if works else _NO)):
-                shared = SharedOperations(membership.rank, control, others, links.memory, links)
+                shared = SharedOperations(membership.rank, control, others, MEMORY, links)
         return shared
     finally:
         if shared is None:

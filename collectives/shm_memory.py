@@ -4,8 +4,10 @@ Small arrays share segments, large ones have one each; what is freed is used aga
 pages cost more than an all-reduce of them (the kernel zeroes each at its first use).
 """
 
+import contextlib
 import ctypes
 import math
+import os
 import threading
 import weakref
 from bisect import bisect_right
@@ -17,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from collectives import futex
 from collectives.shm_segments import Location, Segment
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
 SHARED_BYTES = 4 << 20  # one segment for small arrays
 SMALL_BYTES_MAX = 1 << 20  # a larger array has a segment of its own
-FREE_BYTES_MAX = 256 << 20  # how much unused memory is kept for the next array
+FREE_BYTES_MAX = 64 << 20  # how much unused memory is kept for the next array
 _PAGE = 4096
 
 
@@ -45,9 +48,12 @@ class _Kept:
 
 
 class RegisteredMemory:
-    """The segments of one process. May be used from any thread."""
+    """The segments of one process. May be used from any thread. `MEMORY` is the one there is."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._kept: dict[int, _Kept] = {}
         self._starts: list[tuple[int, int]] = []  # (address, number), by address
         self._made = 0
@@ -75,6 +81,7 @@ class RegisteredMemory:
         """Where this contiguous array lies, None when it is not in registered memory."""
         address = array.__array_interface__["data"][0]
         with self._lock:
+            self._reclaim()
             at = bisect_right(self._starts, (address, 1 << 62)) - 1
             if at < 0:
                 return None
@@ -83,11 +90,19 @@ class RegisteredMemory:
         inside = address + array.nbytes <= start + location.size
         return Place(number, location, address - start) if inside else None
 
-    def close(self) -> None:
-        """Others can open nothing from now on; arrays stay usable for as long as they live."""
+    def forget_all(self) -> None:
+        """In the child of a fork: what lies here is its parent's, and both see what either writes.
+
+        Arrays stay what they are; they are not found any more.
+        """
+        for kept in self._kept.values():
+            kept.segment.close()
+        self._start()
+
+    def trim(self) -> None:
+        """Give back all that no array uses."""
         with self._lock:
-            for number in list(self._kept):
-                self._forget(number)
+            self._reclaim(0)
 
     def _room(self, size: int) -> int:
         """The number of a segment with so much unused memory at `used`."""
@@ -102,13 +117,15 @@ class RegisteredMemory:
         if fitting and (small or min(fitting)[0] <= 2 * size):
             return min(fitting)[1]
         self._made += 1
-        segment = Segment(SHARED_BYTES if small else -(-size // _PAGE) * _PAGE, touch=True)
+        segment = Segment(SHARED_BYTES if small else -(-size // _PAGE) * _PAGE)
         self._kept[self._made] = _Kept(segment, segment.address, small)
         self._starts = sorted((kept.start, number) for number, kept in self._kept.items())
         return self._made
 
-    def _reclaim(self) -> None:
+    def _reclaim(self, free_bytes_max: int = FREE_BYTES_MAX) -> None:
         """Take back what nobody uses any more; close the largest of too much."""
+        if not self._let_go and free_bytes_max:
+            return
         while self._let_go:
             kept = self._kept.get(self._let_go.popleft())
             if kept is not None:
@@ -119,10 +136,28 @@ class RegisteredMemory:
             for number, kept in self._kept.items()
             if kept.arrays == 0
         )
-        while sum(size for size, _ in free) > FREE_BYTES_MAX:
+        while sum(size for size, _ in free) > free_bytes_max:
             self._forget(free.pop()[1])
 
     def _forget(self, number: int) -> None:
         self._kept.pop(number).segment.close()
         self._starts = sorted((kept.start, number) for number, kept in self._kept.items())
         self.forgotten += 1
+
+
+MEMORY = RegisteredMemory()
+
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    """An array that the ranks on this host can read where it lies; it may hold anything.
+
+    For sources of collectives that are used again and again: of others more is copied. Where memory
+    cannot be shared, an array like any other.
+    """
+    if futex.available():
+        with contextlib.suppress(OSError):
+            return MEMORY.empty(shape, dtype)
+    return np.empty(shape, dtype)
+
+
+os.register_at_fork(after_in_child=MEMORY.forget_all)

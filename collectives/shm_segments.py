@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 _ADD_SEALS = 1033  # fcntl.F_ADD_SEALS and the seals, linux/fcntl.h
 _SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0010  # SEAL, SHRINK, GROW, FUTURE_WRITE
-_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
 
 Bytes = NDArray[np.uint8]
 
@@ -50,8 +49,7 @@ class Location:
 class Segment:
     """`size` bytes of our own, zero at first. Raises OSError when the system has none to give."""
 
-    def __init__(self, size: int, *, touch: bool = False) -> None:
-        """`touch`: have all pages now rather than at the first write."""
+    def __init__(self, size: int) -> None:
         fd = os.memfd_create("p2p", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
@@ -63,9 +61,6 @@ class Segment:
             raise
         self._fd = fd
         self.location = Location(os.getpid(), fd, status.st_dev, status.st_ino, size)
-        if touch:
-            with contextlib.suppress(OSError):  # an older kernel: each page at its first write
-                self.memory.madvise(_POPULATE_WRITE)
 
     @property
     def address(self) -> int:

@@ -65,7 +65,7 @@ def ranks(size: int, generation: int = 1) -> Iterator[list[Rank]]:
     finally:
         for one in made:
             one.operations.end()
-            one.memory.close()
+            one.memory.forget_all()
 
 
 class Turns:

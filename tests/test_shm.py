@@ -21,7 +21,13 @@ from collectives.call import Call, Kind
 from collectives.errors import Aborted, LostPeer, OutOfStep
 from collectives.reductions import Reduction
 from collectives.shm_control import reached
-from collectives.shm_memory import FREE_BYTES_MAX, SMALL_BYTES_MAX, RegisteredMemory
+from collectives.shm_memory import (
+    FREE_BYTES_MAX,
+    MEMORY,
+    SMALL_BYTES_MAX,
+    RegisteredMemory,
+    empty,
+)
 from collectives.shm_plan import Plan
 from collectives.shm_segments import Mapping, Segment
 from tests.shm_ranks import Array, Rank, Turns, expected, ranks
@@ -145,9 +151,21 @@ def test_memory_is_found_by_any_view_of_it_and_used_again() -> None:
     assert memory.empty(SMALL_BYTES_MAX + 1, "u1").ctypes.data != address  # `view` lives
     del view
     assert memory.empty(SMALL_BYTES_MAX + 1, "u1").ctypes.data == address
-    memory.close()
-    small[:] = 3  # closed for others only
+    memory.forget_all()
+    small[:] = 3  # still there, but not for others
     assert memory.find(small) is None
+
+
+def test_the_child_of_a_fork_shares_none_of_its_parents_memory() -> None:
+    array = empty(100, "f8")
+    assert MEMORY.find(array) is not None
+    child = os.fork()
+    if child == 0:
+        found = MEMORY.find(array) is not None
+        another = empty(100, "f8")
+        another[:] = 1
+        os._exit(found or held()[2] != 2 or MEMORY.find(another) is None)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_no_more_than_so_much_unused_memory_is_kept() -> None:
@@ -157,7 +175,8 @@ def test_no_more_than_so_much_unused_memory_is_kept() -> None:
     made.clear()
     memory.empty(1, "u1")
     assert memory.forgotten == 2
-    memory.close()
+    memory.trim()
+    assert memory.forgotten == 11
 
 
 # What the plan says.

@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from collectives.plane import CurveKeys, DataPlane, Endpoints, LostPeer
+from collectives.shm_memory import empty
 
 pytestmark = pytest.mark.processes
 KEYS = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
@@ -26,8 +27,8 @@ def work(ipc_dir: str, keys: CurveKeys, rank: int, registered: bool, parent: Con
     parent.send(plane.endpoints)
     members: list[Endpoints] = parent.recv()
     group = plane.enter("job", 1, rank, members)
-    empty = plane.empty if registered else np.empty
-    source, out = empty(COUNT, np.float32), empty(COUNT, np.float32)
+    make = empty if registered else np.empty
+    source, out = make(COUNT, np.float32), make(COUNT, np.float32)
     source[:] = rank + 1
     reductions = 0
     try:

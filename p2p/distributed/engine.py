@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from collectives.plane import Aborted, DataPlane, Group, LostPeer
+from collectives.shm_memory import empty
 from p2p.distributed.callers import Callers
 from p2p.distributed.errors import GroupError
 from p2p.distributed.mailbox import Mailbox
@@ -94,7 +95,7 @@ class Engine:
         """For a job of the worker: its input, copied to memory that the other ranks may read where
         it lies. The result may go to `array`, which gets its values back if the job fails."""
         if self._copy.size < array.nbytes:
-            self._copy = self._plane.empty(array.nbytes, np.uint8)
+            self._copy = empty(array.nbytes, np.uint8)
         copy = self._copy[: array.nbytes].view(array.dtype)
         np.copyto(copy, array)
         try:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from collectives.shm_memory import empty
 from p2p.training.blame import TaskFailed, user_code
 from p2p.training.layout import Agreed, BufferWatch, Layout, views
 from p2p.training.order import SHARD, Indices, Schedule, cut, fingerprint, seed_of
@@ -66,7 +67,7 @@ class Gradients:
         lo, hi = mine
         layout = self.layout
         if len(self._rows) != hi - lo:
-            self._rows = torch.zeros(hi - lo, layout.values)
+            self._rows = torch.from_numpy(empty((hi - lo, layout.values), np.float32)).zero_()
         self.said = self.layout.nothing_said()
         self.numbers = []
         base = [b.clone() for b in (*self.buffers.floats, *self.buffers.integers)]
