@@ -14,6 +14,7 @@ import pytest
 from collectives.errors import Aborted
 from collectives.operations import Group
 from p2p.training.catchup import catch_up
+from p2p.training.method import Method
 from p2p.training.run import Run
 from p2p.training.strategies.strategy import Result
 from tests.fake_group import FakeGroup, Hub, together
@@ -153,6 +154,45 @@ def test_a_disturbed_run_ends_with_the_same_bits(strategy: str, codec: str, seed
     (digest,) = {run.hash() for run in pool}
     if strategy != "robust":  # whose result depends on who has which shards
         assert digest == reference(strategy, codec)
+    lines = pool[0].position.ledger.lines()
+    assert [(line["repeated"], line["missing"]) for line in lines] == [(0, 0)] * len(lines)
+
+
+METHODS = [
+    ("ring", "int32"),
+    ("ring", "topk:0.1"),
+    ("ring", "powersgd:1"),
+    ("local-sgd", "int8"),
+    ("parameter-server", "int16"),
+    ("robust", "int32"),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strategies_may_change_in_any_disorder(seed: int) -> None:
+    """Which steps went by which method is chance here; that all agree at the end is not."""
+    random = Random(seed)
+    pool = [begun("ring", "int32") for _ in range(POOL)]
+    revision, method = 0, None
+    for _ in range(60):
+        if random.random() < 0.5:
+            revision += 1
+            method = Method(*random.choice(METHODS), {"local_steps": "2"}, revision)
+        # One that is farthest is always there: else its state would be lost, and so would it.
+        newest = max(pool, key=lambda run: run.position.step)
+        others = [run for run in pool if run is not newest]
+        members = [newest, *random.sample(others, random.randint(0, len(others)))]
+        random.shuffle(members)
+        for run in members:
+            run.use(method)
+        live(members, random, None)
+        if max(run.position.step for run in pool) == STEPS:
+            break
+    for run in pool:
+        run.use(method)
+    live(pool, random, STEPS)
+    together([lambda g=g, run=run: run.settle(g) for g, run in zip(_whole(), pool, strict=True)])
+    assert len({(run.position.step, run.hash()) for run in pool}) == 1
     lines = pool[0].position.ledger.lines()
     assert [(line["repeated"], line["missing"]) for line in lines] == [(0, 0)] * len(lines)
 
