@@ -8,7 +8,7 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.reports import Observed, TrainerReport
-from p2p.state import TEXT_MAX, Generation, Job, Member, Seat
+from p2p.state import TEXT_MAX, Generation, Job, Member, Seat, as_submitted
 from p2p.training.method import check
 
 Command = dict[str, Any]
@@ -32,6 +32,10 @@ def plan_job(
     failure = _failure(job, members, usable, trainers)
     if failure is not None:
         yield failure
+        return
+    refused = _refused(job, trainers)
+    if refused is not None:
+        yield refused
         return
     yield from _facts(job, names, trainers)
     unwritten = _unwritten(job, names, trainers)
@@ -70,6 +74,28 @@ def _failure(
         reasons = "; ".join(job.excluded.values())
         return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
     return None
+
+
+def _refused(job: Job, trainers: Trainers) -> Command | None:
+    """The method that was set cannot be with this task: back to the last one that made a step."""
+    newest = job.generation
+    if newest is None or newest.method.revision != job.method.revision:
+        return None
+    told = [_of(newest, trainer.refused) for trainer in _seated(newest, trainers)]
+    errors = [str(one["error"]) for one in told if one]
+    if not errors:
+        return None
+    revision = job.method.revision
+    proven = [made.method for made in job.generations if made.start_step is not None]
+    back = next((m for m in reversed(proven) if m.revision != revision), as_submitted(job.spec))
+    if (back.strategy, back.codec, back.options) == (
+        *(job.method.strategy, job.method.codec, job.method.options),
+    ):
+        return {"type": "job.fail", "job": job.id, "reason": errors[0]}
+    reason = f"{newest.method.strategy} with {newest.method.codec} cannot be: {errors[0]}"
+    method = {**back.to_order(), "auto": False}
+    order = {"method": method, "after_revision": revision, "reason": f"set back: {reason}"}
+    return {"type": "job.set", "job": job.id, **order}
 
 
 def _unwritten(job: Job, names: Names, trainers: Trainers) -> Command | None:

@@ -42,6 +42,7 @@ class TrainerReport:
     progress: Mapping[str, Any] = field(default_factory=dict)
     mark: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_failed: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()
@@ -120,6 +121,7 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "progress": {"generation": (int,), "step": (int,), "samples_per_second": _NUMBER},
     "mark": _STANDING,
     "finished": _STANDING,
+    "refused": {"generation": (int,), "error": (str,)},
     "failed": {"error": (str,)},
     "checkpoint_failed": {"step": (int,), "error": (str,)},
     "checkpoint": {
@@ -162,7 +164,7 @@ def _check_said(kind: str, message: Mapping[str, Any]) -> None:
 
 # The kinds of a trainer's messages of which the last one is kept, each a field of its report.
 KEPT_MESSAGES = (
-    *("ready", "entered", "progress", "mark", "finished", "failed", "checkpoint_failed"),
+    *("ready", "entered", "progress", "mark", "finished", "refused", "failed", "checkpoint_failed"),
 )
 
 

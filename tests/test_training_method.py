@@ -17,7 +17,16 @@ from p2p.state_wire import to_chunks
 from p2p.training.method import Method, changed, check, submitted
 from p2p.training.strategies import catalog
 from p2p.training.strategies.catalog import Entry, Option
-from tests.peer_fakes import applied, generation, observed, report, running, trainer, with_job
+from tests.peer_fakes import (
+    applied,
+    founded,
+    generation,
+    observed,
+    report,
+    running,
+    trainer,
+    with_job,
+)
 
 OTHER = Entry(
     *("other", "nowhere", "Other", "for tests"),
@@ -173,3 +182,34 @@ def test_a_trainer_reads_it_from_the_order() -> None:
     state = applied(to(running("a"), strategy="other"), generation(2, "a"))
     message: dict[str, Any] = generation_message(state.jobs["job-1"])
     assert Method.from_order(message["method"]) == Method("other", "int32", {}, 1)
+
+
+def refusing(number: int) -> Any:
+    told = {"generation": number, "error": "other needs what is not there"}
+    return observed(report("a", trainer("a", refused=told)))
+
+
+def test_a_method_that_a_trainer_refuses_is_set_back_to_the_last_that_made_a_step() -> None:
+    state = applied(to(running("a"), strategy="other", size="3"), generation(2, "a"))
+    assert plan(state, refusing(1)) == [], "of another generation"
+    (command,) = plan(state, refusing(2))
+    assert command["reason"] == (
+        "set back: other with int32 cannot be: other needs what is not there"
+    )
+    state = applied(state, command)
+    method = state.jobs["job-1"].method
+    assert (method.strategy, method.options, method.revision) == ("ring", {}, 2)
+    (command,) = plan(state, refusing(2))
+    assert command["type"] == "job.generation"
+    state = applied(state, command)
+    assert plan(state, refusing(2)) == []
+
+
+def test_a_method_that_never_made_a_step_fails_the_job_when_it_is_refused() -> None:
+    state = applied(with_job(founded("a"), "a"), generation(1, "a"))
+    (command,) = plan(state, refusing(1))
+    assert command == {
+        "type": "job.fail",
+        "job": "job-1",
+        "reason": "other needs what is not there",
+    }

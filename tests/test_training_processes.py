@@ -302,6 +302,17 @@ def test_a_damaged_checkpoint_is_refused(play: Stage, tmp_path: Path) -> None:
     assert failed["error"].startswith(f"cannot resume from {path}: it is")
 
 
+def test_a_method_that_cannot_be_is_refused_and_the_trainer_goes_on(play: Stage) -> None:
+    (one,) = play.ready("one", spec=job(steps=2))
+    by_task = {"strategy": "robust", "codec": "int32", "options": {"rule": "task"}, "revision": 1}
+    number = play.generation(one, method=by_task)
+    refused = one.wait("refused")
+    assert refused["generation"] == number
+    assert "rule=task needs aggregate" in refused["error"]
+    play.generation(one, method={**by_task, "options": {}, "revision": 2})
+    assert finish(one)["step"] == 2
+
+
 def test_stop_ends_a_trainer_in_the_middle(play: Stage) -> None:
     (trainer,) = play.ready("a", spec=job(steps=1000))
     play.generation(trainer)

@@ -216,6 +216,7 @@ class Stage:
         *members: Trainer,
         shards: list[tuple[int, int]] | None = None,
         mark_every_s: float = 0.0,
+        method: dict[str, Any] | None = None,
     ) -> int:
         self.number += 1
         for trainer in members:
@@ -225,6 +226,7 @@ class Stage:
                 members=[{"peer": t.name, "endpoints": t.endpoints} for t in members],
                 shards=shards or even(len(members)),
                 mark_every_s=mark_every_s,
+                method=method,
             )
         self.lease()  # after the order: else a step of the last generation could still complete
         return self.number

@@ -113,7 +113,12 @@ class Trainer:
             return last_rank  # not for this process: wait for the next
         rank = members.index(self.plane.endpoints)
         _check_shards(order, self.run.schedule.shards)
-        self.run.use(order.method)
+        try:
+            self.run.use(order.method)
+        except (P2PError, TaskFailed, ValueError) as error:
+            told = {"generation": order.number, "error": sentence(error, self.task_file)}
+            self.control.send({"kind": "refused", **told})
+            return last_rank  # the leader orders another generation, by another method
         group = self.plane.enter(self.run.spec.id, order.number, rank, members)
         Generation(order, group, self.run, self.control, self.checkpoints, self.clock).live()
         return rank
