@@ -6,19 +6,21 @@ from typing import Any
 from torch.distributed import ProcessGroup
 
 from p2p.distributed import monitored
-from p2p.distributed.calls import Collectives, Tensors
+from p2p.distributed.calls import Tensors
 from p2p.distributed.engine import Engine
+from p2p.distributed.moving import Moving
+from p2p.distributed.reducing import Reducing
 from p2p.distributed.tensors import check, flat, octets
 from p2p.distributed.work import GroupWork
 
 
-class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
+class ProcessGroupP2P(Reducing, Moving, ProcessGroup):  # type: ignore[misc]
     """Dense CPU tensors of any type; sparse ones in allreduce. Names and arguments are torch's."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta, name: str) -> None:
         ProcessGroup.__init__(self, rank, size)  # type: ignore[call-arg]  # not in torch's stubs
         self._store, self._name, self._description = store, name, ""
-        self._engine = Engine(store, rank, size, timeout, name)
+        self.engine = Engine(store, rank, size, timeout, name)
         self._barriers = 0
 
     # What torch asks of every group.
@@ -42,28 +44,28 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
         return self._store
 
     def set_timeout(self, timeout: timedelta) -> None:
-        self._engine.timeout = timeout
+        self.engine.timeout = timeout
 
     _set_default_timeout = set_timeout
 
     def shutdown(self) -> None:
-        self._engine.shutdown()
+        self.engine.shutdown()
 
     def abort(self) -> None:
-        self._engine.abort()
+        self.engine.abort()
 
     def monitored_barrier(self, timeout: Any = None, wait_all_ranks: bool = False) -> None:
         """Returns when all ranks have called it; else rank 0 raises, naming who has not."""
         self._barriers += 1
-        seconds = (self._engine.timeout if timeout is None else timeout).total_seconds()
-        monitored.barrier(self._engine, self._barriers, seconds, wait_all_ranks)
+        seconds = (self.engine.timeout if timeout is None else timeout).total_seconds()
+        monitored.barrier(self.engine, self._barriers, seconds, wait_all_ranks)
 
     # Messages.
 
     def send(self, tensors: Tensors, to: int, tag: int = 0) -> GroupWork:
         check(tensors)
-        work = self._engine.handle("send", tensors)
-        self._engine.send(to, tag, octets(flat(tensors).array), work)
+        work = self.engine.handle("send", tensors)
+        self.engine.send(to, tag, octets(flat(tensors).array), work)
         return work
 
     def recv(self, tensors: Tensors, source: int, tag: int = 0) -> GroupWork:
@@ -74,7 +76,7 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
 
     def _receive(self, tensors: Tensors, source: int | None, tag: int) -> GroupWork:
         check(tensors)
-        work = self._engine.handle("receive", tensors)
+        work = self.engine.handle("receive", tensors)
         one = flat(tensors)
 
         def done(error: Exception | None, sender: int) -> None:
@@ -82,5 +84,5 @@ class ProcessGroupP2P(Collectives, ProcessGroup):  # type: ignore[misc]
                 one.commit()
             work.finish(error, sender)
 
-        self._engine.receive(source, tag, octets(one.array), done)
+        self.engine.receive(source, tag, octets(one.array), done)
         return work
