@@ -13,6 +13,7 @@ from p2p.distributed.errors import GroupError
 from p2p.distributed.letters import Kind, Letter, unpack
 from p2p.distributed.matching import Matching, Offer, Receive
 from p2p.distributed.presence import Presence, Progress
+from p2p.distributed.watch import Break, Note, Watch
 
 GROUP = b"8 bytes!"
 
@@ -144,3 +145,35 @@ def test_the_sentence_names_who_is_missing() -> None:
     )
     presence.left = {3: 7}
     assert presence.departed(7) == ""
+
+
+def test_a_late_collective_asks_first_and_then_says_who_is_missing() -> None:
+    watch = Watch(0, 3)
+    watch.begin(1, "barrier", 5.0, now=100.0)
+    assert list(watch.look(104.9, broken=False)) == []
+    assert list(watch.look(105.0, broken=False)) == [Note(1, Kind.ASK), Note(2, Kind.ASK)]
+    watch.presence.told[1] = Progress(1, 0, "barrier")
+    assert list(watch.look(105.1, broken=False)) == []
+    reason = "barrier did not end within its timeout of 5 s: rank 2 does not answer"
+    assert list(watch.look(105.5, broken=False)) == [Break(reason, tell=True)]
+
+
+def test_an_ended_connection_counts_only_if_no_farewell_follows() -> None:
+    watch = Watch(0, 3)
+    watch.suspect({1, 2}, now=10.0)
+    watch.leaves(1, 0)
+    assert list(watch.look(10.2, broken=False)) == [Note(1, Kind.MAY_LEAVE)]
+    gone = "rank 2 ended without leaving the group"
+    assert list(watch.look(10.4, broken=False)) == [Break(gone, tell=False)]
+    with pytest.raises(GroupError, match=gone):
+        watch.begin(1, "barrier", 5.0, now=11.0)
+
+
+def test_a_rank_may_leave_when_the_others_have_ended_what_it_has() -> None:
+    watch = Watch(0, 2)
+    watch.begin(1, "broadcast", 5.0, now=0.0)
+    watch.leaves(1, 1)
+    assert list(watch.look(0.1, broken=False)) == []
+    assert watch.finish(1)
+    assert list(watch.look(0.2, broken=False)) == [Note(1, Kind.MAY_LEAVE)]
+    assert watch.free  # nobody else is left

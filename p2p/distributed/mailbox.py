@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from collectives.plane import Endpoints
 from p2p.distributed.correspondence import Correspondence, Send
@@ -20,28 +19,15 @@ from p2p.distributed.errors import GroupError, TimedOut
 from p2p.distributed.letters import Kind, Letter, unpack
 from p2p.distributed.matching import Done, Receive
 from p2p.distributed.post import PostSockets
-from p2p.distributed.presence import Presence, Progress
+from p2p.distributed.presence import Progress
+from p2p.distributed.watch import TICK_SECONDS, Break, Watch
 
-TICK_SECONDS = 0.1  # how often a running collective is looked at
-ANSWER_SECONDS = 0.5  # how long the others have to say how far they are
-GRACE_SECONDS = 0.3  # a connection ends a little before its rank's last letter may be read
 LEAVE_SECONDS_MAX = 5.0
-
-
-@dataclass(slots=True)
-class Running:
-    """The collective that runs now."""
-
-    number: int
-    name: str
-    deadline: float
-    timeout: float
-    asked: float = 0.0  # when the others were asked for their progress
 
 
 class Mailbox:
     def __init__(self, sockets: PostSockets, group: bytes, rank: int, size: int) -> None:
-        self.presence = Presence(rank, size)
+        self._watch = Watch(rank, size)
         self._group, self._rank, self._size = group, rank, size
         self._sockets = sockets
         self._mail = Correspondence(group, rank)
@@ -49,13 +35,7 @@ class Mailbox:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._deaf = False  # sleeps until it is rung, whatever begins
         self._expiries: dict[Send | Receive, tuple[float, str]] = {}
-        self._running: Running | None = None
-        self._begun = self._seen = self._ended = 0
-        self._last_name = ""
-        self._suspects: dict[int, float] = {}  # rank: when it counts as gone
-        self._owed: dict[int, int] = {}  # rank that leaves: collectives it wants us to have ended
-        self._may_leave: set[int] = set()
-        self._said_leave = False
+        self._seen = 0  # collectives begun, when it was looked last
         self._left = threading.Event()
         self._closing = False
         self.broken = ""
@@ -64,7 +44,7 @@ class Mailbox:
         self._thread = threading.Thread(target=self._run, name="p2p-mail", daemon=True)
 
     def start(self, members: Sequence[Endpoints]) -> None:
-        for rank in self.presence.others:
+        for rank in self._watch.presence.others:
             self._sockets.connect(rank, members[rank])
         self._thread.start()
 
@@ -91,7 +71,7 @@ class Mailbox:
                 return
             receive = Receive(source, tag, target, done)
             self._mail.receive(receive)
-            if source in self.presence.left:  # all it has sent is here
+            if source in self._watch.presence.left:  # all it has sent is here
                 self._mail.cancel(receive, GroupError(f"rank {source} left the group"))
             who = "any rank" if source is None else f"rank {source}"
             self._expire(receive, timeout, f"receive from {who}")
@@ -102,17 +82,12 @@ class Mailbox:
         """A collective starts on the thread that calls. Raises GroupError when it cannot end."""
         if self.broken:
             raise GroupError(self.broken)
-        if departed := self.presence.departed(number):
-            raise GroupError(f"{name} cannot end: {departed}")
-        self._begun, self._last_name = number, name
-        self._running = Running(number, name, time.monotonic() + timeout, timeout)
+        self._watch.begin(number, name, timeout, time.monotonic())
         if self._deaf:
             self._ring()
 
     def finish(self, number: int) -> None:
-        self._running = None
-        self._ended = number
-        if self._owed:
+        if self._watch.finish(number):
             self._ring()
 
     def break_group(self, reason: str, *, tell: bool = True) -> None:
@@ -133,7 +108,7 @@ class Mailbox:
     @property
     def idle(self) -> bool:
         """No collective runs and no message is awaited."""
-        return self._running is None and not self._expiries
+        return self._watch.running is None and not self._expiries
 
     def close(self) -> None:
         """Stop the thread, close the sockets; letters on their way have a moment to go out."""
@@ -156,8 +131,7 @@ class Mailbox:
                 while self._commands:
                     self._commands.popleft()()
                 self._take_letters()
-                self._watch_ranks()
-                self._watch_clock()
+                self._look()
                 self._post()
         except Exception as error:
             self._break(f"rank {self._rank}'s mail failed: {error}", tell=True)
@@ -179,15 +153,13 @@ class Mailbox:
 
     def _sleep(self) -> None:
         """Until there is something to do; ticks while collectives run, so none has to ring."""
-        ends = [at for at, _ in self._expiries.values()] + list(self._suspects.values())
         self._deaf = True  # first this, then a look whether one has begun: `begin` does the reverse
-        running = self._running
-        if running is not None or self._begun != self._seen:
+        now = time.monotonic()
+        ends = [at for at, _ in self._expiries.values()] + self._watch.deadlines(now)
+        if self._watch.running is not None or self._watch.begun != self._seen:
             self._deaf = False
-            ends.append(time.monotonic() + TICK_SECONDS)
-            self._seen = self._begun
-        if running is not None:
-            ends.append(running.asked + ANSWER_SECONDS if running.asked else running.deadline)
+            ends.append(now + TICK_SECONDS)
+            self._seen = self._watch.begun
         wait = max(0.0, min(ends) - time.monotonic()) if ends else None
         if self._commands or self._closing:
             wait = 0.0
@@ -210,65 +182,33 @@ class Mailbox:
     def _on_note(self, letter: Letter, text: str) -> None:
         sender = letter.sender
         if letter.kind is Kind.ASK:
-            name = self._last_name.encode()
-            self._mail.write(sender, Kind.PROGRESS, name, number=self._begun, extent=self._ended)
+            name, done = self._watch.last_name.encode(), self._watch.ended
+            self._mail.write(sender, Kind.PROGRESS, name, number=self._watch.begun, extent=done)
         elif letter.kind is Kind.PROGRESS:
-            self.presence.told[sender] = Progress(letter.number, letter.extent, text)
+            self._watch.presence.told[sender] = Progress(letter.number, letter.extent, text)
         elif letter.kind is Kind.LEAVE:
-            self.presence.left[sender] = letter.extent
+            self._watch.leaves(sender, letter.extent)
             self._mail.lose(sender, GroupError(f"rank {sender} left the group"))
-            self._owed[sender] = letter.extent
         elif letter.kind is Kind.MAY_LEAVE:
-            self._may_leave.add(sender)
+            self._watch.may_leave(sender)
         elif letter.kind is Kind.BROKEN:
             self._break(text, tell=False)
 
-    def _watch_ranks(self) -> None:
-        now = time.monotonic()
-        for rank in self._sockets.disconnected():
-            self._suspects.setdefault(rank, now + GRACE_SECONDS)
-        for rank, at in list(self._suspects.items()):
-            if rank in self.presence.left:
-                del self._suspects[rank]
-            elif now >= at:
-                del self._suspects[rank]
-                self.presence.gone.add(rank)
-                self._break(f"rank {rank} ended without leaving the group", tell=False)
-        for rank, ended in list(self._owed.items()):
-            if self._said_leave:  # it counts this rank as left, and may be gone already
-                del self._owed[rank]
-            elif self._ended >= ended or self.broken:
-                del self._owed[rank]
-                self._mail.write(rank, Kind.MAY_LEAVE)
-        if not set(self.presence.still_here()) - self._may_leave:
-            self._left.set()
-
-    def _watch_clock(self) -> None:
+    def _look(self) -> None:
         now = time.monotonic()
         for operation, (at, sentence) in list(self._expiries.items()):
             if at <= now:
                 self._mail.cancel(operation, TimedOut(sentence))
             if operation.over:
                 del self._expiries[operation]
-        running = self._running
-        if running is None or self.broken:
-            return
-        if departed := self.presence.departed(running.number):
-            self._break(f"{running.name} cannot end: {departed}", tell=False)
-        elif now >= running.deadline and not running.asked:
-            running.asked = now
-            self.presence.told.clear()
-            for rank in self.presence.still_here():
-                self._mail.write(rank, Kind.ASK)
-        elif running.asked:
-            here = set(self.presence.still_here())
-            if here <= set(self.presence.told) or now >= running.asked + ANSWER_SECONDS:
-                missing = self.presence.missing(running.number, running.name)
-                self._break(
-                    f"{running.name} did not end within its timeout of {running.timeout:g} s: "
-                    f"{missing}",
-                    tell=True,
-                )
+        self._watch.suspect(self._sockets.disconnected(), now)
+        for act in self._watch.look(now, broken=bool(self.broken)):
+            if isinstance(act, Break):
+                self._break(act.reason, tell=act.tell)
+            else:
+                self._mail.write(act.to, act.kind)
+        if self._watch.free:
+            self._left.set()
 
     def _break(self, reason: str, *, tell: bool) -> None:
         if self.broken:
@@ -277,19 +217,19 @@ class Mailbox:
         self._broke.set()
         self._mail.end(GroupError(reason))
         if tell:
-            for rank in self.presence.still_here():
+            for rank in self._watch.presence.still_here():
                 self._mail.write(rank, Kind.BROKEN, f"{reason} (says rank {self._rank})".encode())
         self._left.set()
         self.on_broken(reason)
 
     def _say_leave(self) -> None:
-        self._said_leave = True
-        for rank in self.presence.still_here():
-            self._mail.write(rank, Kind.LEAVE, extent=self._ended)
+        self._watch.says_leave = True
+        for rank in self._watch.presence.still_here():
+            self._mail.write(rank, Kind.LEAVE, extent=self._watch.ended)
 
     def _refused(self, rank: int | None, done: Done) -> bool:
         why = self.broken
-        if not why and rank in self.presence.left:
+        if not why and rank in self._watch.presence.left:
             why = f"rank {rank} left the group"
         if why:
             done(GroupError(why), -1)
