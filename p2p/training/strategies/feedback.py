@@ -16,7 +16,8 @@ from p2p.training.strategies.strategy import Shards
 def hand_over(codec: Codec, group: Group, shards: Shards) -> None:
     """Give every rank the memory of its shards [lo, hi). All stand at the same step.
 
-    Raises Aborted; then every shard's memory is at least where it was before.
+    Nobody lets go of a memory before all have theirs: raises Aborted, and then every shard's memory
+    is still with somebody, perhaps with two, who have the same.
     """
     memory = codec.memory()
     held = [msgpack.unpackb(told) for told in group.all_gather(msgpack.packb(sorted(memory)))]
@@ -35,4 +36,6 @@ def hand_over(codec: Codec, group: Group, shards: Shards) -> None:
                 group.send(owner, memory[shard].tobytes())
             elif group.rank == owner:
                 kept[shard] = np.frombuffer(group.receive(holder), np.float32).copy()
+    codec.adopt({**memory, **kept})
+    group.all_gather(b"")  # all have theirs
     codec.adopt(kept)
