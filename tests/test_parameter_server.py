@@ -129,7 +129,7 @@ def undisturbed() -> str:
     return by_ring(TOTAL)
 
 
-@pytest.mark.parametrize("operations", [2, 9, 13, 17, 20, 21, 23, 24, 26, 28, 31, 35, 44, 52])
+@pytest.mark.parametrize("operations", [2, 13, 20, 21, 24, 26, 31, 35, 52])
 def test_the_bits_of_ring_whoever_dies_at_any_message(undisturbed: str, operations: int) -> None:
     runs = server_runs(3)
     begin(runs)

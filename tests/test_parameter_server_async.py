@@ -87,7 +87,7 @@ def undisturbed() -> str:
     return alone[0].hash()
 
 
-@pytest.mark.parametrize(("count", "staleness"), [(1, 2), (2, 1), (3, 4), (4, 8)])
+@pytest.mark.parametrize(("count", "staleness"), [(1, 2), (2, 1), (4, 8)])
 def test_everything_goes_in_once(undisturbed: str, count: int, staleness: int) -> None:
     runs = runs_of(count, staleness)
     begin(runs)
@@ -100,7 +100,7 @@ def test_everything_goes_in_once(undisturbed: str, count: int, staleness: int) -
     assert notice.text.endswith(f"(at most {staleness} allowed)")
 
 
-@pytest.mark.parametrize("operations", [7, 15, 26, 34, 45, 53, 60, 76, 95, 118, 140, 171])
+@pytest.mark.parametrize("operations", [7, 26, 45, 60, 76, 95, 118, 141])
 def test_everything_goes_in_once_whoever_dies_at_any_message(
     undisturbed: str, operations: int
 ) -> None:

@@ -19,7 +19,7 @@ def keepers_of(partitions: list[Partition]) -> dict[int, tuple[int, ...]]:
     return {number: p.keepers for p in partitions for number in p.parameters}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(SIZES, HOSTS)
 def test_every_parameter_has_one_server_and_a_backup_elsewhere(
     sizes: list[int], hosts: list[str]
@@ -45,7 +45,7 @@ def test_two_hosts_balanced_and_crossed() -> None:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(SIZES, HOSTS, st.data())
 def test_the_backup_is_promoted_as_far_as_the_load_allows(
     sizes: list[int], hosts: list[str], data: st.DataObject

@@ -27,7 +27,7 @@ from p2p.training.strategies.parameter_server_window import (
 
 Shard = tuple[int, int]  # (step, shard)
 Value = tuple[tuple[Shard, ...], ...]  # by step applied, what was summed; sorted
-SEEDS = 250
+SEEDS = 150
 
 
 @dataclass

@@ -19,10 +19,11 @@ import numpy as np
 
 from collectives.errors import OutOfStep
 from collectives.operations import Group
-from p2p.training.layout import Agreed, Float32s
+from p2p.training.layout import Float32s
 from p2p.training.order import Indices, cut, fingerprint, shard_of
 from p2p.training.strategies.parameter_server import ParameterServer
 from p2p.training.strategies.parameter_server_map import Partition
+from p2p.training.strategies.parameter_server_parts import Parts, split
 from p2p.training.strategies.parameter_server_window import (
     Action,
     Add,
@@ -59,11 +60,9 @@ class Asynchronous(ParameterServer):
         layout = self.gradients.layout
         self._buffers = Words(list(context.state.model.buffers()))
         self._make_results(self._words.length + self._buffers.length, words=4)
-        self._scratch = Agreed(layout, layout.nothing_said())
         self.staleness = int(context.options["staleness"])
         self._shards: Shards = ()
-        self._parts: list[Partition] = []
-        self._sums: dict[tuple[int, int], Float32s] = {}
+        self._parts = self._new_parts([])
         self._own = np.zeros(0, np.float32)  # this trainer's gradient of one step
         self._length = 1
         self._open: tuple[int, int] | None = None  # the window in hand: first step, steps
@@ -99,11 +98,11 @@ class Asynchronous(ParameterServer):
         self._open = (step, span)
         result = self.room(step)
         versions = state.versions or [step] * len(self._slices)
-        self._parts = _split(self.partitions, versions)
-        at = [versions[part.parameters[0]] for part in self._parts]
-        args = (self._parts, at, self._shards, self.staleness, step + span)
+        self._parts = self._new_parts(split(self.partitions, versions))
+        at = [versions[part.parameters[0]] for part in self._parts.partitions]
+        args = (self._parts.partitions, at, self._shards, self.staleness, step + span)
         window = Window(group.rank, *args)
-        self._sums = {}
+        self._parts.any_finite = window.done  # nothing is left of it to be skipped
         self._said_of(step)
         state.keep_only(frozenset(self._kept))
         state.versions, self.pending = versions, step
@@ -130,9 +129,9 @@ class Asynchronous(ParameterServer):
     def apply(self, result: Result) -> None:
         state = self.context.state
         if state.versions and min(state.versions) < result.step + result.span:
-            split = self._words.length  # this window was aborted here, but not elsewhere
-            self._words.spread(range(len(self._slices)), result.values[:split])
-            self._buffers.spread(range(len(self._buffers.places)), result.values[split:])
+            end = self._words.length  # this window was aborted here, but not elsewhere
+            self._words.spread(range(len(self._slices)), result.values[:end])
+            self._buffers.spread(range(len(self._buffers.places)), result.values[end:])
         state.versions, self.pending, self._open = None, None, None
         self._results.retain(result)
 
@@ -148,6 +147,9 @@ class Asynchronous(ParameterServer):
                 f"average (at most {self.staleness} allowed)"
             )
         ]
+
+    def _new_parts(self, partitions: Sequence[Partition]) -> Parts:
+        return Parts(partitions, self.gradients, self.context.state, self._slices)
 
     # One window.
 
@@ -167,6 +169,7 @@ class Asynchronous(ParameterServer):
         for shard, (total, samples) in self._losses.items():
             said[layout.losses.start + shard] = total / samples if samples else 0.0
         said[layout.mark] = float(mark)
+        said[layout.agreed] = float(self._parts.any_finite)
         counts = np.array(window.stalenesses, np.float64)
         steps = np.arange(len(counts))
         said[layout.agreed + 1] = steps[counts > 0].max(initial=0)
@@ -218,17 +221,18 @@ class Asynchronous(ParameterServer):
         self, group: Group, window: Window, actions: Sequence[Action], load: Float32s | None
     ) -> None:
         """`load` = what came with the message; None = these are this trainer's own gradients."""
+        parts = self._parts
         for action in actions:
             match action:
                 case Add(number, step):
-                    self._add(number, step, self._contribution(number) if load is None else load)
+                    added = parts.contribution(number, self._own) if load is None else load
+                    parts.add(number, step, added)
                 case Apply(number, step, finite):
-                    own_sum = self._sums.pop((number, step), None)
-                    backup = self._parts[number].backup == group.rank
-                    self._update_part(number, step, load if backup else own_sum, finite)
+                    backup = parts.partitions[number].backup == group.rank
+                    parts.update(number, step, load if backup else None, finite)
                 case Adopt(number):
                     assert load is not None
-                    self._adopt(number, load, window.versions[number])
+                    parts.adopt(number, load, window.versions[number])
                 case Send(to, message):
                     self._send(group, to, message)
 
@@ -236,88 +240,10 @@ class Asynchronous(ParameterServer):
         part = message.partition
         load: Any = b""
         if message.kind is Kind.PUBLISH:
-            load = self._published(part).tobytes()
+            load = self._parts.published(part).tobytes()
         elif message.kind is Kind.PUSH and message.finite:
-            load = self._contribution(part).tobytes()
+            load = self._parts.contribution(part, self._own).tobytes()
         elif message.kind is Kind.REPLICA and message.finite:
-            load = self._sums[part, message.step].tobytes()
+            load = self._parts.sum(part, message.step).tobytes()
         fields = (message.kind, message.finite, 0, part, message.step, message.first, message.last)
         group.send(to, HEADER.pack(*fields) + load, tag=TAG)
-
-    # What goes with the messages. The first parameter's partition takes the buffers along.
-
-    def _contribution(self, number: int) -> Float32s:
-        """[gradients | used or not, by parameter | changes of float buffers | of integer ones]."""
-        parameters, layout = self._parts[number].parameters, self.gradients.layout
-        own, rest = self._own, self._own[layout.values :]
-        parts = [own[self._slices[n]] for n in parameters]
-        parts.append(rest[list(parameters)])
-        if 0 in parameters:
-            parts += [own[layout.changes], rest[len(self._slices) :]]
-        return np.concatenate(parts)
-
-    def _add(self, number: int, step: int, load: Float32s) -> None:
-        """Gradients and changes are summed; integer changes are the same in every shard."""
-        total = self._sums.get((number, step))
-        if total is None:
-            self._sums[number, step] = load.copy()
-            return
-        if len(load) != len(total):
-            raise OutOfStep(f"{len(load)} values came for partition {number}, not {len(total)}")
-        integers = self.gradients.layout.integers
-        end = len(total) - (integers.stop - integers.start) * (0 in self._parts[number].parameters)
-        total[:end] += load[:end]
-        np.maximum(total[end:], load[end:], out=total[end:])
-
-    def _update_part(self, number: int, step: int, total: Float32s | None, finite: bool) -> None:
-        parameters, layout = self._parts[number].parameters, self.gradients.layout
-        state = self.context.state
-        assert state.versions is not None
-        for n in parameters:
-            state.versions[n] = step + 1
-        if not finite:
-            return
-        assert total is not None
-        self._saying[layout.agreed] = 1.0
-        numbers, at = self._scratch.numbers, 0
-        for n in parameters:
-            size = self._slices[n].stop - self._slices[n].start
-            self._average[self._slices[n]] = total[at : at + size]
-            at += size
-        for n in parameters:
-            numbers[layout.used.start + n] = total[at]
-            at += 1
-        self.gradients.optimize(self._average, self._scratch, parameters)
-        if 0 in parameters:
-            changes = total[at : at + layout.changes.stop - layout.changes.start]
-            numbers[layout.integers] = total[at + len(changes) :]
-            self.gradients.change_buffers(changes, self._scratch)
-
-    def _published(self, number: int) -> Float32s:
-        parameters = self._parts[number].parameters
-        words = self._words.gathered(parameters)
-        if 0 not in parameters:
-            return words
-        every = range(len(self._buffers.places))
-        return np.concatenate([words, self._buffers.gathered(every)])
-
-    def _adopt(self, number: int, load: Float32s, version: int) -> None:
-        parameters, state = self._parts[number].parameters, self.context.state
-        assert state.versions is not None
-        split = sum(self._words.sizes[n] for n in parameters)
-        self._words.spread(parameters, load[:split])
-        self._buffers.spread(
-            range(len(self._buffers.places)) if 0 in parameters else (), load[split:]
-        )
-        for n in parameters:
-            state.versions[n] = version
-
-
-def _split(partitions: Sequence[Partition], versions: Sequence[int]) -> list[Partition]:
-    """All parameters of a partition have had the same steps: split those where not."""
-    return [
-        Partition(part.server, part.backup, numbers)
-        for part in partitions
-        for version in sorted({versions[n] for n in part.parameters})
-        if (numbers := tuple(n for n in part.parameters if versions[n] == version))
-    ]
