@@ -46,7 +46,7 @@ class Exchange:
         _Run(links, call, machine).go()
 
     def _hops(self, call: Call) -> int:
-        if call.kind not in (Kind.ALL_REDUCE, Kind.BROADCAST) or self.links.size == 2:
+        if call.kind not in (Kind.ALL_REDUCE, Kind.BROADCAST):
             return 1
         return 1 if call.length * call.source.itemsize <= ONE_HOP_BYTES_MAX else 2
 
