@@ -20,7 +20,8 @@ from p2p.training.strategies import catalog
 ROUNDS_LEFT_OUT = 2  # after a generation began: connections are made, memory is touched first
 ROUNDS_MIN = 4  # of a window
 MARKS_PER_WINDOW = 4  # about two seconds
-SAMPLE_VALUES = 1 << 16  # on which codecs are timed
+SAMPLE_VALUES = 1 << 16  # on which codecs are timed,
+SAMPLES = 4  # so often
 
 
 class Tuner:
@@ -99,25 +100,31 @@ class Tuner:
 
 def coding_seconds(vector: Vector, rows: int) -> dict[Choice, float]:
     """What every choice that can be made costs this machine per step to round and unround."""
-    length = min(vector.length, SAMPLE_VALUES)
-    sample = Vector(length, vector.shards, vector.seed)
-    values = np.random.default_rng(0).standard_normal((rows, length), np.float32)
-    found = {}
-    for choice in CHOICES:
-        if choice.strategy not in catalog.STRATEGIES:
-            continue
+    found: dict[str, float] = {}
+    for codec in sorted({choice.codec for choice in CHOICES}):
         try:
-            codec = build(choice.codec, sample)
+            found[codec] = _seconds(codec, vector, rows)
         except ValueError:
             continue  # not for so many shards
-        took_s = []
-        for step in range(3):
-            began = time.perf_counter()
-            numbers = range(min(rows, vector.shards))
-            codec.reduce(_Alone(), values.copy(), numbers, step, np.empty(length, np.float32))
-            took_s.append(time.perf_counter() - began)
-        found[choice] = min(took_s) * vector.length / max(1, length)
-    return found
+    return {
+        choice: found[choice.codec]
+        for choice in CHOICES
+        if choice.codec in found and choice.strategy in catalog.STRATEGIES
+    }
+
+
+def _seconds(name: str, vector: Vector, rows: int) -> float:
+    """On a sample; of the processor's time, which others on it cannot stretch."""
+    length = min(vector.length, SAMPLE_VALUES)
+    codec = build(name, Vector(length, vector.shards, vector.seed))
+    values = np.random.default_rng(0).standard_normal((rows, length), np.float32)
+    took_s = []
+    for step in range(SAMPLES):
+        given, out = values.copy(), np.empty(length, np.float32)
+        began = time.thread_time()
+        codec.reduce(_Alone(), given, range(rows), step, out)
+        took_s.append(time.thread_time() - began)
+    return min(took_s) * vector.length / max(1, length)
 
 
 class _Alone:
