@@ -18,6 +18,7 @@ from p2p.training.choosing import (
     Window,
     Wish,
     begin,
+    bytes_per_value,
     plan,
     predict,
 )
@@ -26,6 +27,7 @@ RING32, RING16, RING8 = (Choice("ring", codec) for codec in ("int32", "int16", "
 LOCAL32, LOCAL8 = Choice("local-sgd", "int32"), Choice("local-sgd", "int8")
 GBIT = 125e6  # bytes per second
 LIMITS = Limits()
+NO_MOMENTS = Limits(moments_sent=False)
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class World:
     latency_s: float = 0.001
     coding_s: float = 0.0  # of every codec but int32
     jitter_s: float = 0.0
+    limits: Limits = LIMITS
 
     def wire_s(self, choice: Choice) -> float:
-        line = CHOICES[choice].bytes_per_value * self.values / self.bandwidth
+        line = bytes_per_value(choice, self.limits) * self.values / self.bandwidth
         return self.latency_s + self.coding(choice.codec) + line
 
     def coding(self, codec: str) -> float:
@@ -69,8 +72,9 @@ class World:
         return min(kept, key=lambda choice: self.step_s(choice) * CHOICES[choice].handicap)
 
 
-def decide(world: World, choice: Choice = FIRST, limits: Limits = LIMITS) -> Wish | None:
+def decide(world: World, choice: Choice = FIRST) -> Wish | None:
     """What is asked for when nothing changes."""
+    limits = world.limits
     memory, now_s = begin(limits, 0.0), 100.0
     for _ in range(limits.windows):
         memory, wish = plan(world.window(choice), memory, limits, now_s)
@@ -86,7 +90,8 @@ def decide(world: World, choice: Choice = FIRST, limits: Limits = LIMITS) -> Wis
         ("a small model", World(values=10_000), RING32, None, ""),
         ("1 Gbit/s", World(), RING32, RING8, "the exchange takes 76% of a step at 997 Mbit/s"),
         ("half the step", World(compute_s=(0.4,) * 3), RING32, RING16, "ring with int16 should"),
-        ("a slow line", World(bandwidth=GBIT / 50), RING32, LOCAL8, "local-sgd with int8 should"),
+        ("a slow line", World(bandwidth=GBIT / 50), RING32, RING8, "ring with int8 should"),
+        ("no moments", World(bandwidth=GBIT / 50, limits=NO_MOMENTS), RING32, LOCAL8, "local-sgd"),
         (
             "latency only",
             World(values=1_000, latency_s=0.5),
@@ -137,8 +142,7 @@ def test_what_does_not_keep_the_promise_is_only_chosen_when_allowed() -> None:
     kept = decide(slow)
     assert kept is not None
     assert CHOICES[kept.choice].keeps_promise
-    tight = Limits(any_choice=True, inner_steps=2)
-    allowed = decide(slow, limits=tight)
+    allowed = decide(replace(slow, limits=Limits(any_choice=True, inner_steps=2)))
     assert allowed is not None
     assert not CHOICES[allowed.choice].keeps_promise
 

@@ -34,9 +34,8 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What is known of a choice beforehand: bytes per value on the wire (of an all-reduce that
-    passes everything on once; local-sgd also sends the moments of an optimizer like Adam), how much
-    better it must be to be worth its side effects, and whether the weights stay independent of who
-    takes part."""
+    passes everything on once), how much better it must be to be worth its side effects, and whether
+    the weights stay independent of who takes part."""
 
     bytes_per_value: float
     handicap: float
@@ -47,11 +46,12 @@ CHOICES: dict[Choice, Kind] = {
     Choice("ring", "int32"): Kind(4.03, 1.0),
     Choice("ring", "int16"): Kind(2.03, 1.12),
     Choice("ring", "int8"): Kind(1.03, 1.4),
-    Choice("local-sgd", "int32"): Kind(12.1, 2.0),
-    Choice("local-sgd", "int8"): Kind(3.1, 2.2),
+    Choice("local-sgd", "int32"): Kind(4.03, 2.0),
+    Choice("local-sgd", "int8"): Kind(1.03, 2.2),
     Choice("ring", "topk:0.01"): Kind(0.08, 2.0, keeps_promise=False),
 }
 FIRST = Choice("ring", "int32")
+MOMENTS_BYTES = 8.06  # per value of the model: two, as of an optimizer like Adam, always as int32
 PEACE = 8  # times the distance between switches without one: the next is like the first
 REMEMBERED = 0.99  # of what was learned, per window: half is gone after 69
 
@@ -59,13 +59,15 @@ REMEMBERED = 0.99  # of what was learned, per window: half is gone after 69
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`margin` = by how much a step must get faster; `windows` in a row; `apart_s` between two
-    switches. `inner_steps` = H of local-sgd."""
+    switches. `inner_steps` = H of local-sgd, which also sends the optimizer's moments unless they
+    begin anew in every round."""
 
     margin: float = 0.1
     windows: int = 3
     apart_s: float = 30.0
     apart_max_s: float = 960.0
     inner_steps: int = 8
+    moments_sent: bool = True
     any_choice: bool = False  # also those that do not keep the promise
 
 
@@ -179,7 +181,7 @@ def predict(window: Window, limits: Limits) -> dict[Choice, float]:
     latency = min(window.latency_s, window.wire_s)
     coding = window.coding_s.get(window.choice, 0.0)
     on_the_line = max(0.0, window.wire_s - latency - coding)
-    per_byte = on_the_line / (CHOICES[window.choice].bytes_per_value * max(1, window.values))
+    per_byte = on_the_line / (bytes_per_value(window.choice, limits) * max(1, window.values))
     waited = max(0.0, window.step_s - slowest - window.wire_s / span)
     jitter = waited * math.sqrt(span)
     found = {}
@@ -189,10 +191,16 @@ def predict(window: Window, limits: Limits) -> dict[Choice, float]:
         if choice != window.choice and not (allowed and can_be):
             continue
         wire = latency + window.coding_s.get(choice, coding)
-        wire += per_byte * kind.bytes_per_value * window.values
+        wire += per_byte * bytes_per_value(choice, limits) * window.values
         steps = _span(choice, limits)
         found[choice] = slowest + jitter / math.sqrt(steps) + wire / steps
     return found
+
+
+def bytes_per_value(choice: Choice, limits: Limits) -> float:
+    """What one exchange sends of each value of the model."""
+    moments = choice.strategy == "local-sgd" and limits.moments_sent
+    return CHOICES[choice].bytes_per_value + (MOMENTS_BYTES if moments else 0.0)
 
 
 def _span(choice: Choice, limits: Limits) -> int:
@@ -224,7 +232,8 @@ def _why(window: Window, best: Choice, seconds: float, limits: Limits) -> str:
     slowest = max(window.compute_s)
     waited = max(0.0, step - slowest - wire)
     if wire >= waited:
-        rate = 8e-6 * CHOICES[window.choice].bytes_per_value * window.values / window.wire_s
+        sent = bytes_per_value(window.choice, limits) * window.values
+        rate = 8e-6 * sent / window.wire_s
         cause = f"the exchange takes {wire / step:.0%} of a step at {rate:.3g} Mbit/s"
     else:
         cause = f"{waited / step:.0%} of a step is waiting for whoever is slow just then"

@@ -51,7 +51,10 @@ def check(method: Method, shards: int) -> None:
     """Raises Usage, in a sentence, for a strategy, codec or option that cannot be."""
     entry = catalog.find(method.strategy)
     entry.parse(method.options)
-    allows_any(method)
+    if method.auto:  # it may go over to any of these
+        allows_any(method)
+        for other in catalog.STRATEGIES.values():
+            other.parse(method.options)
     entry.check_codec(method.codec)
     try:
         codec_names.parse(method.codec, shards)

@@ -45,7 +45,7 @@ class Tuner:
             return
         self._choice = Choice(method.strategy, method.codec)
         self._values, self._left_out = vector.length, ROUNDS_LEFT_OUT
-        self._limits = Limits(inner_steps=_inner_steps(method), any_choice=allows_any(method))
+        self._limits = _limits(method)
         if not self._coding_s:
             self._coding_s = coding_seconds(vector, max(1, rows))
         if self._memory is None:
@@ -144,8 +144,12 @@ class _Alone:
         raise AssertionError("there is nobody else")
 
 
-def _inner_steps(method: Method) -> int:
-    """H of local-sgd, as it would be."""
-    entry = catalog.STRATEGIES.get("local-sgd")
-    told = entry.parse(method.options) if entry else {}
-    return int(told.get("local_steps", Limits().inner_steps))
+def _limits(method: Method) -> Limits:
+    """As local-sgd would be, by the job's options."""
+    entry = catalog.STRATEGIES["local-sgd"]
+    told = entry.parse(method.options)
+    return Limits(
+        inner_steps=int(told["local_steps"]),
+        moments_sent=told["inner_state"] == "average",
+        any_choice=allows_any(method),
+    )
