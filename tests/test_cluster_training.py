@@ -189,6 +189,17 @@ def test_a_task_that_raises_fails_the_job_only(
     assert settled(3)(p2pnode(three, "status", "--json").json)
 
 
+def test_auto_begins_with_what_keeps_the_bits(three: LocalCluster, reference: str) -> None:
+    """Its trainers compare their times at marks; a switch comes after half a minute at the earliest."""
+    told = wait_end(three, submit(three, "--strategy", "auto"))
+    assert (told["state"], told["auto"]) == ("finished", True), told
+    assert is_exact(told)
+    methods = {(made["strategy"], made["codec"]) for made in told["generations"]}
+    assert ("ring", "int32") in methods
+    if len(methods) == 1:
+        assert told["state_hash"] == reference
+
+
 NOISY = """
 import os
 import psutil
