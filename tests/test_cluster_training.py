@@ -190,7 +190,7 @@ def test_a_task_that_raises_fails_the_job_only(
 
 
 def test_auto_begins_with_what_keeps_the_bits(three: LocalCluster, reference: str) -> None:
-    """Its trainers compare their times at marks; a switch comes after half a minute at the earliest."""
+    """Its trainers compare times at marks; a switch comes after half a minute at the earliest."""
     told = wait_end(three, submit(three, "--strategy", "auto"))
     assert (told["state"], told["auto"]) == ("finished", True), told
     assert is_exact(told)
