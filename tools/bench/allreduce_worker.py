@@ -23,6 +23,7 @@ from torch._C._distributed_c10d import FileStore, Store
 from collectives import operations
 from collectives.exchange import Exchange
 from collectives.plane import CurveKeys, DataPlane, Endpoints, Group
+from collectives.shm_memory import empty
 
 ROUND_SECONDS = 2.0  # about as long as the rounds of one contender and size may take
 ROUNDS_MIN, ROUNDS_MAX = 7, 200
@@ -89,8 +90,9 @@ def main() -> int:
 
 def _measure(size: int, contenders: dict[str, Act], pace: Group) -> dict[str, list[float]]:
     """Seconds per round of each, on this rank. All ranks do the same number of rounds."""
-    source = np.random.default_rng(pace.rank).standard_normal(size // 4).astype(np.float32)
-    out, first = np.empty_like(source), None
+    source, out = empty(size // 4, np.float32), empty(size // 4, np.float32)
+    source[:] = np.random.default_rng(pace.rank).standard_normal(size // 4)
+    first: Any = None
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     rounds, done = WARM_ROUNDS + ROUNDS_MIN, 0
     while done < rounds:
