@@ -12,7 +12,7 @@ from collectives.exchange import Exchange
 from collectives.frames import fingerprint
 from collectives.links import Links
 from collectives.messages import Messages
-from collectives.reductions import Reduction
+from collectives.reductions import Reduction, reduction_of
 from collectives.shm_join import SharedMemory
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class Group:
     def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
         """out = every rank's `source` combined, element by element. May be in place."""
         _check_same("all_reduce", source, out)
-        reduction = Reduction(op, source.dtype, number)
+        reduction = reduction_of(op, source.dtype, number)
         self._collective(Kind.ALL_REDUCE, source, out, source.size, reduction)
 
     def reduce_scatter(self, source: Array, out: Array, op: str, number: str = "") -> None:
         """source[size * n], combined over all ranks; rank r gets the r-th n of it in out[n]."""
         _check_parts("reduce_scatter", source, out, self.size, out)
-        reduction = Reduction(op, source.dtype, number)
+        reduction = reduction_of(op, source.dtype, number)
         self._collective(Kind.REDUCE_SCATTER, source, out, out.size, reduction)
 
     def reduce(
@@ -77,7 +77,7 @@ class Group:
         if self.rank == root:
             _check_same("reduce", source, target)
         check_usable("reduce", source)
-        reduction = Reduction(op, source.dtype, number)
+        reduction = reduction_of(op, source.dtype, number)
         self._collective(Kind.REDUCE, source, target, source.size, reduction, root)
 
     # Moving arrays of any type without objects.

@@ -7,6 +7,7 @@ the last place of the result, plus that of the float32 sum. Integers wrap around
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,12 @@ class Reduction:
         if self.op == "mean":
             np.divide(total, len(parts), out=total)
         _narrow(total, self.number, out)
+
+
+@lru_cache(64)
+def reduction_of(op: str, dtype: np.dtype[Any], number: str = "") -> Reduction:
+    """The same, made once. Raises ValueError."""
+    return Reduction(op, dtype, number)
 
 
 def _widen(values: Array, number: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -21,7 +21,7 @@ from collectives.errors import LostPeer, OutOfStep
 from collectives.kernels import copy_past_cache
 from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
 from collectives.shm_memory import RegisteredMemory
-from collectives.shm_plan import Need, Plan
+from collectives.shm_plan import Need, Plan, plan_of
 from collectives.shm_watch import Watch
 
 BLOCK_BYTES = 256 << 10  # worked on at a time: stays in the second-level cache, ends soon on abort
@@ -94,7 +94,8 @@ class SharedOperations:
 
     def work(self, call: Call) -> Iterator[int]:
         """The operation, but for waiting: yields how many steps all others must have completed."""
-        plan = Plan(call.kind, call.length, call.source.itemsize, call.root, self.rank, self.size)
+        width = call.source.itemsize
+        plan = plan_of(call.kind, call.length, width, call.root, self.rank, self.size)
         mine = self._describe(call, plan)
         parts: dict[int, Part] = {}
         for step in range(plan.steps):
@@ -135,10 +136,10 @@ class SharedOperations:
 
     def _describe(self, call: Call, plan: Plan) -> Notice:
         self._operation += 1
-        offered = plan.offers(self.rank) and plan.chunks > 0
+        # What is small is copied: then nobody need wait in the end until nobody reads it.
+        in_place = plan.by_segments or call.source.nbytes > STAGED_BYTES_MAX
+        offered = in_place and plan.offers(self.rank) and plan.chunks > 0
         place = self._memory.find(call.source) if offered else None
-        if not plan.by_segments and call.source.nbytes <= STAGED_BYTES_MAX:
-            place = None  # then nobody need wait in the end until nobody reads it
         notice = Notice(call.fingerprint, place, self._memory.forgotten)
         self._control.describe(self._operation, notice)
         return notice

@@ -22,6 +22,7 @@ combined whole by every rank, in the same order: one step less.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from collectives.call import Kind
 from collectives.plan import segment
@@ -91,3 +92,9 @@ class Plan:
             others = (rank for rank in range(self.size) if rank != self.rank)
             return [self.need(chunk, rank) for rank in others]
         return [self.need(chunk, self.rank)]
+
+
+@lru_cache(256)
+def plan_of(kind: Kind, length: int, itemsize: int, root: int, rank: int, size: int) -> Plan:
+    """The plan of an operation that is done again and again."""
+    return Plan(kind, length, itemsize, root, rank, size)

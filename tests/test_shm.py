@@ -38,13 +38,16 @@ STEPS_MAX = 10_000
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """So that little data needs many steps; of one page, as the segments need."""
     for module in ("shm_plan", "shm_control"):
         monkeypatch.setattr(f"collectives.{module}.CHUNK_BYTES", SMALL_CHUNK)
         monkeypatch.setattr(f"collectives.{module}.WHOLE_BYTES_MAX", 512)
+    shm_plan.plan_of.cache_clear()
     monkeypatch.setattr("collectives.shm_operations.BLOCK_BYTES", 1024)
     monkeypatch.setattr("collectives.shm_operations.STAGED_BYTES_MAX", 256)
+    yield
+    shm_plan.plan_of.cache_clear()
 
 
 # Segments.
