@@ -50,4 +50,4 @@ conformance: install
 	@$(BIN)/python -m tools.conformance
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build collectives/kernels/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
