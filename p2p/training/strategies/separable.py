@@ -2,7 +2,7 @@
 
 import torch
 
-from p2p.training.blame import TaskFailed
+from p2p.training.blame import TaskFailed, user_code
 from p2p.training.task import Task
 
 ROUNDS = 2  # the second one starts from the state that the first one left
@@ -29,13 +29,14 @@ def check_separable(task: Task) -> None:
         gradients = [torch.randn(p.shape, generator=random).to(p.dtype) for p, _ in pairs]
         for (p, _), gradient in zip(pairs, gradients, strict=True):
             p.grad = gradient.clone()
-        try:
-            optimizers[0].step()
+        with user_code(task.file):
+            try:
+                optimizers[0].step()
+            except TypeError as error:  # it wants a closure, as LBFGS does
+                raise refused from error
             for part in (0, 1):
                 for number, (_, q) in enumerate(pairs):
                     q.grad = gradients[number].clone() if number % 2 == part else None
                 optimizers[1].step()
-        except TypeError as error:  # it wants a closure, as LBFGS does
-            raise refused from error
     if not all(torch.equal(p, q) for p, q in pairs):
         raise refused
