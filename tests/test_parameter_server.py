@@ -161,6 +161,18 @@ def test_a_dead_servers_backup_takes_over_at_once() -> None:
         assert run.state.kept & before
 
 
+def test_what_one_has_applied_all_can_apply_also_without_it(undisturbed: str) -> None:
+    runs = server_runs(4)
+    begin(runs)
+    step(runs, 3, apply_on={2})
+    assert [run.position.step for run in runs] == [2, 2, 3, 2]
+    outcomes = begin([runs[3], runs[2], runs[0]])  # rank 1 is dead
+    assert [o.received for o in outcomes] == ["result", None, "result"]
+    runs = [runs[3], runs[2], runs[0]]
+    step(runs, TOTAL - 3)
+    assert settled(runs) == undisturbed
+
+
 def test_with_server_and_backup_gone_all_go_back_to_the_last_whole_state(undisturbed: str) -> None:
     runs = server_runs(4)
     begin(runs)

@@ -120,6 +120,28 @@ def test_everything_goes_in_once_whoever_dies_at_any_message(
     assert settled(runs) == undisturbed, (ended, before)
 
 
+def test_who_missed_the_end_of_a_window_takes_its_result(undisturbed: str) -> None:
+    runs = runs_of(3, 2)
+    begin(runs)
+    windows(runs, 8)
+    late, made, dealt = runs[1], groups(3), cuts(3)
+    before = [p.detach().clone() for p in late.state.trainable]
+    apply, late.apply = late.apply, lambda result: None  # type: ignore[method-assign]
+    together([partial(window, r, made[i], dealt[i]) for i, r in enumerate(runs)])
+    late.apply = apply  # type: ignore[method-assign]
+    assert late.state.kept is not None
+    assert late.state.versions is not None
+    for number, parameter in enumerate(late.state.trainable):
+        if number not in late.state.kept:  # as if the last of it had not arrived any more
+            parameter.data.copy_(before[number])
+            late.state.versions[number] = 8
+    assert [o.received for o in begin(runs)] == [None, "result", None]
+    for mine, others in zip(late.state.trainable, runs[0].state.trainable, strict=True):
+        assert torch.equal(mine, others)
+    windows(runs, TOTAL)
+    assert settled(runs) == undisturbed
+
+
 def test_a_window_ends_with_the_epoch_and_takes_about_half_a_second() -> None:
     (run,) = runs_of(1, 2)
     begin([run])
