@@ -153,6 +153,21 @@ def test_moving_collectives(size: int) -> None:
         assert got["rows"][:, 0].tolist() == [r for r in range(size) for _ in range(rank + 1)]
 
 
+def test_tensors_without_elements_pass_through_everything() -> None:
+    def act(group: ProcessGroupP2P, rank: int) -> Any:
+        none = torch.zeros(0, 3)
+        group.allreduce([none]).wait()
+        group.broadcast([none], 1).wait()
+        group.allgather([[none.clone(), none.clone()]], [none]).wait()
+        group.all_gather_single(torch.zeros(0), none.view(0)).wait()
+        group.all_to_all_single(none.clone(), none, [], []).wait()
+        group.reduce_scatter_single(none.clone(), none).wait()
+        works = [group.send([none], 1 - rank, 3), group.recv([none.clone()], 1 - rank, 3)]
+        return [work.wait() for work in works]
+
+    assert together(2, act) == [[True, True]] * 2
+
+
 def test_messages_pass_collectives_and_come_from_any_source() -> None:
     def act(group: ProcessGroupP2P, rank: int) -> Any:
         to, source = (rank + 1) % 3, (rank - 1) % 3

@@ -155,7 +155,9 @@ def test_a_late_collective_asks_first_and_then_says_who_is_missing() -> None:
     watch.presence.told[1] = Progress(1, 0, "barrier")
     assert list(watch.look(105.1, broken=False)) == []
     reason = "barrier did not end within its timeout of 5 s: rank 2 does not answer"
+    assert watch.deadlines(105.1, broken=False) == pytest.approx([105.2, 105.5])
     assert list(watch.look(105.5, broken=False)) == [Break(reason, tell=True)]
+    assert watch.deadlines(105.6, broken=True) == []  # nobody looks at what is over
 
 
 def test_an_ended_connection_counts_only_if_no_farewell_follows() -> None:

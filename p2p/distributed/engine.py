@@ -56,7 +56,8 @@ class Engine:
         self._callers = Callers()
         self._copy = np.empty(0, np.uint8)
         self._closed = False
-        self._closing = threading.Lock()
+        self._closing = threading.Lock()  # held by who closes, until all is closed
+        self._gate = threading.Lock()  # nothing is submitted after the worker was told to end
         self._folder = private_folder()
         try:
             self._form(Rendezvous(store, rank, size, timeout), name)
@@ -112,9 +113,10 @@ class Engine:
     ) -> GroupWork:
         """Run `job` after all that was submitted before. Its errors are told by the handle."""
         work = self.handle(name, outputs)
-        if self._closed:
-            raise GroupError(f"{name} was called on a group that is closed")
-        self._queue.put((name, work, job, timeout.total_seconds()))
+        with self._gate:
+            if self._closed:
+                raise GroupError(f"{name} was called on a group that is closed")
+            self._queue.put((name, work, job, timeout.total_seconds()))
         return work
 
     def send(self, to: int, tag: int, data: memoryview, work: GroupWork) -> None:
@@ -136,11 +138,12 @@ class Engine:
 
     def _close(self, *, leave: bool) -> None:
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
+            with self._gate:
+                if self._closed:
+                    return
+                self._closed = True
+                self._queue.put(None)
             _alive.discard(self)
-            self._queue.put(None)
             self._worker.join()
             if leave:
                 self.mail.leave()
@@ -174,15 +177,18 @@ class Engine:
             self.mail.break_group(str(error), tell=False)
             return error
         except Exception as error:
-            reason = f"{name} failed: {error}"
-            if isinstance(error, LostPeer):
-                reason = self.mail.why_lost(REASON_SECONDS) or reason
-            elif self.mail.broken and isinstance(error, Aborted):
-                reason = self.mail.broken
+            reason = self._reason(name, error)
             self.mail.break_group(reason)
             return GroupError(reason)
         self.mail.finish(self._numbers)
         return None
+
+    def _reason(self, name: str, error: Exception) -> str:
+        if isinstance(error, LostPeer):
+            known = self.mail.why_lost(REASON_SECONDS)
+        else:
+            known = self.mail.broken if isinstance(error, Aborted) else ""
+        return known or f"{name} failed: {error}"
 
 
 @atexit.register

@@ -13,6 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import zmq
+
 from collectives.plane import Endpoints
 from p2p.distributed.correspondence import Correspondence, Send
 from p2p.distributed.errors import GroupError, TimedOut
@@ -108,7 +110,7 @@ class Mailbox:
     @property
     def idle(self) -> bool:
         """No collective runs and no message is awaited."""
-        return self._watch.running is None and not self._expiries
+        return (self._watch.running is None or bool(self.broken)) and not self._expiries
 
     def close(self) -> None:
         """Stop the thread, close the sockets; letters on their way have a moment to go out."""
@@ -137,7 +139,8 @@ class Mailbox:
             self._break(f"rank {self._rank}'s mail failed: {error}", tell=True)
             raise
         finally:
-            self._post()
+            with contextlib.suppress(zmq.ZMQError):
+                self._post()
             self._mail.end(GroupError("the group is closed"))
             self._sockets.close()
 
@@ -155,8 +158,10 @@ class Mailbox:
         """Until there is something to do; ticks while collectives run, so none has to ring."""
         self._deaf = True  # first this, then a look whether one has begun: `begin` does the reverse
         now = time.monotonic()
-        ends = [at for at, _ in self._expiries.values()] + self._watch.deadlines(now)
-        if self._watch.running is not None or self._watch.begun != self._seen:
+        ends = [at for at, _ in self._expiries.values()]
+        ends += self._watch.deadlines(now, broken=bool(self.broken))
+        runs = self._watch.running is not None and not self.broken
+        if runs or self._watch.begun != self._seen:
             self._deaf = False
             ends.append(now + TICK_SECONDS)
             self._seen = self._watch.begun

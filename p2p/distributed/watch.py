@@ -82,10 +82,10 @@ class Watch:
         """Nobody who is still here needs anything of us, or so they have said."""
         return not set(self.presence.still_here()) - self._may_leave
 
-    def deadlines(self, now: float) -> list[float]:
+    def deadlines(self, now: float, *, broken: bool) -> list[float]:
         """When to look again though nothing has happened."""
         ends = list(self._suspects.values())
-        if (running := self.running) is not None:
+        if (running := self.running) is not None and not broken:
             ends.append(now + TICK_SECONDS)
             ends.append(running.asked + ANSWER_SECONDS if running.asked else running.deadline)
         return ends
