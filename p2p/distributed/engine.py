@@ -37,7 +37,7 @@ from p2p.distributed.tensors import Array
 from p2p.distributed.work import GroupWork
 
 GENERATION = 1  # a group has one; there is no way back into it once it has ended
-REASON_SECONDS = 0.1  # for the reason to come by mail, where a rank ended its links on purpose
+REASON_SECONDS = 0.5  # for the mail to learn why a rank is lost, which takes it its grace
 LOOPBACK = "127.0.0.1"
 
 Job = Callable[[Group], None]
