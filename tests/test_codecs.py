@@ -139,6 +139,15 @@ def test_one_bad_value_is_told_to_all(text: str, bad: float) -> None:
     assert [finite for finite, _ in reduced(text, values, [[2, 0, 1], []])] == [False] * 2
 
 
+@pytest.mark.parametrize("text", [codec.name for codec in CODECS])
+def test_a_sum_beyond_float32_is_told_to_all(text: str) -> None:
+    values = np.full((3, 300), 3e38, np.float32)
+    assert [finite for finite, _ in reduced(text, values, [[0], [1, 2]])] == [False] * 2
+    values[1] = -3e38  # but not one that only passes through there
+    if text in ORDER_FREE:
+        assert [finite for finite, _ in reduced(text, values, [[0, 2], [1]])] == [True] * 2
+
+
 @pytest.mark.parametrize("text", ["int16", "int8"])
 @pytest.mark.parametrize("shards", [1, 5, 64, 127])
 @pytest.mark.parametrize("value", [1.0, 1.99, 3e38, 1e-44])

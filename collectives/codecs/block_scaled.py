@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from collectives.blockscale import BLOCK, block_count, note_largest
 from collectives.codecs.codec import Array, Codec, Float32s, Group, Vector
+from collectives.codecs.float32 import all_finite
 from collectives.kernels import scaled
 
 Int32s = NDArray[np.int32]
 Scales = NDArray[np.int16]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class BlockScaled(Codec):
@@ -53,7 +56,8 @@ class BlockScaled(Codec):
             self.encode(row, factors, step, number, total, add=at > 0)
         group.all_reduce(total, sums, "sum")
         scaled(sums, units, BLOCK, out)
-        return True
+        largest_sum = float(units.max(initial=0)) * np.iinfo(self.dtype).max
+        return largest_sum < FLOAT32_MAX or all_finite(out)
 
     @abstractmethod
     def scales(self, largest: Int32s) -> Scales:

@@ -78,9 +78,10 @@ class Codec(ABC):
         """out[n] = the sum of all members' rows[h, n], h = len(numbers), possibly 0.
 
         Every shard is in at most one member's `numbers`. The answer is the same on all members:
-        False when some shard had a NaN or an infinity; then `out` means nothing and nobody may
-        apply the step. `rows` are scratch memory from now on, and must stay as the codec left them
-        until `keep`. Raises Aborted; then nothing has changed, and the step may be tried again.
+        False when some shard had a NaN or an infinity, or a sum is beyond float32; then `out` means
+        nothing and nobody may apply the step. `rows` are scratch memory from now on, and must stay
+        as the codec left them until `keep`. Raises Aborted; then nothing else has changed, and the
+        step may be tried again.
         """
 
     def keep(self, average: Float32s) -> None:  # noqa: B027
