@@ -15,9 +15,10 @@ from collectives.links import Links
 from collectives.plan import Act, Hop, Machine, OutOfOrder, Send, make_plan
 from collectives.reductions import Reduction
 
-# Measured over the loopback (CPU per call): a chunk costs about 50 us, so 256 KiB ones cost a fifth
-# more than these; a second hop saves more than it costs from 512 KiB to 1 MiB on, less on a LAN.
-CHUNK_BYTES = 1 << 20
+# Measured over the loopback, CPU per call: 1 MiB chunks cost a tenth more than these at 4 and 16 MB
+# (2 and 3 ranks), 512 KiB ones 3 % more again, and twice as long ones save 3 % but overlap less.
+# A second hop saves more than it costs from 512 KiB to 1 MiB on; sooner where the line is slow.
+CHUNK_BYTES = 2 << 20
 ONE_HOP_BYTES_MAX = 1 << 18
 
 _PLACING = Reduction("sum", np.dtype(np.uint8))  # of calls that combine nothing: never used
