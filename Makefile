@@ -13,13 +13,14 @@ demo: install
 	@$(BIN)/p2pnode demo
 
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 -m "not processes"
+	@$(BIN)/python -m pytest -m processes
 
 check: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not processes"
+	@$(BIN)/python -m pytest -q -n 2 -m "not processes"
 
 install: $(STAMP)
 
