@@ -141,6 +141,14 @@ def test_an_end_at_any_frame_leaves_right_results_or_clean_errors(
     case.check(case.run(hub, calls=2))
 
 
+@pytest.mark.parametrize("number", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n", [10, 120])
+def test_values_are_added_in_rank_order_whichever_way_they_go(number: str, n: int) -> None:
+    case = Case(Kind.ALL_REDUCE, 7, n, number=number)
+    case.check(results := case.run(Hub(7, 3)))
+    assert not [r for r in results if isinstance(r, Exception)]
+
+
 @pytest.mark.parametrize("size", range(2, 6))
 @pytest.mark.parametrize("n", [10, 90])
 def test_a_rank_lost_at_every_frame_of_an_all_reduce(size: int, n: int) -> None:
