@@ -25,7 +25,8 @@ class Control(IntEnum):
     """`part` of a CONTROL header."""
 
     HELLO = 0
-    FAREWELL = 1
+    FAREWELL = 1  # leaves in order: nothing more comes over this link
+    BROKEN = 2  # has ended the generation; what was on its way is dropped, a hello perhaps among it
 
 
 class Header(NamedTuple):

@@ -16,7 +16,7 @@ import zmq
 
 from collectives.errors import Aborted, LostPeer, OutOfStep
 from collectives.frames import Control, Header, Stream
-from collectives.liveness import Member
+from collectives.liveness import Member, watch
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints
@@ -50,6 +50,7 @@ class Links:
         self.awaited: frozenset[int] = frozenset()  # while this rank sleeps
         self.one_host = all(member.host == plane.endpoints.host for member in members)
         self._plane = plane
+        self._members = tuple(members)
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}
         self._silent: dict[int, zmq.Socket[bytes]] = {}  # monitors of links to who said no hello
@@ -61,7 +62,7 @@ class Links:
         for to, member in enumerate(members):
             if to != rank:
                 self._push[to] = plane.open()
-                self._silent[to] = self._push[to].get_monitor_socket(_UNREACHABLE)
+                self._silent[to] = watch(self._push[to], _UNREACHABLE)
                 plane.connect(self._push[to], member)
                 self._post(to, hello, b"")
 
@@ -163,6 +164,8 @@ class Links:
         Call it only when all that has arrived is queued: then nothing of a lost one's is ignored.
         """
         for rank in self._plane.connections.gone(self.job, self.generation):
+            if rank not in self.others:
+                continue  # somebody lost us, or says so
             left = self._plane.connections.has_left(Member(self.job, self.generation, rank))
             if rank in needed or not left:
                 raise LostPeer(rank, "has left the generation" if left else "is gone")
@@ -194,17 +197,18 @@ class Links:
                 self.check_members((to,) if time.monotonic() > given_up else ())
         self._trackers.clear()
 
-    def end(self, reason: str, *, in_order: bool = False) -> None:
+    def end(self, reason: str, *, in_order: bool = False, lost: int | None = None) -> None:
         """Close the connections and let go of all memory. Idempotent.
 
-        Drops what has not gone out; `in_order`, after a last operation that went well, what is
-        still on its way arrives, and the others are told.
+        `in_order`, after a last operation that went well, what is still on its way arrives. Else
+        it is dropped. The others are told either way, and whether it is because rank `lost` is.
         """
-        in_order = in_order and not self._over
-        self._over = self._over or reason
+        if self._over:
+            return
+        self._over = reason
         reachable = self._say_farewell() if in_order else ()
         for to, push in self._push.items():
-            push.disable_monitor()
+            push.monitor(None, 0)
             push.close(linger=LINGER_MS if to in reachable else 0)
         self._push.clear()
         for monitor in self._silent.values():
@@ -215,16 +219,31 @@ class Links:
             if not _released(tracker, LET_GO_SECONDS_MAX):
                 raise RuntimeError("a closed connection still holds the memory it was sending")
         self._trackers.clear()
+        if not in_order:
+            self._say_broken(self.rank if lost is None else lost)
 
     def _say_farewell(self) -> set[int]:
         """To the members that have not gone themselves: these."""
         with suppress(Aborted):
             while self._plane.pump():
                 pass
-        self._plane.connections.drain()
-        there = set(self._push) - set(self._plane.connections.gone(self.job, self.generation))
         farewell = self.header(Stream.CONTROL, 0, 0, 0, part=Control.FAREWELL)
-        return {to for to in there if self._post(to, farewell, b"")}
+        return {to for to in self._there() if self._post(to, farewell, b"")}
+
+    def _say_broken(self, cause: int) -> None:
+        """Over connections of their own: the old ones may have dropped all we ever sent, our hello
+        as well, and whom nobody heard of nobody misses."""
+        broken = self.header(Stream.CONTROL, 0, 0, 0, part=Control.BROKEN, chunk=cause).pack()
+        for to in self._there():
+            push = self._plane.open()
+            self._plane.connect(push, self._members[to])
+            push.send_multipart((broken, b""), zmq.NOBLOCK)
+            push.close(linger=LINGER_MS)
+
+    def _there(self) -> set[int]:
+        """The members that have neither gone nor left."""
+        self._plane.connections.drain()
+        return set(self.others) - set(self._plane.connections.gone(self.job, self.generation))
 
     def _check_silent(self) -> None:
         """Raises LostPeer when a member that never said hello cannot be reached.
@@ -235,7 +254,7 @@ class Links:
         for rank in list(self._silent):
             monitor = self._silent[rank]
             if self._plane.connections.knows(Member(self.job, self.generation, rank)):
-                self._push[rank].disable_monitor()
+                self._push[rank].monitor(None, 0)
                 self._silent.pop(rank).close(linger=0)
                 self._missed.pop(rank, None)
             elif monitor.poll(0):

@@ -5,6 +5,7 @@ before it reports a connection closed). So whoever takes all that is queued, aft
 reported gone, has all that this member ever sent.
 """
 
+import secrets
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -18,12 +19,22 @@ class Member(NamedTuple):
     rank: int
 
 
+def watch(socket: "zmq.Socket[bytes]", events: int) -> "zmq.Socket[bytes]":
+    """A monitor whose queue has no limit: at a full one, libzmq's I/O thread would wait for us."""
+    address = f"inproc://monitor-{id(socket)}-{secrets.token_hex(4)}"
+    socket.monitor(address, events)
+    monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+    monitor.rcvhwm = monitor.linger = 0
+    monitor.connect(address)
+    return monitor
+
+
 class Connections:
     """Attach it before the socket is bound. Belongs to the socket's thread."""
 
     def __init__(self, pull: "zmq.Socket[bytes]") -> None:
         self._pull = pull
-        self.monitor = pull.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = watch(pull, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._open: dict[int, Member | None] = {}  # by file descriptor
         self._known: set[Member] = set()  # said hello
         self._left: set[Member] = set()  # said farewell
@@ -41,6 +52,11 @@ class Connections:
     def farewell(self, member: Member) -> None:
         """It leaves its generation in order: nothing more will come from it."""
         self._left.add(member)
+        self._end(member)
+
+    def broken(self, member: Member, cause: int) -> None:
+        """It has ended its generation, because of rank `cause` (its own: by itself)."""
+        self._end(member._replace(rank=cause))
         self._end(member)
 
     def drain(self) -> None:
@@ -75,7 +91,7 @@ class Connections:
                 self._open[fd] = None
 
     def close(self) -> None:
-        self._pull.disable_monitor()
+        self._pull.monitor(None, 0)
         self.monitor.close(linger=0)
 
     def _end(self, member: Member) -> None:

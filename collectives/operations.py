@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from collectives.call import Algorithm, Array, Call, Kind, check_usable
-from collectives.errors import Aborted
+from collectives.errors import Aborted, LostPeer
 from collectives.exchange import Exchange
 from collectives.frames import fingerprint
 from collectives.links import Links
@@ -197,11 +197,11 @@ class Group:
         for algorithm in self._algorithms:
             algorithm.interrupt()
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, lost: int | None = None) -> None:
         """Let go of everything. What was sent before still arrives if no operation has failed."""
         for algorithm in self._algorithms:
             algorithm.end()
-        self.links.end(reason, in_order=not self._failed)
+        self.links.end(reason, in_order=not self._failed, lost=lost)
 
     def _collective(
         self,
@@ -230,7 +230,8 @@ class Group:
             self.links.settle()
         except BaseException as error:
             self._failed = True
-            self.end(str(error) if isinstance(error, Aborted) else "an operation failed before")
+            reason = str(error) if isinstance(error, Aborted) else "an operation failed before"
+            self.end(reason, error.rank if isinstance(error, LostPeer) else None)
             raise
 
     def _next_collective(self) -> int:

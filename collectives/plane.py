@@ -289,6 +289,8 @@ class DataPlane:
             self.connections.hello(int(frame.get(zmq.SRCFD)), member)
         elif header.part == Control.FAREWELL:
             self.connections.farewell(member)
+        elif header.part == Control.BROKEN:
+            self.connections.broken(member, header.chunk)
         else:
             self.dropped["malformed"] += 1
 
