@@ -4,6 +4,7 @@ import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -321,5 +322,10 @@ def test_nothing_is_left_of_a_group() -> None:
     before = resources()
     for _ in range(3):
         together(2, act)
-    assert resources() == before
+    deadline = time.monotonic() + 10
+    while resources()[0] > before[0] and time.monotonic() < deadline:  # libzmq reaps sockets later
+        time.sleep(0.01)
+    files, threads, tasks = resources()
+    assert files <= before[0]
+    assert (threads, tasks) == before[1:]
     assert p2p.torch_backend.NAME in dist.Backend.backend_list
