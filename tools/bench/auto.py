@@ -49,9 +49,7 @@ def main(arguments: list[str]) -> int:
 async def watch(line: Line, rates: list[int], seconds: float) -> None:
     """Raises P2PError."""
     with LocalCluster() as cluster:
-        for end, address in enumerate(ADDRESSES):
-            line.enter(end)
-            cluster.start("--listen", f"{address}:0")
+        line.start_peers(cluster)
         await kills.settle(cluster, len(ADDRESSES))
         client = cluster.client()
         try:

@@ -8,7 +8,6 @@ are those of the medians to the first codec's.
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import zmq
 
 from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane
+from tools.bench import ranks
 from tools.convergence import Counted
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -85,7 +85,7 @@ def measure(
         by_rank: list[dict[str, list[Figures]]] = [pipe.recv() for pipe in pipes]
     rows: list[Row] = []
     for codec in codecs:
-        found = [_whole(ranks) for ranks in zip(*(one[codec] for one in by_rank), strict=True)]
+        found = [_whole(each) for each in zip(*(one[codec] for one in by_rank), strict=True)]
         step, exchange, cpu, sent = (statistics.median(each) for each in zip(*found, strict=True))
         row = {"processes": count, "codec": codec, "step_ms": step * 1e3, "cpu_ms": cpu * 1e3}
         first = rows[0] if rows else row
@@ -95,44 +95,32 @@ def measure(
     return rows
 
 
-def _whole(ranks: tuple[Figures, ...]) -> Figures:
+def _whole(figures: tuple[Figures, ...]) -> Figures:
     """Of one step: the slowest rank's times, all ranks' CPU time, the bytes that one sends."""
-    steps, exchanges, cpu, sent = zip(*ranks, strict=True)
+    steps, exchanges, cpu, sent = zip(*figures, strict=True)
     return max(steps), max(exchanges), sum(cpu), max(sent)
 
 
 @contextmanager
 def _started(count: int, plan: tuple[Any, ...]) -> Iterator[list[Any]]:
     """Processes that know one another; their pipes, by rank."""
-    spawn = multiprocessing.get_context("spawn")
     keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
     with tempfile.TemporaryDirectory() as folder:
-        pipes, workers = [], []
-        for rank in range(count):
-            ours, theirs = spawn.Pipe()
-            arguments = (rank, f"{folder}/ipc", keys, theirs, *plan)
-            worker = spawn.Process(target=work, args=arguments, daemon=True)
-            worker.start()
-            theirs.close()
-            pipes.append(ours)
-            workers.append(worker)
-        endpoints = [pipe.recv() for pipe in pipes]
-        for pipe in pipes:
-            pipe.send(endpoints)
-        yield pipes
-        for worker in workers:
-            worker.join()
+        plans = [(rank, f"{folder}/ipc", keys, *plan) for rank in range(count)]
+        with ranks.started(work, plans) as pipes:
+            ranks.introduce(pipes)
+            yield pipes
 
 
 def work(
     rank: int,
     folder: str,
     keys: CurveKeys,
-    parent: Connection,
     spec: dict[str, Any],
     codecs: list[str],
     rounds: int,
     steps: int,
+    parent: Connection,
 ) -> None:
     """One trainer: every round has `steps` steps with each codec, after one that does not count."""
     from p2p.training import task

@@ -74,9 +74,7 @@ def _line(row: Row, first: Row) -> str:
 async def measure(line: Line, codecs: list[str], chosen: argparse.Namespace) -> list[Row]:
     """One row per codec. Raises P2PError."""
     with LocalCluster() as cluster:
-        for end, address in enumerate(ADDRESSES):
-            line.enter(end)
-            cluster.start("--listen", f"{address}:0")
+        line.start_peers(cluster)
         await kills.settle(cluster, len(ADDRESSES))
         seen: dict[str, list[tuple[float, float]]] = {codec: [] for codec in codecs}
         for number in range(chosen.rounds):

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from p2p.errors import P2PError
+from p2p.local_cluster import LocalCluster
 
 CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -53,6 +54,12 @@ class Line:
             _move(namespace.fileno())
         if _libc().unshare(CLONE_NEWNS) != 0:
             raise P2PError(f"cannot unshare the mounts: {os.strerror(ctypes.get_errno())}")
+
+    def start_peers(self, cluster: LocalCluster) -> None:
+        """One at each end. Raises P2PError."""
+        for end, address in enumerate(ADDRESSES):
+            self.enter(end)
+            cluster.start("--listen", f"{address}:0")
 
     def close(self) -> None:
         if self._home >= 0:

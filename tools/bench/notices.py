@@ -7,7 +7,6 @@ in between. Every rank computes for some time between two rounds, as in use.
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ import zmq
 
 from collectives import futex
 from collectives.shm_control import ControlSegment, Membership, OtherControl, reached
+from tools.bench import ranks
 
 MEANS = ("futex", "push-pull", "spin")
 ROUNDS, TURNS = 200, 7  # of each means in each turn
@@ -45,23 +45,11 @@ def _load() -> str:
 
 
 def measure(count: int, seconds: float) -> dict[str, float]:
-    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        pipes, workers = [], []
-        for rank in range(count):
-            ours, theirs = spawn.Pipe()
-            plan = (rank, count, seconds, folder, theirs)
-            worker = spawn.Process(target=work, args=plan, daemon=True)
-            worker.start()
-            theirs.close()
-            pipes.append(ours)
-            workers.append(worker)
-        invitations = [pipe.recv() for pipe in pipes]
-        for pipe in pipes:
-            pipe.send(invitations)
-        times = [pipe.recv() for pipe in pipes]
-        for worker in workers:
-            worker.join()
+        plans = [(rank, count, seconds, folder) for rank in range(count)]
+        with ranks.started(work, plans) as pipes:
+            ranks.introduce(pipes)
+            times = [pipe.recv() for pipe in pipes]
     return {name: statistics.median(max(of[name]) for of in times) for name in MEANS}
 
 

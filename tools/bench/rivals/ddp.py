@@ -1,14 +1,15 @@
 """The same task trained by DistributedDataParallel over gloo, in processes that wait their turn."""
 
-import multiprocessing
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from p2p.training.spec import JobSpec
 from p2p.training.trainer import NICENESS
+from tools.bench import ranks
 
 Spec = dict[str, Any]
 
@@ -24,18 +25,12 @@ class Ddp:
         self._spec, self._count, self._backend = spec, count, backend
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="p2p-ddp-")
-        spawn = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._workers = []
-        for rank in range(self._count):
-            ours, theirs = spawn.Pipe()
-            plan = (self._spec, rank, self._count, self._backend, self._folder.name, theirs)
-            worker = spawn.Process(target=_work, args=plan, daemon=True)
-            worker.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._workers.append(worker)
+        self._stack = ExitStack()
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="p2p-ddp-"))
+        plans = [
+            (self._spec, rank, self._count, self._backend, folder) for rank in range(self._count)
+        ]
+        self._pipes = self._stack.enter_context(ranks.started(_work, plans))
         for pipe in self._pipes:
             pipe.recv()
         return self
@@ -43,9 +38,7 @@ class Ddp:
     def __exit__(self, *error: object) -> None:
         for pipe in self._pipes:
             pipe.send(0)
-        for worker in self._workers:
-            worker.join()
-        self._folder.cleanup()
+        self._stack.close()
 
     def run(self, steps: int) -> float:
         """Seconds that so many steps take, by the slowest rank."""
