@@ -32,6 +32,11 @@ PURE = [
     *(
         "p2p/controller.py",
         "p2p/controller_jobs.py",
+        "p2p/controller_failures.py",
+        "p2p/controller_marks.py",
+        "p2p/controller_checkpoints.py",
+        "p2p/controller_generations.py",
+        "p2p/seated.py",
         "p2p/placement.py",
         "p2p/snapshot_transfer.py",
     ),

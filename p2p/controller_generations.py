@@ -1,0 +1,87 @@
+"""When a job's next generation is formed, of whom, and why."""
+
+from collections.abc import Iterator, Set
+
+from p2p.seated import Command, Names, Trainers
+from p2p.state import Job
+
+
+def form(
+    job: Job, usable: Set[str], names: Names, trainers: Trainers, impatient: bool
+) -> Iterator[Command]:
+    """A new generation when a seat was lost, when a trainer waits for one, or when another method
+    was set.
+
+    The first one waits for all assigned peers, unless `impatient`: who warms up late joins later.
+    """
+    ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
+    newest = job.generation
+    least = int(job.spec.get("peers_min") or 1)
+    if newest is None:
+        warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
+        if ready and (not warming or impatient) and len(ready) >= least:
+            yield _generation(job, 1, ready, "the job starts")
+        elif not warming and job.state == "starting":
+            yield from _waits(job, least, len(ready))
+        return
+    lost = [
+        seat.peer
+        for seat in newest.seats
+        if seat.peer not in ready or ready[seat.peer].child != seat.child
+    ]
+    joined = [peer for peer in ready if peer not in job.members or peer in lost]
+    reset = newest.method.revision != job.method.revision
+    if not (lost or joined or newest.closed or reset):
+        return
+    if newest.start_step is None and not (lost or newest.closed or reset):
+        return  # one change at a time: the newest generation first makes a step
+    if len(ready) < least or not ready:
+        yield from _waits(job, least, len(ready))
+        return
+    why = _why(usable, names, lost, joined, job.method.reason if reset else "")
+    yield _generation(job, newest.number + 1, ready, why)
+
+
+def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
+    reason = f"waits for {least} ready peers, {have} now"
+    if have and least > have:
+        reason += f": `p2pnode add {least - have}`"
+    if job.reason != reason:
+        yield {"type": "job.wait", "job": job.id, "reason": reason}
+
+
+def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
+    shards = int(job.spec["shards"])
+    order = sorted(ready)
+    bounds = [shards * rank // len(order) for rank in range(len(order) + 1)]
+    return {
+        "type": "job.generation",
+        "job": job.id,
+        "number": number,
+        "reason": reason,
+        "steps_total": max(trainer.ready.get("steps_total", 0) for trainer in ready.values()),
+        "seats": [
+            {
+                "peer": peer,
+                "child": ready[peer].child,
+                "endpoints": ready[peer].ready["endpoints"],
+                "first_shard": bounds[rank],
+                "last_shard": bounds[rank + 1],
+            }
+            for rank, peer in enumerate(order)
+        ],
+    }
+
+
+def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str], reset: str) -> str:
+    def name(peer: str) -> str:
+        return names.get(peer, peer)  # a removed peer has no name any more
+
+    gone = [f"{name(peer)} was lost" for peer in lost if peer not in usable]
+    ended = [
+        f"the trainer of {name(peer)} ended"
+        for peer in lost
+        if peer in usable and peer not in joined
+    ]
+    came = [f"{name(peer)} joined" for peer in joined]
+    return "; ".join([*gone, *ended, *came, *([reset] if reset else [])]) or "resumed"
