@@ -14,7 +14,7 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest -n 2 -m "not processes"
-	@$(BIN)/python -m pytest -m processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m processes
 
 check: install
 	@$(BIN)/ruff check .
