@@ -209,16 +209,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--trainers", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--shards", type=int, default=12)
-    parser.add_argument("--cells", help="STRATEGY:CODEC,… of the table (all)")
+    parser.add_argument("--cells", help="'STRATEGY [OPTIONS]:CODEC',… of the table (all)")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     wanted = chosen.cells.split(",") if chosen.cells else None
     print(f"digits, {chosen.epochs} epochs, {chosen.shards} shards, {chosen.trainers} trainers")
     print(f"{'strategy':<40} {'codec':<12} {'accuracy':>8} {'loss':>8} {'sent/step':>10} {'s':>6}")
     for strategy, codec, options in CELLS:
-        if wanted is not None and f"{strategy}:{codec}" not in wanted:
-            continue
         name = " ".join([strategy, *(f"{key}={value}" for key, value in options.items())])
+        if wanted is not None and not {f"{strategy}:{codec}", f"{name}:{codec}"} & set(wanted):
+            continue
         fields = {"epochs": chosen.epochs, "shards": chosen.shards}
         try:
             row = measure(strategy, codec, options, chosen.trainers, **fields)
