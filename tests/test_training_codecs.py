@@ -9,7 +9,9 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from p2p.errors import Usage
+from p2p.training import checkpoint
 from p2p.training.catchup import catch_up
+from p2p.training.checkpoint import Damaged
 from p2p.training.run import Run
 from p2p.training.spec import parse
 from tests.fake_group import groups, together
@@ -98,3 +100,38 @@ def test_the_state_of_a_codec_travels_with_the_model() -> None:
 def test_a_codec_that_cannot_be_is_refused_at_once() -> None:
     with pytest.raises(Usage, match="codec int8 sums at most 127 shards, not 128"):
         parse({"id": "j", "task": "t", "task_class": "T", "shards": 128, "codec": "int8"})
+
+
+@pytest.mark.parametrize("strategy", ["ring", "local-sgd"])
+@pytest.mark.parametrize("codec", ["topk:0.1", "powersgd:1"])
+def test_any_number_of_trainers_goes_on_from_a_checkpoint_with_the_same_bits(
+    codec: str, strategy: str
+) -> None:
+    """What a codec has left out so far is in it, of all shards, with whomever they are."""
+    options = {"local_steps": "2"} if strategy == "local-sgd" else {}
+    spec = {"shards": SHARDS, "codec": codec, "strategy": strategy, "options": options}
+    runs = [new_run(Small, **spec) for _ in range(2)]
+    steps(runs, [(0, 3), (3, 7)], 4, {0, 1})
+    saved = {**runs[0].snapshot(), **runs[0].own(), **runs[1].own()}
+    assert len(runs[0].own()) == 3
+    metadata = {**runs[0].metadata(), "state_hash": runs[1].hash()}
+    steps(runs, [(0, 3), (3, 7)], 3, {0, 1})
+
+    resumed = [new_run(Small, **spec) for _ in range(3)]
+    for run in resumed:
+        run.restore(checkpoint.pack(saved, metadata))
+    steps(resumed, [(0, 1), (1, 6), (6, 7)], 3, {0, 1, 2})
+    assert {run.hash() for run in resumed} == {runs[0].hash()}
+
+
+def test_what_is_no_memory_of_this_codec_is_refused() -> None:
+    run = new_run(Small, shards=SHARDS, codec="topk:0.1")
+    steps([run], [(0, SHARDS)], 2, {0})
+    good, metadata = run.snapshot(), {**run.metadata(), "state_hash": run.hash()}
+    for name, tensor in (
+        ("strategy.memory.00007", torch.zeros(run.gradients.layout.values)),
+        ("strategy.memory.00001", torch.zeros(5)),
+        ("strategy.memory.one", torch.zeros(5)),
+    ):
+        with pytest.raises(Damaged, match=r"is no memory of codec topk"):
+            run.restore(checkpoint.pack({**good, name: tensor}, metadata))

@@ -64,7 +64,7 @@ class Codec(ABC):
     shard, or on any order. `lossy`: it may leave out or coarsen what float32 would have kept.
     """
 
-    name: ClassVar[str]
+    name: str
     order_free: ClassVar[bool] = False
     lossy: ClassVar[bool] = False
 
@@ -94,6 +94,11 @@ class Codec(ABC):
         """State that is the same on all members, by name: goes with the model, into its hash, to
         joiners and into checkpoints. Live, and of one shape for good: write into it to restore."""
         return {}
+
+    @property
+    def remembers(self) -> int:
+        """How many values of error feedback a shard has."""
+        return 0
 
     def memory(self) -> dict[int, Float32s]:
         """Error feedback by shard, as of the last `keep`: part of the training state. Live."""

@@ -13,7 +13,7 @@ class WithExactPart(Codec):
     def __init__(self, codec: type[Codec], vector: Vector, option: float) -> None:
         super().__init__(vector, option)
         assert vector.exact_from is not None
-        self._end = vector.exact_from
+        self.name, self._end = codec.name, vector.exact_from
         self._lossy = codec(replace(vector, length=self._end, exact_from=None), option)
         self._exact = Int32(Vector(vector.length - self._end, vector.shards))
 
@@ -26,6 +26,10 @@ class WithExactPart(Codec):
 
     def keep(self, average: Float32s) -> None:
         self._lossy.keep(average[: self._end])
+
+    @property
+    def remembers(self) -> int:
+        return self._lossy.remembers
 
     def memory(self) -> dict[int, Float32s]:
         return self._lossy.memory()

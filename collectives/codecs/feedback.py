@@ -42,6 +42,10 @@ class Remembering(Codec):
     def left_out(self, row: Float32s, average: Float32s, out: Float32s) -> None:
         """out = what of this row, a shard's vector with its memory, has not gone into `average`."""
 
+    @property
+    def remembers(self) -> int:
+        return self.vector.length
+
     def memory(self) -> dict[int, Float32s]:
         return self._memory
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from p2p.training import checkpoint
 from p2p.training.blame import sentence
-from p2p.training.run import Run
+from p2p.training.run import Run, common
 from p2p.training.state import state_hash
 from p2p.training.stream import Message
 
@@ -50,14 +50,18 @@ class Checkpoints:
         """
         self.wait()
         self._started_at = time.monotonic()
-        self._thread = threading.Thread(target=self._try, args=self._run.whole(), name="checkpoint")
+        self._thread = threading.Thread(target=self._try, args=self._all(), name="checkpoint")
         self._thread.start()
 
     def write_final(self) -> None:
         """Write now, unless this step is written already. Raises CheckpointFailed."""
         self.wait()
         if self._last_written != self._run.position.step:
-            self._write(*self._run.whole())
+            self._write(*self._all())
+
+    def _all(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, metadata = self._run.whole()
+        return {**tensors, **self._run.own()}, metadata
 
     def wait(self) -> None:
         if self._thread is not None:
@@ -73,7 +77,7 @@ class Checkpoints:
 
     def _write(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         began, step = time.monotonic(), int(metadata["step"])
-        digest = state_hash(tensors)
+        digest = state_hash(common(tensors))
         data = checkpoint.pack(tensors, {**metadata, "state_hash": digest})
         path = checkpoint.write(self._folder, step, data)
         self._last_written = step

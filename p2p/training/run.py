@@ -23,11 +23,13 @@ from p2p.training.spec import JobSpec
 from p2p.training.spread import complete
 from p2p.training.state import TrainingState, Unfit, state_hash
 from p2p.training.strategies import catalog
+from p2p.training.strategies.feedback import MEMORY
 from p2p.training.strategies.strategy import Context, Result, Strategy
 from p2p.training.tuner import Tuner
 
 SKIPPED_IN_A_ROW_MAX = 100
 STRATEGY_PREFIX = "strategy."  # of the names of its tensors, beside the model's and optimizer's
+OWN_PREFIX = STRATEGY_PREFIX + MEMORY  # of those that only one trainer has
 
 
 class Run:
@@ -127,6 +129,11 @@ class Run:
         own = self.strategy.tensors().items()
         return {**self.state.tensors(), **{STRATEGY_PREFIX + name: t for name, t in own}}
 
+    def own(self) -> dict[str, Tensor]:
+        """Copies of what belongs to this trainer's shards alone: part of the state, but in no hash.
+        A checkpoint has that of all trainers beside `tensors`, which all have alike."""
+        return {STRATEGY_PREFIX + name: t.clone() for name, t in self.strategy.own().items()}
+
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of `tensors` that share no memory, with each other neither."""
         return {
@@ -198,10 +205,11 @@ class Run:
 
     def restore(self, data: bytes, expected_hash: str | None = None) -> None:
         """Become the state in `data`. Raises Damaged when it is not of this job or not that hash
-        (that of its own metadata when none is given)."""
+        (that of its own metadata when none is given). What `own` gave may be among it, of any
+        shards."""
         tensors, metadata = checkpoint.unpack(data)
         expected = expected_hash or metadata.get("state_hash")
-        if state_hash(tensors) != expected:
+        if state_hash(common(tensors)) != expected:
             raise Damaged(f"its state is not {expected}")
         ours = {k: v for k, v in asdict(self.schedule).items() if k != "steps_total"}
         theirs = {k: v for k, v in metadata.get("schedule", {}).items() if k != "steps_total"}
@@ -212,6 +220,7 @@ class Run:
             own = {n: t for n, t in tensors.items() if n.startswith(STRATEGY_PREFIX)}
             rest = {n: t for n, t in tensors.items() if n not in own}
             self.state.restore(rest, metadata["optimizer"])
+            self.strategy.forget()
             self._restore_strategy(
                 int(metadata.get("revision", 0)),
                 {n.removeprefix(STRATEGY_PREFIX): t for n, t in own.items()},
@@ -221,7 +230,6 @@ class Run:
         self.position = position
         self.state.versions = metadata.get("versions")
         self._hash = (-1, "")
-        self.strategy.forget()
 
     def _restore_strategy(self, revision: int, tensors: dict[str, Tensor]) -> None:
         """Now, or when it is ordered: a resuming trainer does not know yet by which it goes on."""
@@ -255,3 +263,8 @@ class Run:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def common(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those that all trainers have alike, which is what a state's hash is of."""
+    return {name: t for name, t in tensors.items() if not name.startswith(OWN_PREFIX)}

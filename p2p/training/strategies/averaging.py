@@ -77,6 +77,9 @@ class Averaging:
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
+    def own(self) -> dict[str, Tensor]:
+        return {}
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         if tensors:
             raise Unfit(f"this strategy keeps no {min(tensors)}")

@@ -10,7 +10,12 @@ from collectives.operations import Group
 from p2p.training.layout import Float32s
 from p2p.training.state import Unfit
 from p2p.training.strategies.averaging import Averaging
-from p2p.training.strategies.feedback import hand_over
+from p2p.training.strategies.feedback import (
+    MEMORY,
+    hand_over,
+    named_memory,
+    restore_memory,
+)
 from p2p.training.strategies.strategy import Context, Result, Shards
 
 
@@ -46,11 +51,16 @@ class Ring(Averaging):
     def tensors(self) -> dict[str, Tensor]:
         return {f"codec.{n}": torch.from_numpy(v) for n, v in self._codec.common().items()}
 
+    def own(self) -> dict[str, Tensor]:
+        return named_memory(self._codec)
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        own = self.tensors()
-        if {n: (t.shape, t.dtype) for n, t in own.items()} != {
-            n: (t.shape, t.dtype) for n, t in tensors.items()
+        ours = self.tensors()
+        memory = {n: t for n, t in tensors.items() if n.startswith(MEMORY)}
+        if {n: (t.shape, t.dtype) for n, t in ours.items()} != {
+            n: (t.shape, t.dtype) for n, t in tensors.items() if n not in memory
         }:
-            raise Unfit(f"this strategy with codec {self._codec.name} keeps {sorted(own)}")
-        for name, tensor in own.items():
+            raise Unfit(f"this strategy with codec {self._codec.name} keeps {sorted(ours)}")
+        restore_memory(self._codec, memory)
+        for name, tensor in ours.items():
             tensor.copy_(tensors[name])

@@ -108,8 +108,14 @@ class Strategy(Protocol):
         """State beyond model and optimizer, equal on all trainers: hashed, checkpointed, given to
         joiners."""
 
+    def own(self) -> dict[str, Tensor]:
+        """State that belongs to this trainer's shards (what a codec has left out of them), live:
+        in checkpoints, but in no hash. Names begin with "memory."; no two trainers have the same.
+        """
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become what `tensors` gave. Raises Unfit and changes nothing."""
+        """Become what `tensors` gave, and what `own` gave of any shards. Raises Unfit and changes
+        nothing."""
 
 
 class Results:
