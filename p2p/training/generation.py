@@ -128,7 +128,7 @@ class Generation:
             "epoch": position.epoch(self.run.schedule),
             "samples": position.ledger.samples,
             "loss": position.loss,
-            "metrics": position.metrics,
+            "metrics": {**_prefixed(position.train_metrics), **position.metrics},
             "state_hash": self.run.hash(),
             "ledger": position.ledger.lines()[-LEDGER_LINES_TOLD:],
             "notices": [asdict(notice) for notice in self.run.strategy.notices()],
@@ -202,3 +202,8 @@ class Generation:
             self._entered["stall_s"] = time.monotonic() - self._stalled_since
         self.control.send(self._entered)
         self._entered = None
+
+
+def _prefixed(metrics: dict[str, float]) -> dict[str, float]:
+    """What loss() measured of a training batch, beside what evaluate() measured."""
+    return {f"train_{name}": value for name, value in metrics.items()}

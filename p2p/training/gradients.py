@@ -5,8 +5,9 @@ that a short last batch is averaged right. How the shards of all trainers are su
 strategy (p2p.training.strategies).
 """
 
+import math
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from torch import Tensor
 from collectives.shm_memory import empty
 from p2p.training.blame import TaskFailed, user_code
 from p2p.training.layout import Agreed, BufferWatch, Layout, views
-from p2p.training.order import SHARD, Indices, Schedule, cut, fingerprint, seed_of
+from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprint, seed_of
 from p2p.training.state import TrainingState
 from p2p.training.task import Task
+
+CLIP_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
 
 
 def seed_everything(seed: int) -> None:
@@ -48,9 +51,11 @@ class Gradients:
         watch = BufferWatch(state.model)
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
+        self._metric_names: list[str] | None = None
         self.shard_gradient(0, 0, np.arange(size, dtype=np.int64), 1.0)  # leaves no trace
         self.buffers = watch.undo()
-        self.layout = Layout(self.parameters, self.buffers, schedule.shards)
+        names: list[str] = self._metric_names or []
+        self.layout = Layout(self.parameters, self.buffers, schedule.shards, names)
         self._rows = torch.zeros(0, self.layout.values)
         self.numbers: list[int] = []
         self.said = self.layout.nothing_said()
@@ -85,22 +90,31 @@ class Gradients:
                 if not np.isfinite(loss):
                     self.said[layout.not_finite] = 1.0
 
-    def update(self, average: npt.NDArray[np.float32], agreed: Agreed) -> None:
+    def update(self, average: npt.NDArray[np.float32], agreed: Agreed, step: int) -> None:
         """One optimizer step by float32[layout.values], and the buffers' changes. Never half done:
         nothing here waits or checks for anything."""
-        self.optimize(average, agreed, range(len(self.parameters)))
+        seed_everything(seed_of(self.schedule.seed, UPDATE, step))  # some optimizers add noise
+        flat = torch.from_numpy(average)[self.layout.gradients]
+        factor = clip_factor([flat], self.task.clip_norm)
+        self.optimize(average, agreed, range(len(self.parameters)), factor)
         self.change_buffers(average[self.layout.changes], agreed)
 
     def optimize(
-        self, average: npt.NDArray[np.float32], agreed: Agreed, only: Collection[int]
+        self,
+        average: npt.NDArray[np.float32],
+        agreed: Agreed,
+        only: Collection[int],
+        factor: float = 1.0,
     ) -> None:
-        """One optimizer step of these parameters (by number); the others stay as they are."""
+        """One optimizer step of these parameters (by number) by the average times `factor`; the
+        others stay as they are."""
         gradients = views(torch.from_numpy(average)[self.layout.gradients], self._shapes)
         used = (agreed.numbers[self.layout.used] > 0).tolist()
         for number in only:
             if used[number]:
                 parameter = self.parameters[number]
-                parameter.grad = gradients[number].to(parameter.dtype)
+                gradient = gradients[number] if factor == 1.0 else gradients[number] * factor
+                parameter.grad = gradient.to(parameter.dtype)
         with user_code(self.task.file):
             self.state.optimizer.step()
         for parameter in self.parameters:
@@ -123,7 +137,8 @@ class Gradients:
     ) -> float:
         layout, row = self.layout, self._rows[len(self.numbers)]
         weight = len(indices) / batch
-        loss, gradients = self.shard_gradient(step, shard, indices, weight)
+        loss, metrics, gradients = self.shard_gradient(step, shard, indices, weight)
+        self.said[layout.metrics].reshape(-1, layout.shards)[:, shard] = metrics
         self._note_used(gradients)
         flat = [
             self._shapes[i].new_zeros(self._shapes[i].numel()) if g is None else g.reshape(-1)
@@ -139,16 +154,47 @@ class Gradients:
 
     def shard_gradient(
         self, step: int, shard: int, indices: Indices, weight: float
-    ) -> tuple[float, tuple[Tensor | None, ...]]:
-        """The shard's mean loss, and its gradient times `weight` (free: it starts the backward)."""
+    ) -> tuple[float, list[float], tuple[Tensor | None, ...]]:
+        """The shard's mean loss and metrics, and its gradient times `weight`.
+
+        With `accumulate` the shard is computed in so many parts, one after the other, which needs
+        less memory; their gradients are added up in this order by whoever computes the shard.
+        """
         seed_everything(seed_of(self.schedule.seed, SHARD, step, shard))
+        parts = cut(len(indices), min(self.task.accumulate, len(indices)))
+        total, sums, gradients = 0.0, [0.0] * len(self._metric_names or ()), None
+        for first, last in parts:
+            share = (last - first) / len(indices)
+            loss, metrics, found = self._backward(indices[first:last], weight * share)
+            total += loss * share if len(parts) > 1 else loss
+            shares = [value * share for value in metrics] if len(parts) > 1 else metrics
+            sums = [a + b for a, b in zip(sums, shares, strict=True)] if sums else shares
+            gradients = found if gradients is None else _added(gradients, found)
+        assert gradients is not None
+        return total, sums, gradients
+
+    def _backward(
+        self, indices: Indices, weight: float
+    ) -> tuple[float, list[float], tuple[Tensor | None, ...]]:
         batch = self.task.fetch(self.train, indices)
-        loss = self.task.loss(self.state.model, batch)
+        loss, metrics = self.task.loss(self.state.model, batch)
         with user_code(self.task.file):
-            start = torch.full_like(loss, weight)
+            start = torch.full_like(loss, weight)  # free: it starts the backward
             gradients = torch.autograd.grad(loss, self.parameters, start, allow_unused=True)
         dense = tuple(g.to_dense() if g is not None and g.is_sparse else g for g in gradients)
-        return loss.item(), dense
+        return loss.item(), self._measured(metrics), dense
+
+    def _measured(self, metrics: dict[str, float]) -> list[float]:
+        """Sorted by name, and inf for what is not finite: so it stays through a MAX."""
+        if self._metric_names is None:
+            self._metric_names = sorted(metrics)
+        if sorted(metrics) != self._metric_names:
+            raise TaskFailed(
+                f"loss() measured {_listed(metrics)}, at first {_listed(self._metric_names)}: "
+                "return the same metrics every time"
+            )
+        values = [metrics[name] for name in self._metric_names]
+        return [value if math.isfinite(value) else math.inf for value in values]
 
     def _note_used(self, gradients: tuple[Tensor | None, ...]) -> None:
         used = self.said[self.layout.used]
@@ -167,3 +213,26 @@ class Gradients:
             for buffer, old, change in zip(integers, befores, views(whole, integers), strict=True):
                 change.copy_(buffer - old)
                 buffer.copy_(old)
+
+
+def clip_factor(gradients: Sequence[Tensor | None], clip_norm: float | None) -> float:
+    """What to multiply by so that their common Euclidean norm is `clip_norm` at most, as
+    torch.nn.utils.clip_grad_norm_ does; summed in float64, the same everywhere for the same bits.
+    """
+    if clip_norm is None:
+        return 1.0
+    norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients if g is not None]
+    norm = math.sqrt(sum(float(one) ** 2 for one in norms))
+    return min(1.0, clip_norm / (norm + CLIP_EPSILON))
+
+
+def _added(
+    one: tuple[Tensor | None, ...], other: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    return tuple(
+        b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -6,10 +6,11 @@ a whole block. Changes are averaged over the batch's samples like gradients, so 
 bits everywhere.
 
 agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: per shard
-its loss, sample count and sample fingerprint, per parameter whether any shard used it, changes of
+its loss, sample count, fingerprint and metrics, per parameter whether any shard used it, changes of
 integer buffers (the same in every shard), not-finite and mark flags.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,7 +81,13 @@ class BufferWatch:
 class Layout:
     """Slices of both vectors for one model and V shards."""
 
-    def __init__(self, parameters: list[nn.Parameter], buffers: Buffers, shards: int) -> None:
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        buffers: Buffers,
+        shards: int,
+        metric_names: Sequence[str] = (),
+    ) -> None:
         gradients = sum(p.numel() for p in parameters)
         changes = sum(b.numel() for b in buffers.floats)
         integers = sum(b.numel() for b in buffers.integers)
@@ -90,10 +97,12 @@ class Layout:
         self.values = block_count(self.changes.stop) * BLOCK  # padded with zeros
         self.shards = shards
         self._shapes = tuple(tuple(p.shape) for p in parameters)
-        ends = np.cumsum([shards, shards, shards, len(parameters), integers]).tolist()
+        self.metric_names = tuple(metric_names)
+        measured = len(self.metric_names) * shards
+        ends = np.cumsum([shards, shards, shards, measured, len(parameters), integers]).tolist()
         starts = [0, *ends]
         parts = [slice(a, b) for a, b in zip(starts, ends, strict=False)]
-        self.losses, self.counts, self.prints, self.used, self.integers = parts
+        self.losses, self.counts, self.prints, self.metrics, self.used, self.integers = parts
         self.not_finite, self.mark, self.agreed = ends[-1], ends[-1] + 1, ends[-1] + 2
 
     def vector(self, seed: int, more: int = 0) -> Vector:
@@ -133,6 +142,18 @@ class Agreed:
         """The mean over the round's samples."""
         counts = self.numbers[self.layout.counts]
         return float((self.numbers[self.layout.losses] * counts).sum() / counts.sum())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Their means over the round's samples, where all shards told a finite number."""
+        layout = self.layout
+        counts = self.numbers[layout.counts]
+        told = self.numbers[layout.metrics].reshape(-1, layout.shards)
+        with np.errstate(invalid="ignore"):
+            rows = [row[counts > 0] * counts[counts > 0] for row in told]
+            means = [float(row.sum() / counts.sum()) for row in rows]
+        named = zip(layout.metric_names, means, strict=True)
+        return {name: mean for name, mean in named if math.isfinite(mean)}
 
     def skip(self) -> None:
         """It turned out, on all trainers alike, that not all values are finite."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 
 # What a random stream is for; part of its seed, so that no two uses ever share one.
-PERMUTATION, SHARD, EVALUATION, AGGREGATION = 1, 2, 3, 4
+PERMUTATION, SHARD, EVALUATION, AGGREGATION, UPDATE = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)

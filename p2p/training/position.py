@@ -9,7 +9,8 @@ from p2p.training.order import Schedule
 
 @dataclass
 class Position:
-    """`step` = steps applied. `metrics` are those of step `evaluated`, over the held-out split.
+    """`step` = steps applied. `metrics` are those of step `evaluated`, over the held-out split;
+    `train_metrics` what the task measured beside the loss, over the samples of the last step.
 
     `skipped` = non-finite steps in a row up to now.
     """
@@ -20,6 +21,7 @@ class Position:
     evaluated: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     skipped: int = 0
+    train_metrics: dict[str, float] = field(default_factory=dict)
 
     def epoch(self, schedule: Schedule) -> int:
         """The epoch of the last applied step, from 1; 0 before the first."""
@@ -32,6 +34,7 @@ class Position:
             "evaluated": self.evaluated,
             "metrics": self.metrics,
             "skipped": self.skipped,
+            "train_metrics": self.train_metrics,
             "ledger": self.ledger.to_wire(),
         }
 
@@ -45,4 +48,5 @@ class Position:
             int(wire["evaluated"]),
             dict(wire["metrics"]),
             int(wire["skipped"]),
+            dict(wire.get("train_metrics", {})),
         )

@@ -40,9 +40,10 @@ class Run:
         self._threads(spec.threads)
         seed_everything(spec.seed)
         self.model = user_task.model()
-        self.state = TrainingState(self.model, user_task.optimizer(self.model))
+        optimizer = user_task.optimizer(self.model)
         self.train = user_task.dataset("train")
         self.schedule = self._schedule()
+        self.state = TrainingState(self.model, optimizer, user_task.rates(optimizer))
         self.position = Position(Ledger(len(self.train)))
         self._order: tuple[int, Indices] = (-1, np.zeros(0, np.int64))
         self._hash: tuple[int, str] = (-1, "")
@@ -108,6 +109,7 @@ class Run:
         assert result.step == position.step
         if result.agreed.finite:
             position.loss = result.agreed.loss
+            position.train_metrics = result.agreed.metrics
             position.skipped = 0
         else:
             position.skipped += 1
@@ -256,6 +258,7 @@ class Run:
         total = self.spec.steps or (epochs * per_epoch if isinstance(epochs, int) else 0)
         if total < 1:
             raise TaskFailed("the task has no epochs: set them in the class, or --epochs, --steps")
+        options.steps_total = total
         return Schedule(self.spec.seed, samples, size, self.spec.shards, total)
 
     def _threads(self, threads: int) -> None:

@@ -1,6 +1,6 @@
 """The tensors a run consists of: parameters, buffers, optimizer moments. Hashed, copied, restored.
 
-Names: a model's own state_dict names, and "optimizer.<parameter>.<moment>".
+Names: a model's own state_dict names, "optimizer.<parameter>.<moment>", and "schedule.state".
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p2p.training.blame import TaskFailed
+from p2p.training.rates import NAME, Rates, packed
 
 PREFIX = "optimizer."
 Scalar = bool | int | float | str | None
@@ -32,8 +33,11 @@ class TrainingState:
     kept: frozenset[int] | None = None
     versions: list[int] | None = None
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, rates: Rates | None = None
+    ) -> None:
         self.model, self.optimizer = model, optimizer
+        self.rates = rates or Rates()
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self.trainable = [p for p in self.names if p.requires_grad]
         strange = [p for group in optimizer.param_groups for p in group["params"]]
@@ -51,6 +55,7 @@ class TrainingState:
         for parameter in self.optimizer.state:
             tensors, _ = self._moments(parameter)
             found |= {PREFIX + name: value for name, value in tensors.items()}
+        found |= self.rates.tensors()
         return dict(sorted(found.items()))
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -74,7 +79,11 @@ class TrainingState:
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Become this state. Everything is checked first; raises Unfit and changes nothing."""
         own = self.model.state_dict()
-        moments = {name: t for name, t in tensors.items() if name not in own}
+        moments = {n: t for n, t in tensors.items() if n not in own and n != NAME}
+        try:
+            rates = self.rates.unpack(packed(tensors))
+        except ValueError as error:
+            raise Unfit(str(error)) from error
         for name, value in own.items():
             other = tensors.get(name)
             if other is None or other.shape != value.shape or other.dtype != value.dtype:
@@ -96,6 +105,7 @@ class TrainingState:
         for group, saved in zip(self.optimizer.param_groups, groups, strict=True):
             for key, value in saved.items():
                 group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
+        self.rates.restore(rates)
 
     def moments(self, numbers: Iterable[int]) -> tuple[dict[str, Tensor], dict[str, Scalar]]:
         """The optimizer state of these parameters, live: tensors and counters by

@@ -3,9 +3,11 @@
 import hashlib
 import importlib
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import TensorDataset, default_collate
 
 from p2p.errors import Usage
 from p2p.tasks.builtin import TASKS
 from p2p.training.blame import TaskFailed, user_code
 from p2p.training.order import Indices
+from p2p.training.rates import Rates
 from p2p.training.spec import JobSpec
 
 MODULE_NAME = "p2p_task"  # what the user's file is imported as
@@ -39,6 +43,7 @@ class Options:
         self.lr: float | None = spec.lr if spec.lr is not None else defaults.get("lr")
         self.global_batch: int | None = spec.global_batch or defaults.get("global_batch")
         self.epochs: int | None = spec.epochs or defaults.get("epochs")
+        self.steps_total: int | None = None  # known by the time that schedule() is called
         self._set = dict(spec.options or {})
 
     def __getitem__(self, key: str) -> str:
@@ -61,6 +66,9 @@ class Task:
         self.can_evaluate = callable(getattr(user, "evaluate", None))
         self.can_aggregate = callable(getattr(user, "aggregate", None))
         self._collate = getattr(user, "collate", default_collate)
+        self.accumulate: int = self._setting("accumulate", 1, int)
+        self.clip_norm: float | None = self._setting("clip_norm", None, int | float)
+        self._is_bf16 = self._precision() == "bf16"
 
     def model(self) -> nn.Module:
         with user_code(self.file):
@@ -75,6 +83,22 @@ class Task:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TaskFailed(f"optimizer() gave {_kind(optimizer)}, not a torch.optim.Optimizer")
         return optimizer
+
+    def rates(self, optimizer: torch.optim.Optimizer) -> Rates:
+        """The learning-rate schedule: a torch scheduler, or a function of the step that gives the
+        factor of the learning rate. Without `schedule` the rate stays."""
+        if not callable(getattr(self.user, "schedule", None)):
+            return Rates()
+        with user_code(self.file):
+            made = self.user.schedule(optimizer)
+            if callable(made) and not isinstance(made, LRScheduler):
+                made = LambdaLR(optimizer, made)
+        if not isinstance(made, LRScheduler):
+            raise TaskFailed(
+                f"schedule() gave {_kind(made)}, not a scheduler of torch.optim.lr_scheduler or a "
+                "function of the step"
+            )
+        return Rates(made, self.file)
 
     def dataset(self, split: str) -> Any:
         """The map-style dataset of "train" or "test", never empty."""
@@ -102,18 +126,25 @@ class Task:
                 return self._collate(dataset.__getitems__(wanted))
             return self._collate([dataset[i] for i in wanted])
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """The mean loss over the batch, and what else the task measures of it, by name."""
         with user_code(self.file):
-            loss = self.user.loss(model, batch)
+            with self._casting():
+                given = self.user.loss(model, batch)
+            loss, metrics = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+            if not isinstance(metrics, dict):
+                raise TaskFailed(f"loss() gave a loss and {_kind(metrics)}, not a dict of metrics")
+            numbers = {str(name): _number(value) for name, value in metrics.items()}
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else None
             raise TaskFailed(f"loss() gave {shape or _kind(loss)}, not one number: return the mean")
-        return loss
+        return (loss if loss.dtype.itemsize >= 4 else loss.float()), numbers
 
     def evaluate(self, model: nn.Module, batch: Any, samples: int) -> dict[str, float]:
         """Sums over the batch's samples, by metric name."""
         with user_code(self.file):
-            values = self.user.evaluate(model, batch)
+            with self._casting():
+                values = self.user.evaluate(model, batch)
             if not isinstance(values, dict):
                 raise TaskFailed(f"evaluate() gave {_kind(values)}, not a dict of metrics")
             sums = {}
@@ -140,6 +171,26 @@ class Task:
         if not bool(torch.isfinite(average).all()):
             raise TaskFailed(f"aggregate() gave NaN or Inf for finite contributions{place}")
         return average
+
+    def _casting(self) -> AbstractContextManager[Any]:
+        """With bf16, matrix products and convolutions round to it; the weights stay float32."""
+        return torch.autocast("cpu", torch.bfloat16) if self._is_bf16 else nullcontext()
+
+    def _precision(self) -> str:
+        precision = getattr(self.user, "precision", None) or "float32"
+        if precision not in ("float32", "bf16"):
+            raise TaskFailed(f"the task's precision is {precision!r}: there is float32 and bf16")
+        return str(precision)
+
+    def _setting(self, name: str, default: Any, kind: Any) -> Any:
+        """A number above 0 that the task may have."""
+        value = getattr(self.user, name, None)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < math.inf:
+            what = "whole number from 1 up" if kind is int else "number above 0"
+            raise TaskFailed(f"the task's {name} is {value!r}: it must be a {what}")
+        return value
 
     def place_of(self, method: str) -> str:
         """Where the user defines it, to be put behind a sentence: " (task.py:12)"."""
@@ -217,6 +268,10 @@ def _class_of(module: ModuleType, name: str) -> type:
     file = Path(module.__file__ or "the file").name
     hint = f"it has {', '.join(there)}" if there else "it has none"
     raise TaskFailed(f"{file} has no class {name}: {hint}")
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _kind(value: object) -> str:

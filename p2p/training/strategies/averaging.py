@@ -63,6 +63,7 @@ class Averaging:
     def apply(self, result: Result) -> None:
         if result.agreed.finite:
             self._update(result)
+            self.context.state.rates.advance(result.span)
         self._results.retain(result)
 
     def room(self, step: int) -> Result:
@@ -90,7 +91,7 @@ class Averaging:
 
     def _update(self, result: Result) -> None:
         """Become the state after a finite round."""
-        self.gradients.update(result.values, result.agreed)
+        self.gradients.update(result.values, result.agreed, result.step)
 
     def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
         """out[layout.values] = the average: the sum of all trainers' `gradients.rows`, with the

@@ -20,7 +20,8 @@ class Inner:
     """A copy of everything that local steps change; `put_back` makes it so again."""
 
     def __init__(self, gradients: Gradients) -> None:
-        self._optimizer = gradients.state.optimizer
+        self._optimizer, self._rates = gradients.state.optimizer, gradients.state.rates
+        self._rate = self._rates.pack()
         self._buffers = gradients.buffers
         self._parameters: list[Tensor] = [p.detach() for p in gradients.parameters]
         self._live = [*self._parameters, *self._buffers.floats, *self._buffers.integers]
@@ -49,6 +50,7 @@ class Inner:
             self._optimizer.state[parameter] = _cloned(moments)
         for group, settings in zip(self._optimizer.param_groups, self.groups, strict=True):
             group.update(settings)
+        self._rates.restore(self._rates.unpack(self._rate))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from collectives.operations import Group
 from p2p.training.blame import user_code
+from p2p.training.gradients import clip_factor
 from p2p.training.layout import Agreed, Float32s, Float64s, views
 from p2p.training.order import Indices, fingerprint, shard_of
 from p2p.training.strategies.inner import Inner, Moments
@@ -82,7 +83,8 @@ class LocalSgd(Ring):
             loss = 0.0
             if len(indices):
                 try:
-                    loss = self._train(step, shard, check)
+                    loss, metrics = self._train(step, shard, check)
+                    said[layout.metrics].reshape(-1, layout.shards)[:, shard] = metrics
                     self._enter(shard, len(indices) / sum(map(len, batches)), before)
                 finally:
                     before.put_back()
@@ -91,26 +93,34 @@ class LocalSgd(Ring):
                 said[layout.not_finite] = 1.0
         self.gradients.buffers.check_quiet()
 
-    def _train(self, step: int, shard: int, check: Check) -> float:
-        """One shard's local steps, from the common state. The mean loss over its samples."""
-        gradients, total, samples = self.gradients, 0.0, 0
+    def _train(self, step: int, shard: int, check: Check) -> tuple[float, Float64s]:
+        """One shard's local steps, from the common state. The mean loss and metrics over its
+        samples."""
+        gradients, state, samples = self.gradients, self.context.state, 0
+        totals = np.zeros(1 + len(gradients.layout.metric_names))
         used = self._saying[gradients.layout.used]
         for number, batch in enumerate(self._batches):
             indices = shard_of([batch], shard, gradients.layout.shards)
             if not len(indices):
+                state.rates.advance(1)
                 continue
             check()
-            loss, found = gradients.shard_gradient(step + number, shard, indices, 1.0)
+            loss, metrics, found = gradients.shard_gradient(step + number, shard, indices, 1.0)
+            factor = clip_factor(found, self.context.task.clip_norm)
             for index, gradient in enumerate(found):
-                gradients.parameters[index].grad = gradient
                 if gradient is not None:
                     used[index] = 1.0
+                    gradient = gradient if factor == 1.0 else gradient * factor
+                gradients.parameters[index].grad = gradient
             with user_code(self.context.task.file):
-                self.context.state.optimizer.step()
+                state.optimizer.step()
+            state.rates.advance(1)
             for parameter in gradients.parameters:
                 parameter.grad = None
-            total, samples = total + loss * len(indices), samples + len(indices)
-        return total / samples
+            totals += np.array([loss, *metrics]) * len(indices)
+            samples += len(indices)
+        means = totals / samples
+        return float(means[0]), means[1:]
 
     def _enter(self, shard: int, weight: float, before: Inner) -> None:
         """Note what this shard changed, and where its optimizer stands."""

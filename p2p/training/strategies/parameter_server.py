@@ -26,6 +26,7 @@ import torch
 from collectives.codecs import Codec, Vector, build
 from collectives.operations import Group
 from collectives.plane import host_identity
+from p2p.training.blame import TaskFailed
 from p2p.training.layout import Agreed, Float32s
 from p2p.training.spread import complete
 from p2p.training.strategies.averaging import Averaging
@@ -51,6 +52,11 @@ class ParameterServer(Averaging):
         self._changes = slice(self._words.length, self._words.length + changes)
         super().__init__(context, self._changes.stop)
         check_separable(context.task)
+        if context.task.clip_norm is not None:
+            raise TaskFailed(
+                "clip_norm needs the norm of the whole gradient, of which no parameter server has "
+                "all: use --strategy ring"
+            )
         whole = layout.vector(context.schedule.seed)
         end = whole.length if whole.exact_from is None else whole.exact_from
         self._codec = build(context.codec, replace(whole, length=end, exact_from=None))

@@ -133,6 +133,8 @@ class Asynchronous(ParameterServer):
             self._words.spread(range(len(self._slices)), result.values[:end])
             self._buffers.spread(range(len(self._buffers.places)), result.values[end:])
         state.versions, self.pending, self._open = None, None, None
+        if result.agreed.finite:
+            state.rates.advance(result.span)
         self._results.retain(result)
 
     def forget(self) -> None:

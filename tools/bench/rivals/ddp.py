@@ -80,7 +80,7 @@ def _work(spec: Spec, rank: int, count: int, backend: str, folder: str, parent: 
             first = starts[done % len(starts)]
             optimizer.zero_grad()
             batch = task.fetch(data, [first + sample for sample in mine])
-            torch.autograd.backward(task.loss(model, batch))
+            torch.autograd.backward(task.loss(model, batch)[0])
             optimizer.step()
             done += 1
         parent.send(time.perf_counter() - started_s)
