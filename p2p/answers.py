@@ -59,6 +59,11 @@ def _stats(peer: Peer, args: Args) -> dict[str, Any]:
     }
 
 
+def _content(peer: Peer, args: Args) -> dict[str, Any]:
+    """Where this peer gives its files to others (p2p.content)."""
+    return {"schema": view.SCHEMA, "port": peer.parts.content.port}
+
+
 def _add(peer: Peer, args: Args) -> dict[str, Any]:
     count = int(args.get("count", 1))
     if not 1 <= count <= ADD_MAX:
@@ -127,6 +132,7 @@ LOCAL: dict[str, Verb] = {
     "history": _history,
     "events": _events,
     "stats": _stats,
+    "content": _content,
     "add": _add,
     "transfer": _transfer,
 }

@@ -7,6 +7,7 @@ wal-…        the write-ahead log, in segments; raft.mark says what of it was s
 snapshot-…   the state up to some entry; the log goes on from there
 damaged-…    logs that were found damaged, by the second (Unix time) in which that was
 recovery.json  which of those `recover` is building a log from; gone when it is there
+content/     files by their SHA-256, from other peers (p2p.content)
 checkpoints/ sources/ logs/ added/
 """
 

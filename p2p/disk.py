@@ -139,7 +139,7 @@ class Folder:
 
     def sync_names(self) -> None:
         with self._writing("sync", ""):
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
         with self._writing("write", name):
@@ -171,7 +171,7 @@ class Folder:
             self._forget(old)
             self._forget(new)
             (self.path / old).replace(self.path / new)
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def truncate(self, name: str, size_bytes: int) -> None:
         with self._writing("truncate", name):
@@ -184,7 +184,7 @@ class Folder:
         with self._writing("remove", name):
             self._forget(name)
             (self.path / name).unlink(missing_ok=True)
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_file())
@@ -203,7 +203,7 @@ class Folder:
             if existed:
                 os.lseek(self._files[name], 0, os.SEEK_END)
             else:
-                _sync_folder(self.path)
+                sync_folder(self.path)
         return self._files[name]
 
     def _forget(self, name: str) -> None:
@@ -257,14 +257,20 @@ def replace_file(path: Path, temporary: Path, data: bytes) -> None:
         finally:
             os.close(file)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
-def _sync_folder(path: Path) -> None:
+def sync_file(file: int) -> None:
+    """What was written to this descriptor is durable when it returns. Raises OSError."""
+    os.fsync(file)
+
+
+def sync_folder(path: Path) -> None:
+    """So are the names in the folder. Raises OSError."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -19,6 +19,8 @@ from consensus.errors import RaftError
 from p2p import data_dir, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
+from p2p.content.folder import ContentFolder
+from p2p.content.thread import ContentThread
 from p2p.disk import Folder
 from p2p.errors import P2PError
 from p2p.keys import ClusterKey
@@ -119,6 +121,8 @@ class _Host:
         self.runtime = runtime_dir.announce(
             self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
         )
+        content = ContentFolder(folder.path / "content")
+        self.content = ContentThread(content, self.key, self.network.bind_host, self.who.id)
         self.failure: BaseException | None = None
         self.stop = asyncio.Event()
         self.terminal = Terminal()
@@ -152,6 +156,7 @@ class _Host:
             self.membership = Membership(
                 self.peer, self.who, self.folder, self.key, self.options.join, self.stop
             )
+            self.content.start()
             self.network.start(Listener(self.peer.on_message, self.peer.on_link))
             self.peer.advance()  # applies what the log held before
             self.events_shown = self._last_event()
@@ -174,6 +179,7 @@ class _Host:
             ticking.cancel()
         finally:
             children.close()
+            self.content.close()
             self.network.close()
             runtime_dir.withdraw(self.runtime)
             self.terminal.close()
@@ -222,6 +228,7 @@ class _Host:
             start_peers=self._start_peers,
             fault=self._fault,
             new_id=lambda: uuid.uuid4().hex[:12],
+            content=self.content,
         )
         return Peer(identity, parts)
 

@@ -1,12 +1,13 @@
 """What a peer is given: who it is, and the world as it sees it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from consensus.node import RawNode
 from p2p.clock import Clock
+from p2p.content.contract import Content, MemoryContent
 from p2p.log_store import LogStore
 from p2p.network import Network
 from p2p.processes import Children
@@ -43,3 +44,4 @@ class Parts:
     new_id: Callable[[], str]
     make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
     snapshots: SnapshotPolicy = DEFAULT_POLICY
+    content: Content = field(default_factory=MemoryContent)

@@ -16,6 +16,7 @@ from p2p.apply import apply
 from p2p.bulletins import Bulletins
 from p2p.controller import GRACE_S
 from p2p.envelope import Envelope, Malformed
+from p2p.fetching import Fetching
 from p2p.hearing import Hearing
 from p2p.leadership import Leadership
 from p2p.links import Links
@@ -67,6 +68,7 @@ class Peer:
         self.desk = TrainerDesk(
             parts.workplace, parts.children, parts.new_id, self.bulletins.report_now
         )
+        self.fetching = Fetching(identity.id, parts.content, parts.clock, self._look)
         self.leadership = Leadership(
             self.raft, parts.clock, self.propose, self.bulletins.report, identity.id
         )

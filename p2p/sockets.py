@@ -1,4 +1,4 @@
-"""Control sockets: the only file of the peer that speaks ZeroMQ.
+"""Control sockets, and how every socket of the peer proves the cluster's key.
 
 One ROUTER is bound; to every other peer there is one DEALER with a monitor, whose DISCONNECTED
 comes 2 ms after a kill -9. All TCP is CURVE: a stranger does not get past the first handshake
@@ -37,9 +37,7 @@ class ZmqNetwork:
         self._key = key
         self._router = self._context.socket(zmq.ROUTER)
         _limit(self._router)
-        self._router.curve_server = True
-        self._router.curve_publickey = key.server.public
-        self._router.curve_secretkey = key.server.secret
+        _admit(self._router, key)
         try:
             bound = _bind(self._router, listen)
             self.address = _reachable(bound, advertise)
@@ -171,10 +169,15 @@ class _Link:
         self.dealer.close(0)
 
 
-def dealer(context: "zmq.Context[zmq.Socket[bytes]]", key: ClusterKey) -> "zmq.Socket[bytes]":
+def dealer(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    key: ClusterKey,
+    message_bytes_max: int = ENVELOPE_BYTES_MAX,
+) -> "zmq.Socket[bytes]":
     """An unconnected DEALER that proves and checks the cluster's key."""
     sock = context.socket(zmq.DEALER)
     _limit(sock)
+    sock.maxmsgsize = message_bytes_max
     # Without IMMEDIATE, messages for a dead peer would queue and arrive long after they matter.
     sock.immediate = True
     sock.reconnect_ivl = RECONNECT_MS
@@ -183,6 +186,29 @@ def dealer(context: "zmq.Context[zmq.Socket[bytes]]", key: ClusterKey) -> "zmq.S
     sock.curve_publickey = key.client.public
     sock.curve_secretkey = key.client.secret
     return sock
+
+
+def router(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    key: ClusterKey,
+    host: str,
+    message_bytes_max: int,
+    queued_max: int,
+) -> tuple["zmq.Socket[bytes]", int]:
+    """A ROUTER on any free port of `host` that admits who has the cluster's key, and its port.
+
+    Raises P2PError when it cannot be bound.
+    """
+    sock = context.socket(zmq.ROUTER)
+    _limit(sock)
+    sock.maxmsgsize = message_bytes_max
+    sock.sndhwm = sock.rcvhwm = queued_max
+    _admit(sock, key)
+    try:
+        return sock, sock.bind_to_random_port(f"tcp://{host}")
+    except zmq.ZMQError as error:
+        sock.close(0)
+        raise P2PError(f"cannot listen on a port of {host}: {error.strerror}") from error
 
 
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
@@ -198,6 +224,12 @@ def _has_message(sock: "zmq.Socket[bytes]") -> bool:
 
 def _descriptor(sock: "zmq.Socket[bytes]") -> int:
     return int(sock.get(zmq.FD))
+
+
+def _admit(sock: "zmq.Socket[bytes]", key: ClusterKey) -> None:
+    sock.curve_server = True
+    sock.curve_publickey = key.server.public
+    sock.curve_secretkey = key.server.secret
 
 
 def _limit(sock: "zmq.Socket[bytes]") -> None:

@@ -41,6 +41,7 @@ PURE = [
         "p2p/snapshot_transfer.py",
     ),
     "p2p/read_barriers.py",
+    *("p2p/content/messages.py", "p2p/content/transfer.py"),
     *("p2p/training/method.py", "p2p/training/strategies/catalog.py"),
     "p2p/training/strategies/parameter_server_map.py",
     "p2p/training/strategies/parameter_server_window.py",

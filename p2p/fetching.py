@@ -1,0 +1,84 @@
+"""The files this peer lacks: asked for again and again by whoever needs them, fetched once.
+
+`want` is what an agent's action comes to: cheap to repeat at every plan, begins a fetch where none
+runs, and after one that failed waits longer each time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2p.clock import Clock
+from p2p.content.contract import Content, Fetched, Source
+from p2p.state import State
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    count: int
+    again_s: float
+    problem: str
+
+
+class Fetching:
+    """`changed` is called when a file came or could not be had."""
+
+    def __init__(
+        self, me: str, content: Content, clock: Clock, changed: Callable[[], None]
+    ) -> None:
+        self._me = me
+        self._content = content
+        self._clock = clock
+        self._changed = changed
+        self._running: set[str] = set()
+        self._failed: dict[str, _Failed] = {}
+
+    def want(
+        self, state: State, sha256: str, size_bytes: int, from_peers: Sequence[str] = ()
+    ) -> Path | None:
+        """The file if it is here, else None, and it is on its way. `from_peers` are those who may
+        have it, all others that live if there are none.
+        """
+        there = self._content.find(sha256)
+        failed = self._failed.get(sha256)
+        if there is not None or sha256 in self._running:
+            return there
+        if failed is None or self._clock.monotonic_s() >= failed.again_s:
+            self._running.add(sha256)
+            sources = sources_of(state, self._me, from_peers)
+            self._content.fetch(sha256, size_bytes, sources, self._on_fetched)
+        return None
+
+    def problem(self, sha256: str) -> str:
+        """Why the last fetch of this file failed; it is tried again."""
+        failed = self._failed.get(sha256)
+        return failed.problem if failed else ""
+
+    def forget(self, sha256: str) -> None:
+        """Nobody wants it any more; what is there of it goes."""
+        self._running.discard(sha256)
+        self._failed.pop(sha256, None)
+        self._content.cancel(sha256)
+        self._content.drop(sha256)
+
+    def _on_fetched(self, fetched: Fetched) -> None:
+        self._running.discard(fetched.sha256)
+        failed = self._failed.pop(fetched.sha256, None)
+        if fetched.path is None:
+            count = failed.count + 1 if failed else 1
+            wait_s = min(RETRY_FIRST_S * 2 ** min(count - 1, 10), RETRY_MAX_S)
+            again_s = self._clock.monotonic_s() + wait_s
+            self._failed[fetched.sha256] = _Failed(count, again_s, fetched.problem)
+        self._changed()
+
+
+def sources_of(state: State, me: str, peers: Sequence[str] = ()) -> list[Source]:
+    """Where other peers that live can be asked for a file; of `peers` only, if there are any."""
+    return [
+        Source(member.id, member.name, member.address)
+        for member in sorted(state.members.values(), key=lambda member: member.id)
+        if member.id != me and member.state == "alive" and (not peers or member.id in peers)
+    ]
