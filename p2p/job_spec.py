@@ -1,14 +1,13 @@
 """What a submitted train job is, checked before it enters the log. Imports no torch."""
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from p2p import task_files
 from p2p.errors import Usage
 from p2p.training.spec import JobSpec, parse
 
-SOURCE_BYTES_MAX = 1024 * 1024
 _PLACED_BY_CLUSTER = ("id", "name")
 
 
@@ -23,17 +22,18 @@ def checked(args: Mapping[str, Any]) -> dict[str, Any]:
     file, _, class_name = task.rpartition(":")
     if file and not isinstance(source, bytes):
         raise Usage(f"the source of {file} is missing from the request")
-    if isinstance(source, bytes) and len(source) > SOURCE_BYTES_MAX:
-        raise Usage(f"{file} is larger than {SOURCE_BYTES_MAX // 1024} KB: keep data out of it")
     spec = parse(
         {
             **{name: value for name, value in args.items() if name in known and value is not None},
             "id": "",
             "task": task,
             "task_class": class_name,
-            "task_sha": hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None,
         }
     )
+    if isinstance(source, bytes):
+        spec = replace(spec, task_sha=task_files.digest(source, spec.task_files or {}))
+        if len(source) + sum(map(len, (spec.task_files or {}).values())) > task_files.BYTES_MAX:
+            raise Usage(task_files.too_large(file))
     placed = {"peers_min": _count(args, "peers_min"), "peers_max": _count(args, "peers_max")}
     least, most = placed["peers_min"], placed["peers_max"]
     if least and most and least > most:

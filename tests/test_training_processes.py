@@ -251,6 +251,28 @@ def test_a_task_that_fails_is_reported(play: Stage, text: str, during: str, erro
     assert trainer.exited()["code"] == 1
 
 
+def test_modules_travel_with_the_task_and_see_nothing_else(play: Stage, tmp_path: Path) -> None:
+    text = (
+        "from pathlib import Path\nfrom net.body import Mine\nclass Task(Mine):\n"
+        "  lr = float((Path(__file__).parent / 'rate.txt').read_text())\n"
+    )
+    body = b"from p2p.tasks.digits import Digits\nfrom . import size\nclass Mine(Digits):\n"
+    body += b"  global_batch = size.BATCH\n"
+    files = {"net/__init__.py": b"", "net/size.py": b"BATCH = 719\n", "net/body.py": body}
+    files["rate.txt"] = b"0.125"
+    spec = job(epochs=1, task_files=files, **source(text, "Task"))
+    trainers = play.ready("a", "b", spec=spec)
+    play.generation(*trainers)
+    assert finish(*trainers)["step"] == 2
+    (folder,) = (tmp_path / "source").iterdir()
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}
+    assert {name for name in there if not name.endswith(".pyc")} == {*files, "task.py"}
+    broken = {**files, "net/size.py": b"BATCH = 719 // 0\n"}
+    failed = play.start("c", job(task_files=broken, **source(text, "Task"))).wait("failed")
+    assert failed["error"] == "ZeroDivisionError: integer division or modulo by zero (size.py:1)"
+    assert failed["user_error"]
+
+
 def test_checkpoints_load_without_us_and_a_run_resumes_from_one(
     play: Stage, undisturbed: Message
 ) -> None:

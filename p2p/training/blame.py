@@ -16,7 +16,7 @@ class TaskFailed(Exception):
 
 
 def sentence(error: BaseException, task_file: str | None = None) -> str:
-    """The traceback's last line, and the innermost line of the task's file if it passes there."""
+    """The traceback's last line, and the innermost one of the task's own if it passes there."""
     if isinstance(error, P2PError | TaskFailed):
         return str(error)
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
@@ -28,9 +28,12 @@ def sentence(error: BaseException, task_file: str | None = None) -> str:
 def _place(error: BaseException, task_file: str | None) -> str | None:
     if isinstance(error, SyntaxError) and error.filename == task_file and task_file:
         return f"{Path(task_file).name}:{error.lineno}"
+    if task_file is None:
+        return None
     frames = traceback.extract_tb(error.__traceback__)
+    folder = f"{Path(task_file).parent}/"  # the modules that came with it lie beside it
     for frame in reversed(frames):
-        if frame.filename == task_file:
+        if frame.filename.startswith(folder):
             return f"{Path(frame.filename).name}:{frame.lineno}"
     return None
 

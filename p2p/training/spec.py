@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import Usage
+from p2p.task_files import check as check_files
 from p2p.training.method import check, submitted
 
 SHARDS_DEFAULT = 12
@@ -24,6 +25,7 @@ class JobSpec:
     name: str = ""
     task_source: bytes | None = None
     task_sha: str | None = None
+    task_files: Mapping[str, bytes] | None = None  # what travels with it, by name
     global_batch: int | None = None
     epochs: int | None = None
     steps: int | None = None
@@ -33,6 +35,11 @@ class JobSpec:
     strategy: str = "ring"
     codec: str = "int32"
     options: Mapping[str, str] | None = None
+
+
+def file_name(task: str) -> str:
+    """Of FILE.py:Class, without its folder."""
+    return (task.rpartition(":")[0] or "task.py").replace("\\", "/").rpartition("/")[2]
 
 
 def parse(wire: Mapping[str, Any]) -> JobSpec:
@@ -51,6 +58,7 @@ def parse(wire: Mapping[str, Any]) -> JobSpec:
         raise Usage(f"shards is {spec.shards}: there may be at most {SHARDS_MAX}")
     if spec.data is not None and not isinstance(spec.data, str):
         raise Usage(f"data is {spec.data!r}: it must be a path")
+    check_files(spec.task_files or {}, file_name(spec.task))
     options = spec.options or {}
     if not isinstance(options, Mapping) or not all(
         isinstance(text, str) for pair in options.items() for text in pair

@@ -1,6 +1,5 @@
 """The user's task: found, checked, and called. Every call names the task's file when it fails."""
 
-import hashlib
 import importlib
 import importlib.util
 import math
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import TensorDataset, default_collate
 
+from p2p import task_files
 from p2p.errors import Usage
 from p2p.tasks.builtin import TASKS
 from p2p.training.blame import TaskFailed, user_code
 from p2p.training.order import Indices
 from p2p.training.rates import Rates
-from p2p.training.spec import JobSpec
+from p2p.training.spec import JobSpec, file_name
 
 MODULE_NAME = "p2p_task"  # what the user's file is imported as
 NEEDED = {
@@ -208,6 +208,8 @@ def load(spec: JobSpec, source_dir: str) -> type:
             module = importlib.import_module(builtin.module)
         return _class_of(module, builtin.class_name)
     path = place_source(spec, source_dir)
+    if spec.task_files:
+        sys.path.insert(0, str(path.parent))
     with user_code(str(path)):
         module_spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
         assert module_spec is not None
@@ -219,19 +221,22 @@ def load(spec: JobSpec, source_dir: str) -> type:
 
 
 def place_source(spec: JobSpec, source_dir: str) -> Path:
-    """Write the task's file under its hash, for tracebacks and inspect. Raises Usage if altered."""
+    """Write the task's file and those that go with it into a folder named by their hash, with
+    nothing else in it. Raises Usage if they were altered."""
     assert spec.task_source is not None
-    sha = hashlib.sha256(spec.task_source).hexdigest()
+    files = spec.task_files or {}
+    sha = task_files.digest(spec.task_source, files)
     if spec.task_sha is not None and spec.task_sha.removeprefix("sha256:") != sha:
         raise Usage(f"the file of {spec.task} was altered on the way: submit it again")
-    folder = Path(source_dir) / sha[:16]
-    path = folder / Path(spec.task.rpartition(":")[0] or "task.py").name
-    if not path.exists() or path.read_bytes() != spec.task_source:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{path.name}.{os.getpid()}"
-        temporary.write_bytes(spec.task_source)
-        temporary.replace(path)
-    return path
+    folder, own = Path(source_dir) / sha[:16], file_name(spec.task)
+    for name, data in {**files, own: spec.task_source}.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_bytes(data)
+            temporary.replace(path)
+    return folder / own
 
 
 def create(cls: type, spec: JobSpec) -> Task:

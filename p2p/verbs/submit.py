@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collectives.codec_names import help_text
+from p2p import task_files
 from p2p.errors import Usage
 from p2p.state import FINAL
 from p2p.training.method import AUTO
@@ -91,7 +92,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
     """The request's arguments. Raises Usage for a task file or a flag that cannot be."""
     request: dict[str, Any] = {
         "task": args.task,
-        "task_source": _source(args.task),
+        **_source(args.task),
         "global_batch": args.global_batch,
         "epochs": args.epochs,
         "steps": args.steps,
@@ -117,18 +118,20 @@ def check_task(task: str, data: str | None) -> None:
         builtin.check(task, data)
 
 
-def _source(task: str) -> bytes | None:
+def _source(task: str) -> dict[str, Any]:
     file, colon, class_name = task.rpartition(":")
     if not colon:
         if task.endswith(".py"):
             raise Usage(f"name the class in the file too: {task}:YourTask")
-        return None
+        return {}
     if not class_name.isidentifier():
         raise Usage(f"{task!r} is not FILE.py:Class")
+    path = Path(file).expanduser()
     try:
-        return Path(file).expanduser().read_bytes()
+        source = path.read_bytes()
     except OSError as error:
         raise Usage(f"cannot read the task file {file}: {error.strerror}") from error
+    return {"task_source": source, "task_files": task_files.gather(path, class_name) or None}
 
 
 def _peers(text: str | None) -> dict[str, int]:
