@@ -4,6 +4,7 @@ The agent makes what runs here match what the log says, and fences it: a trainer
 newest generation, and only while this peer holds a live lease from the leader.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ class LocalTrainer:
     phase: str  # starting | ready | failed | stopping
     told_generation: int = 0
     held: bool = False
+    gpu: str | None = None  # its uuid; None = it computes on the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,14 @@ class Local:
     trainers: Mapping[str, LocalTrainer]  # by job
     crashes: Mapping[str, Crashes]  # by job
     unusable: Set[str] = frozenset()  # checkpoints that a trainer could not begin from
+    gpus: tuple[str, ...] = ()  # that trainers here may be given, by uuid; none = they take the CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     job: Job
     resume: str | None  # a checkpoint of our own to begin from
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def _stops(state: State, local: Local) -> Iterator[Stop]:
 def _starts(state: State, local: Local) -> Iterator[Start]:
     if not local.warm or local.leaving:
         return
+    used = Counter(trainer.gpu for trainer in local.trainers.values())
     for job in state.jobs.values():
         wanted = not job.is_final and local.self_id in job.assigned
         if not wanted or job.id in local.trainers:
@@ -103,7 +108,10 @@ def _starts(state: State, local: Local) -> Iterator[Start]:
                 continue  # the host reports it as failed; the controller sets this peer aside
             if local.now_s < crashes.last_s + backoff_s(crashes.count):
                 continue
-        yield Start(job, _own_checkpoint(job, local))
+        # A GPU of its own where there are enough, else the one with the fewest trainers.
+        gpu = min(local.gpus, key=lambda uuid: used[uuid], default=None)
+        used[gpu] += 1
+        yield Start(job, _own_checkpoint(job, local), gpu)
 
 
 def _own_checkpoint(job: Job, local: Local) -> str | None:

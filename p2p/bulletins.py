@@ -35,7 +35,11 @@ class Bulletins:
         peer = self._peer
         rss, cpu_percent = peer.parts.measure()
         trainers = dict(peer.desk.reports)
-        return PeerReport(peer.identity.member, rss, cpu_percent, peer.leaving, trainers)
+        gpus = peer.parts.gpus
+        return PeerReport(
+            *(peer.identity.member, rss, cpu_percent, peer.leaving, trainers),
+            *(gpus.kind, gpus.figures()),
+        )
 
     def report_now(self) -> None:
         """Tell the leader where this peer stands; the leader tells itself when it plans."""

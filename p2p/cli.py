@@ -62,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--listen", metavar="HOST:PORT", help="default: first free from 7700 on")
     parser.add_argument("--advertise", metavar="HOST:PORT", help="where others reach this peer")
     parser.add_argument("--data-dir", metavar="DIR", help="where this peer keeps its state")
-    parser.add_argument("--slots", metavar="N", type=int, help="trainers it offers (1)")
+    parser.add_argument("--slots", metavar="N", type=int, help="trainers it offers (1, or GPUs)")
+    parser.add_argument("--device", metavar="D", help="its trainers' device: auto, cpu or cuda")
     parser.add_argument("--allow-faults", action="store_true", default=None, help="for drills")
     parser.add_argument("--json", action="store_true", help="announce the peer as JSON")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb")
@@ -76,7 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _run_peer(args: argparse.Namespace) -> int:
     from p2p import host
 
-    settings = {name: found.value for name, found in resolve(vars(args)).items()}
+    resolved = resolve(vars(args))
+    settings = {name: found.value for name, found in resolved.items()}
     if settings["slots"] < 0:
         build_parser().error("--slots must not be negative")
     options = host.Options(
@@ -84,7 +86,8 @@ def _run_peer(args: argparse.Namespace) -> int:
         listen=settings["listen"],
         advertise=settings["advertise"],
         data_dir=settings["data_dir"],
-        slots=settings["slots"],
+        slots=None if resolved["slots"].source == "default" else settings["slots"],
+        device=settings["device"],
         allow_faults=settings["allow_faults"],
         join=tuple(part for part in (args.join or "").split(",") if part),
         key=given_key(settings["token_file"]),

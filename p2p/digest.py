@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2p.envelope import Malformed
-from p2p.reports import check_trainer_message
+from p2p.reports import check_trainer_message, parse_gpus
 from p2p.view import Vitals
 
 
 def to_wire(vitals: Mapping[str, Vitals]) -> dict[str, Any]:
     rows = {
-        peer: [told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)]
+        peer: [
+            *(told.rss, round(told.cpu_percent, 1), told.suspect, dict(told.trainers)),
+            *(told.device, [dict(gpu) for gpu in told.gpus]),
+        ]
         for peer, told in vitals.items()
     }
     return {"vitals": rows}
@@ -20,8 +23,11 @@ def parse(body: Mapping[str, Any]) -> dict[str, Vitals]:
     """Raises Malformed."""
     try:
         vitals = {
-            str(peer): Vitals(int(rss), float(cpu), bool(suspect), dict(trainers))
-            for peer, (rss, cpu, suspect, trainers) in body["vitals"].items()
+            str(peer): Vitals(
+                *(int(rss), float(cpu), bool(suspect), dict(trainers)),
+                *(str(device), parse_gpus(gpus)),
+            )
+            for peer, (rss, cpu, suspect, trainers, device, gpus) in body["vitals"].items()
         }
         for told in vitals.values():
             for progress in told.trainers.values():

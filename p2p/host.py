@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from consensus.errors import RaftError
-from p2p import data_dir, runtime_dir
+from p2p import data_dir, gpus, runtime_dir
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.content.folder import ContentFolder
@@ -55,7 +55,8 @@ class Options:
     listen: str | None = None
     advertise: str | None = None
     data_dir: str | None = None
-    slots: int = 1
+    slots: int | None = None  # None = one, or one per GPU
+    device: str = "auto"
     allow_faults: bool = False
     join: tuple[str, ...] = ()
     key: ClusterKey | None = None  # from --token-file or $P2P_TOKEN
@@ -68,16 +69,18 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
     `announce` is given what the user needs to know once the peer is up. Raises P2PError when it
     cannot start.
     """
+    found = gpus.find(options.device)
     key = key_for(options.join, options.key) if options.join else None
     folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
     try:
         if key is not None and data_dir.recall(folder) is None:
             asyncio.run(_knock(options, key))
-        host = _Host(options, folder, key)
+        host = _Host(options, folder, key, found)
         return asyncio.run(host.serve(announce))
     finally:
         data_dir.discard_if_unused(folder)
         folder.close()
+        found.close()
 
 
 async def _knock(options: Options, key: ClusterKey) -> None:
@@ -90,8 +93,12 @@ async def _knock(options: Options, key: ClusterKey) -> None:
 
 
 class _Host:
-    def __init__(self, options: Options, folder: Folder, key: ClusterKey | None) -> None:
-        self.options = options
+    def __init__(
+        self, options: Options, folder: Folder, key: ClusterKey | None, found: gpus.Gpus
+    ) -> None:
+        self.options, self.gpus = options, found
+        default = max(1, len(found.offered))
+        self.slots = default if options.slots is None else options.slots
         self.folder = folder
         known = data_dir.recall(folder)
         self.founds = key is None if known is None else known.founding
@@ -167,7 +174,7 @@ class _Host:
             ticking.add_done_callback(self._on_task_ended)
             default_name = f"cluster-{self.key.cluster_id[:4]}"
             await self.membership.enter(self.options.cluster_name or default_name)
-            if self.options.slots:
+            if self.slots:
                 children.start_spare()
             announce(self._announcement())
             asking = asyncio.ensure_future(self.membership.ask_while_lost())
@@ -196,7 +203,7 @@ class _Host:
             "address": self.who.address,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "slots": self.options.slots,
+            "slots": self.slots,
             "version": VERSION,
             "incarnation": uuid.uuid4().hex[:12],
         }
@@ -208,6 +215,7 @@ class _Host:
             checkpoint_dir=str(self.folder.path / "checkpoints"),
             source_dir=str(self.folder.path / "sources"),
             advertise_host=reached_at,
+            gpus=self.gpus.offered,
         )
         identity = Identity(
             self.who.id,
@@ -225,6 +233,7 @@ class _Host:
             workplace=workplace,
             call_later=_call_later,
             measure=self._measure,
+            gpus=self.gpus,
             start_peers=self._start_peers,
             fault=self._fault,
             new_id=lambda: uuid.uuid4().hex[:12],
@@ -283,7 +292,7 @@ class _Host:
     def _start_one(self, home: Path, number: int) -> int:
         arguments = ["--join", self.who.address]
         arguments += ["--token-file", str(data_dir.token_path(self.folder))]
-        arguments += ["--slots", str(max(self.options.slots, 1))]
+        arguments += ["--slots", str(max(self.slots, 1)), "--device", self.options.device]
         arguments += ["--allow-faults"] if self.options.allow_faults else []
         if not data_dir.is_default(self.folder):
             # Among the user's own folders it takes the next free one, and plain `p2pnode` finds it.

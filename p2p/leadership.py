@@ -129,6 +129,8 @@ class Leadership:
                 suspect=peer != self._self_id
                 and (peer in self._down_s or now_s - self._heard_s.get(peer, 0.0) > SUSPECT_S),
                 trainers={job: trainer.progress for job, trainer in report.trainers.items()},
+                device=report.device,
+                gpus=report.gpus,
             )
             for peer, report in reports.items()
         }

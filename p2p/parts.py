@@ -8,6 +8,7 @@ from typing import Any
 from consensus.node import RawNode
 from p2p.clock import Clock
 from p2p.content.contract import Content, MemoryContent
+from p2p.gpus import NO_GPUS, Gpus
 from p2p.log_store import LogStore
 from p2p.network import Network
 from p2p.processes import Children
@@ -42,6 +43,7 @@ class Parts:
     start_peers: Callable[[int], list[int]]  # that join this cluster; returns their pids
     fault: Callable[[str, float | None], None]  # carries out a drill on this very process
     new_id: Callable[[], str]
+    gpus: Gpus = NO_GPUS
     make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
     snapshots: SnapshotPolicy = DEFAULT_POLICY
     content: Content = field(default_factory=MemoryContent)

@@ -61,6 +61,8 @@ class PeerReport:
     cpu_percent: float
     leaving: bool = False
     trainers: Mapping[str, TrainerReport] = field(default_factory=dict)  # by job
+    device: str = "cpu"  # what its trainers compute on: cpu | cuda
+    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
 
     @property
     def for_planners(self) -> tuple[object, ...]:
@@ -74,6 +76,8 @@ class PeerReport:
             "cpu_percent": self.cpu_percent,
             "leaving": self.leaving,
             "trainers": [_trainer_to_wire(trainer) for trainer in self.trainers.values()],
+            "device": self.device,
+            "gpus": [dict(gpu) for gpu in self.gpus],
         }
 
 
@@ -98,9 +102,31 @@ def parse_report(body: Mapping[str, Any]) -> PeerReport:
             cpu_percent=float(body["cpu_percent"]),
             leaving=bool(body["leaving"]),
             trainers={trainer.job: trainer for trainer in trainers},
+            device=str(body.get("device", "cpu")),
+            gpus=parse_gpus(body.get("gpus", ())),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Malformed(f"report: {error!r}") from error
+
+
+GPUS_MAX = 64
+_GPU_FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("uuid", "name"), (str,)),
+    **dict.fromkeys(("memory_total", "memory_used"), (int,)),
+    "utilization": (int, float, type(None)),
+}
+
+
+def parse_gpus(value: Any) -> tuple[dict[str, Any], ...]:
+    """What a peer tells of its GPUs. Raises TypeError when it is not that."""
+    if not isinstance(value, list | tuple) or len(value) > GPUS_MAX:
+        raise TypeError("not a list of GPUs")
+    found = tuple({name: _map(gpu).get(name) for name in _GPU_FIELDS} for gpu in value)
+    if not all(
+        isinstance(gpu[name], kinds) for gpu in found for name, kinds in _GPU_FIELDS.items()
+    ):
+        raise TypeError("a GPU without its figures")
+    return found
 
 
 _NUMBER = (int, float)

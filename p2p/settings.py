@@ -27,7 +27,10 @@ SETTINGS = (
     Setting("listen", str, None, "HOST:PORT to listen on (default: the first free from 7700 on)"),
     Setting("advertise", str, None, "HOST:PORT that others reach this peer at"),
     Setting("data_dir", str, None, "the peer's data directory"),
-    Setting("slots", int, 1, "how many trainers this peer offers; 0 = coordination only"),
+    Setting(
+        "slots", int, 1, "how many trainers this peer offers (one per GPU); 0 = coordination only"
+    ),
+    Setting("device", str, "auto", "what its trainers compute on: auto, cpu or cuda"),
     Setting("allow_faults", bool, False, "let `p2pnode fault` act on this peer"),
     Setting("token_file", str, None, "file with the cluster's token"),
     Setting("peer", str, None, "HOST:PORT[,...] of the peers that commands ask"),

@@ -33,6 +33,7 @@ class Workplace:
     checkpoint_dir: str
     source_dir: str
     advertise_host: str | None = None  # where others reach this host; None = where it binds
+    gpus: tuple[str, ...] = ()  # that its trainers may be given, by uuid
 
     def begin(self, start: Start) -> dict[str, Any]:
         job = start.job
@@ -47,6 +48,7 @@ class Workplace:
             "checkpoint_dir": f"{self.checkpoint_dir}/{job.id}",
             "source_dir": self.source_dir,
             "resume": start.resume,
+            "gpu": start.gpu,
         }
 
 
@@ -81,6 +83,7 @@ class TrainerDesk:
             trainers=self._local,
             crashes=self._crashes,
             unusable=self._unusable,
+            gpus=self._workplace.gpus,
         )
         for child, since_s in self._stopping.items():
             if now_s - since_s >= STOP_WITHIN_S:
@@ -164,7 +167,7 @@ class TrainerDesk:
     def _start(self, start: Start) -> None:
         child = self._new_id()
         job = start.job.id
-        self._local[job] = LocalTrainer(child, job, "starting")
+        self._local[job] = LocalTrainer(child, job, "starting", gpu=start.gpu)
         self.reports[job] = TrainerReport(child, job, "starting")
         if start.resume is not None:
             self._resumed[child] = start.resume

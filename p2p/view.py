@@ -36,6 +36,8 @@ class Vitals:
     cpu_percent: float = 0.0
     suspect: bool = False
     trainers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # progress by job
+    device: str = "cpu"  # cpu | cuda
+    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
 
 
 def status(state: State, raft: RaftView, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def _peer(member: Member, state: State, raft: RaftView, vitals: Vitals) -> dict[
         "rss": 0 if gone else vitals.rss,
         "cpu_percent": 0.0 if gone else vitals.cpu_percent,
         "version": member.version,
+        "device": vitals.device,
+        "gpus": [] if gone else [dict(gpu) for gpu in vitals.gpus],
     }
 
 

@@ -292,3 +292,18 @@ def test_the_leader_hears_at_once_of_what_it_waits_for() -> None:
     assert desk.changes == 0
     desk.ready("c1")
     assert desk.changes == 1
+
+
+def test_every_trainer_has_a_gpu_of_its_own_while_there_are_enough() -> None:
+    state = founded("a")
+    for _ in range(3):
+        state = with_job(state, "a")
+    busy = LocalTrainer("child-a", "job-1", "ready", gpu="GPU-0")
+    starts = plan(state, local(busy, gpus=("GPU-0", "GPU-1")))
+    assert [(start.job.id, start.gpu) for start in starts if isinstance(start, Start)] == [
+        ("job-2", "GPU-1"),
+        ("job-3", "GPU-0"),
+    ]
+    (start, *_) = plan(state, local(gpus=()))
+    assert isinstance(start, Start)
+    assert start.gpu is None

@@ -19,6 +19,7 @@ PEER_KEYS = {
     *("id", "name", "address", "host", "pid", "role", "state", "slots"),
     *("trainers", "replicas", "rss", "cpu_percent", "version"),
 }
+ADDED_PEER_KEYS = {"device", "gpus"}
 JOB_KEYS = {
     *("id", "name", "kind", "task", "state", "reason", "generation", "step", "steps_total"),
     *("epoch", "samples", "loss", "metrics", "samples_per_second", "members", "shards"),
@@ -48,7 +49,7 @@ def test_status_has_exactly_the_keys_of_the_contract() -> None:
     assert set(told) == {"schema", "view_from", "age", "cluster", "peers", "jobs"}
     assert (told["schema"], told["view_from"], told["age"]) == (1, "b", 0.123)
     assert set(told["cluster"]) == CLUSTER_KEYS
-    assert all(set(peer) == PEER_KEYS for peer in told["peers"])
+    assert all(set(peer) == PEER_KEYS | ADDED_PEER_KEYS for peer in told["peers"])
     assert all(set(job) == JOB_KEYS for job in told["jobs"])
     json.dumps(told, allow_nan=False)
 

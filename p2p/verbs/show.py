@@ -90,11 +90,25 @@ def _peers_text(answer: dict[str, Any]) -> str:
             f"{peer['trainers']}/{peer['slots']}",
             megabytes(peer["rss"]),
             f"{peer['cpu_percent']:.0f}%",
+            _gpus_text(peer),
             peer["id"],
         ]
         for peer in answer["peers"]
     ]
-    return table(["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU", "ID"], rows)
+    return table(["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU", "GPU", "ID"], rows)
+
+
+def _gpus_text(peer: dict[str, Any]) -> str:
+    """How many, how busy, how full; and if trainers do not compute on them."""
+    gpus = peer["gpus"]
+    if not gpus:
+        return "no GPU"
+    busy = [gpu["utilization"] for gpu in gpus if gpu["utilization"] is not None]
+    used = megabytes(sum(gpu["memory_used"] for gpu in gpus))
+    parts = [f"{len(gpus)} x {gpus[0]['name']}"] if len(gpus) > 1 else [gpus[0]["name"]]
+    parts += [f"{sum(busy) / len(busy):.0f}%"] if busy else []
+    unused = [] if peer["device"] == "cuda" else ["(trains on the CPU)"]
+    return " ".join([*parts, used, *unused])
 
 
 def _jobs_text(answer: dict[str, Any]) -> str:
