@@ -77,6 +77,11 @@ class EndingGroup(FakeGroup):
         with aborted_if_broken():
             super().all_reduce(source, out, op, number)
 
+    def all_gather_arrays(self, source: Array, out: Array) -> None:
+        self.hub.count()
+        with aborted_if_broken():
+            super().all_gather_arrays(source, out)
+
     def all_gather(self, payload: bytes) -> list[bytes]:
         self.hub.count()
         with aborted_if_broken():

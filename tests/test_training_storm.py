@@ -36,6 +36,9 @@ class Breaking(FakeGroup):
     def all_reduce(self, *arguments: Any) -> None:
         self._do(lambda: FakeGroup.all_reduce(self, *arguments))
 
+    def all_gather_arrays(self, *arguments: Any) -> None:
+        self._do(lambda: FakeGroup.all_gather_arrays(self, *arguments))
+
     def all_gather(self, payload: bytes) -> list[bytes]:
         return cast(list[bytes], self._do(lambda: FakeGroup.all_gather(self, payload)))
 

@@ -82,6 +82,10 @@ class Counted:
         self.sent += 2 * source.nbytes * (self.size - 1) / self.size
         self._group.all_reduce(source, out, op, *rest)
 
+    def all_gather_arrays(self, source: Any, out: Any) -> None:
+        self.sent += source.nbytes * (self.size - 1)
+        self._group.all_gather_arrays(source, out)
+
     def all_gather(self, payload: bytes) -> list[bytes]:
         self.sent += len(payload) * (self.size - 1)
         return self._group.all_gather(payload)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from collectives.codecs.codec import Codec, Float32s, Group, Vector
+from collectives.codecs.codec import Codec, Float32s, Group, Scales, Vector
 from collectives.codecs.float32 import add_up, all_finite
 from collectives.kernels import from_bfloat16, to_bfloat16
 from collectives.reductions import BFLOAT16
@@ -28,8 +28,14 @@ class Bf16(Codec):
         self._given = np.empty(vector.length, np.uint16)
         self._result = np.empty(vector.length, np.uint16)
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
     ) -> bool:
         to_bfloat16(add_up(rows, len(out)), self._given)
         group.all_reduce(self._given, self._result, "sum", BFLOAT16)

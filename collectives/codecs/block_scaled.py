@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectives.blockscale import BLOCK, block_count, note_largest
-from collectives.codecs.codec import Array, Codec, Float32s, Group, Vector
+from collectives.codecs.codec import Array, Codec, Float32s, Group, Scales, Vector
 from collectives.codecs.float32 import all_finite
 from collectives.kernels import scaled
 
 Int32s = NDArray[np.int32]
-Scales = NDArray[np.int16]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -30,22 +29,29 @@ class BlockScaled(Codec):
     def __init__(self, vector: Vector, option: float = 0.0) -> None:
         super().__init__(vector, option)
         self._blocks = block_count(vector.length)
-        self._agreed = np.empty(self._blocks, np.int16)
         # Integers as wide as the values take their places, which spares memory and its traffic.
         self._in_place = np.dtype(self.dtype).itemsize == np.dtype(np.float32).itemsize
         length = 0 if self._in_place else vector.length
         self._total, self._sums = np.empty(length, self.dtype), np.empty(length, self.dtype)
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
-    ) -> bool:
+    def scales(self, rows: Float32s) -> Scales:
         largest = np.zeros(self._blocks, np.int32)
         for row in rows:
             note_largest(row, largest)
-        group.all_reduce(self.scales(largest), self._agreed, "max")
-        if not self.all_finite(self._agreed):
+        return self.scales_of(largest)
+
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
+    ) -> bool:
+        if not self.all_finite(settled):
             return False
-        factors, units = self.factors_and_units(self._agreed)
+        factors, units = self.factors_and_units(settled)
         total, sums = self._total, self._sums
         if self._in_place:
             total = rows[0].view(self.dtype) if len(rows) else np.empty(len(out), self.dtype)
@@ -60,7 +66,7 @@ class BlockScaled(Codec):
         return largest_sum < FLOAT32_MAX or all_finite(out)
 
     @abstractmethod
-    def scales(self, largest: Int32s) -> Scales:
+    def scales_of(self, largest: Int32s) -> Scales:
         """What goes into the maximum, from largest magnitudes as bits: grows with them, the
         non-finite above all others."""
 

@@ -2,8 +2,12 @@
 
 A codec belongs to one trainer of one job, over all generations. Once per step:
 
-    finite = codec.reduce(group, rows, numbers, step, out)   # may raise Aborted: nothing changed
+    scales = codec.scales(rows)              # the caller settles their MAX over all members, and
+    finite = codec.sum(group, rows, numbers, step, settled, out)   # may raise Aborted, see there
     codec.keep(out)                                         # only when the step has been applied
+
+or both in one, `reduce`. Apart, the MAX can share an exchange with other numbers that the members
+have to settle (collectives.maxima), which saves a round trip per step.
 
 `rows[i]` is what shard `numbers[i]` contributes, already weighted by its share of the batch's
 samples, so that the sum over all shards is the average. Every member leaves with the same bits in
@@ -21,6 +25,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Float32s = NDArray[np.float32]
+Scales = NDArray[np.int16]
+
+NO_SCALES: Scales = np.zeros(0, np.int16)
 
 
 class Group(Protocol):
@@ -71,11 +78,32 @@ class Codec(ABC):
     def __init__(self, vector: Vector, option: float) -> None:
         self.vector, self.option = vector, option
 
-    @abstractmethod
     def reduce(
         self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
     ) -> bool:
-        """out[n] = the sum of all members' rows[h, n], h = len(numbers), possibly 0.
+        """`sum`, with its scales settled first."""
+        scales = self.scales(rows)
+        settled = np.empty_like(scales)
+        if scales.size:
+            group.all_reduce(scales, settled, "max")
+        return self.sum(group, rows, numbers, step, settled, out)
+
+    def scales(self, rows: Float32s) -> Scales:
+        """int16[k], k the same on all members: what `sum` needs the MAX of. `rows` stay."""
+        return NO_SCALES
+
+    @abstractmethod
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
+    ) -> bool:
+        """out[n] = the sum of all members' rows[h, n], h = len(numbers), possibly 0; `settled` =
+        the MAX of all members' `scales` of the same rows.
 
         Every shard is in at most one member's `numbers`. The answer is the same on all members:
         False when some shard had a NaN or an infinity, or a sum is beyond float32; then `out` means

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from collectives.codecs.codec import Codec, Float32s, Group, Vector
+import numpy as np
+
+from collectives.blockscale import block_count
+from collectives.codecs.codec import Codec, Float32s, Group, Scales, Vector
 from collectives.codecs.int32 import Int32
 
 
@@ -17,12 +20,25 @@ class WithExactPart(Codec):
         self._lossy = codec(replace(vector, length=self._end, exact_from=None), option)
         self._exact = Int32(Vector(vector.length - self._end, vector.shards))
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    def scales(self, rows: Float32s) -> Scales:
+        end = self._end
+        return np.concatenate(
+            [self._lossy.scales(rows[:, :end]), self._exact.scales(rows[:, end:])]
+        )
+
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
     ) -> bool:
         end = self._end
-        finite = self._lossy.reduce(group, rows[:, :end], numbers, step, out[:end])
-        return finite and self._exact.reduce(group, rows[:, end:], numbers, step, out[end:])
+        lossy, exact = np.split(settled, [len(settled) - block_count(len(out) - end)])
+        finite = self._lossy.sum(group, rows[:, :end], numbers, step, lossy, out[:end])
+        return finite and self._exact.sum(group, rows[:, end:], numbers, step, exact, out[end:])
 
     def keep(self, average: Float32s) -> None:
         self._lossy.keep(average[: self._end])

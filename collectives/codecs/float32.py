@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from collectives.codecs.codec import Codec, Float32s, Group
+from collectives.codecs.codec import Codec, Float32s, Group, Scales
 from collectives.kernels import largest_bits
 
 INFINITY_BITS = 0x7F800000
@@ -18,8 +18,14 @@ INFINITY_BITS = 0x7F800000
 class Float32(Codec):
     name = "float32"
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
     ) -> bool:
         group.all_reduce(add_up(rows, len(out)), out, "sum")
         return all_finite(out)

@@ -8,8 +8,8 @@ for 12 shards 2^-27 of the block's largest magnitude per shard. See collectives.
 import numpy as np
 
 from collectives import blockscale
-from collectives.codecs.block_scaled import BlockScaled, Int32s, Scales
-from collectives.codecs.codec import Array, Float32s
+from collectives.codecs.block_scaled import BlockScaled, Int32s
+from collectives.codecs.codec import Array, Float32s, Scales
 from collectives.kernels import round_nearest
 
 
@@ -17,7 +17,7 @@ class Int32(BlockScaled):
     name = "int32"
     dtype = np.int32
 
-    def scales(self, largest: Int32s) -> Scales:
+    def scales_of(self, largest: Int32s) -> Scales:
         return blockscale.exponents_of(largest)
 
     def all_finite(self, scales: Scales) -> bool:

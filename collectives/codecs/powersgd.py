@@ -20,7 +20,7 @@ from math import prod
 import numpy as np
 
 from collectives.blockscale import BLOCK, block_count
-from collectives.codecs.codec import Array, Float32s, Group, Vector
+from collectives.codecs.codec import Array, Float32s, Group, Scales, Vector
 from collectives.codecs.feedback import Remembering
 from collectives.codecs.int32 import Int32
 from collectives.codecs.small_ints import key
@@ -64,8 +64,14 @@ class PowerSGD(Remembering):
         self._start = self._signs.copy()
         self._took_part = 1
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
     ) -> bool:
         self.recall(rows, numbers)
         firsts = np.zeros((len(rows), self._first.vector.length), np.float32)

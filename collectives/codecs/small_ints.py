@@ -20,8 +20,8 @@ from typing import ClassVar
 import numpy as np
 
 from collectives.blockscale import BLOCK
-from collectives.codecs.block_scaled import BlockScaled, Int32s, Scales
-from collectives.codecs.codec import Array, Float32s, Vector
+from collectives.codecs.block_scaled import BlockScaled, Int32s
+from collectives.codecs.codec import Array, Float32s, Scales, Vector
 from collectives.kernels import round_stochastic
 from collectives.kernels.portable import FRACTION_BITS, Key
 
@@ -39,7 +39,7 @@ class SmallInts(BlockScaled):
         super().__init__(vector, option)
         self.levels = levels(self.bits, vector.shards)
 
-    def scales(self, largest: Int32s) -> Scales:
+    def scales_of(self, largest: Int32s) -> Scales:
         rounded_up = (np.minimum(largest, _INFINITY - 1).astype(np.int64) + 0xFFFF) >> 16
         return np.where(largest >= _INFINITY, NON_FINITE, rounded_up).astype(np.int16)
 

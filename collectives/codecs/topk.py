@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from collectives.codecs.codec import Float32s, Group, Vector
+from collectives.codecs.codec import Float32s, Group, Scales, Vector
 from collectives.codecs.feedback import Remembering
 from collectives.codecs.int32 import Int32
 from collectives.errors import OutOfStep
@@ -37,8 +37,14 @@ class TopK(Remembering):
         super().__init__(vector, option)
         self._sent: NDArray[np.intp] = np.zeros(0, np.intp)
 
-    def reduce(
-        self, group: Group, rows: Float32s, numbers: Sequence[int], step: int, out: Float32s
+    def sum(
+        self,
+        group: Group,
+        rows: Float32s,
+        numbers: Sequence[int],
+        step: int,
+        settled: Scales,
+        out: Float32s,
     ) -> bool:
         self.recall(rows, numbers)
         share = math.ceil(self.option * self.vector.length / self.vector.shards)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from collectives.codecs.codec import NO_SCALES, Scales
+from collectives.maxima import maxima
 from collectives.operations import Group
 from p2p.training.layout import Agreed, Float32s, Float64s
 from p2p.training.order import Indices
@@ -54,9 +56,11 @@ class Averaging:
     def exchange(self, group: Group, step: int, mark: bool) -> Result:
         result, said = self.room(step), self._said()
         said[self.gradients.layout.mark] = float(mark)
-        group.all_reduce(said, result.agreed.numbers, "max")
+        scales = self._scales()
+        settled = np.empty_like(scales)
+        maxima(group, (said, scales), (result.agreed.numbers, settled))
         result.agreed.check_samples(step, self._batches)
-        if result.agreed.finite and not self._reduce(group, step, result.values):
+        if result.agreed.finite and not self._reduce(group, step, settled, result.values):
             result.agreed.skip()
         return result
 
@@ -93,7 +97,11 @@ class Averaging:
         """Become the state after a finite round."""
         self.gradients.update(result.values, result.agreed, result.step)
 
-    def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
+    def _scales(self) -> Scales:
+        """What `_reduce` needs the MAX of over all trainers: settled with what they say."""
+        return NO_SCALES
+
+    def _reduce(self, group: Group, step: int, settled: Scales, out: Float32s) -> bool:
         """out[layout.values] = the average: the sum of all trainers' `gradients.rows`, with the
         same bits on all. False on all when some shard's values are not finite."""
         raise NotImplementedError

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from collectives.codecs.codec import NO_SCALES, Scales
 from collectives.operations import Group
 from p2p.training.blame import user_code
 from p2p.training.gradients import clip_factor
@@ -141,12 +142,16 @@ class LocalSgd(Ring):
     def _rows(self) -> tuple[Float32s, list[int]]:
         return self._values[: len(self._numbers)].numpy(), self._numbers
 
-    def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
+    def _scales(self) -> Scales:
+        return NO_SCALES  # what the rows are to be is not known before all agree on it
+
+    def _reduce(self, group: Group, step: int, settled: Scales, out: Float32s) -> bool:
         roots = self._roots(self.room(step).agreed)
         for row, weight in zip(self._values, self._weights, strict=False):
             for root in roots:  # weight * value -> weight * sqrt(value)
                 row[self._inner][root].sqrt_().mul_(weight**0.5)
-        return super()._reduce(group, step, out)
+        rows, numbers = self._rows()
+        return self._codec.reduce(group, rows, numbers, step, out)
 
     def _roots(self, agreed: Agreed) -> list[slice]:
         """Which moments are averaged as square roots: the tensors without a negative value."""

@@ -23,7 +23,9 @@ import msgpack
 import numpy as np
 import torch
 
+from collectives.blockscale import block_count
 from collectives.codecs import Codec, Vector, build
+from collectives.codecs.codec import Scales
 from collectives.operations import Group
 from collectives.plane import host_identity
 from p2p.training.blame import TaskFailed
@@ -92,25 +94,34 @@ class ParameterServer(Averaging):
         self._kept = tuple(sorted(needs[rank]))
         self._spans = [_merged([self._slices[n] for n in sorted(own)]) for own in needs]
 
-    def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
+    def _scales(self) -> Scales:
+        head, rows = self._codec.vector.length, self.gradients.rows
+        return np.concatenate(
+            [self._codec.scales(rows[:, :head]), self._exact.scales(rows[:, head:])]
+        )
+
+    def _reduce(self, group: Group, step: int, settled: Scales, out: Float32s) -> bool:
         self.pending, self._next = None, {}
-        head = slice(0, self._codec.vector.length)
-        if not self._sum(self._codec, Scattered(group, self._spans), step, head):
+        head, length = self._codec.vector.length, len(self._average)
+        first, rest = np.split(settled, [len(settled) - block_count(length - head)])
+        parts = Scattered(group, self._spans)
+        if not self._sum(self._codec, parts, step, first, slice(0, head)):
             return False
-        changes = self.gradients.layout.changes
-        if changes.start < changes.stop:
-            tail = slice(head.stop, len(self._average))
-            if not self._sum(self._exact, group, step, tail):
-                return False
+        changes, tail = self.gradients.layout.changes, slice(head, length)
+        none = changes.start == changes.stop
+        if not (none or self._sum(self._exact, group, step, rest, tail)):
+            return False
         self.pending = step
         self._advance(self._served, self.room(step).agreed, out)
         out[self._changes] = self._average[changes]
         self._publish(group, out)
         return True
 
-    def _sum(self, codec: Codec, group: "Group | Scattered", step: int, part: slice) -> bool:
+    def _sum(
+        self, codec: Codec, group: "Group | Scattered", step: int, settled: Scales, part: slice
+    ) -> bool:
         rows, numbers = self.gradients.rows[:, part], self.gradients.numbers
-        return codec.reduce(group, rows, numbers, step, self._average[part])
+        return codec.sum(group, rows, numbers, step, settled, self._average[part])
 
     def _publish(self, group: Group, values: Float32s) -> None:
         """Each server's new values to everybody."""

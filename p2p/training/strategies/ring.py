@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from collectives.codecs import Vector, build
+from collectives.codecs.codec import Scales
 from collectives.operations import Group
 from p2p.training.layout import Float32s
 from p2p.training.state import Unfit
@@ -31,9 +32,12 @@ class Ring(Averaging):
     def enter(self, group: Group, shards: Shards) -> None:
         hand_over(self._codec, group, shards)
 
-    def _reduce(self, group: Group, step: int, out: Float32s) -> bool:
+    def _scales(self) -> Scales:
+        return self._codec.scales(self._rows()[0])
+
+    def _reduce(self, group: Group, step: int, settled: Scales, out: Float32s) -> bool:
         rows, numbers = self._rows()
-        return self._codec.reduce(group, rows, numbers, step, out)
+        return self._codec.sum(group, rows, numbers, step, settled, out)
 
     def _rows(self) -> tuple[Float32s, list[int]]:
         """What this trainer's shards contribute, and which shards these are."""
