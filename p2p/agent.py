@@ -6,15 +6,20 @@ newest generation, and only while this peer holds a live lease from the leader.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from p2p.deadlines import Pulse, hung
 from p2p.state import Job, State
 
 # A trainer that keeps dying is restarted after 0, 0.5, 1, 2, … s, then given up.
 CRASHES_MAX = 6
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
+# So much training makes up for one crash: who dies after each step is no better than who never
+# gets there.
+FORGIVEN_EVERY_S = 10.0
+STATUS_WITHIN_S = 1.0  # of an end, how it came about is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +32,21 @@ class LocalTrainer:
     told_generation: int = 0
     held: bool = False
     gpu: str | None = None  # its uuid; None = it computes on the CPU
+    pulse: Pulse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """How often in a row a job's trainer died here without a step in between."""
+    """How often a job's trainer died here, less what was forgiven. `how` the last one did, once
+    that is known."""
 
     count: int
     last_s: float
+    how: str = ""
+
+    def and_another(self, now_s: float, trained_s: float, how: str) -> "Crashes":
+        forgiven = int(trained_s / FORGIVEN_EVERY_S)
+        return replace(self, count=max(0, self.count - forgiven) + 1, last_s=now_s, how=how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Local:
     crashes: Mapping[str, Crashes]  # by job
     unusable: Set[str] = frozenset()  # checkpoints that a trainer could not begin from
     gpus: tuple[str, ...] = ()  # that trainers here may be given, by uuid; none = they take the CPU
+    unstartable: str | None = None  # why no trainer can be started, for some time now
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,22 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """At once: it would not hear that it shall stop."""
+
+    child: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The leader shall set this peer aside for the job."""
+
+    job: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """A message for a trainer: a generation or a hold."""
 
@@ -70,11 +99,16 @@ class Tell:
     message: Mapping[str, Any]
 
 
-Action = Start | Stop | Tell
+Action = Start | Stop | Kill | GiveUp | Tell
 
 
 def plan(state: State, local: Local) -> list[Action]:
-    return [*_stops(state, local), *_starts(state, local), *_tells(state, local)]
+    return [
+        *_stops(state, local),
+        *_kills(local),
+        *_starts(state, local),
+        *_tells(state, local),
+    ]
 
 
 def backoff_s(crashes: int) -> float:
@@ -94,24 +128,36 @@ def _stops(state: State, local: Local) -> Iterator[Stop]:
             yield Stop(trainer.child, "its job runs elsewhere")
 
 
-def _starts(state: State, local: Local) -> Iterator[Start]:
-    if not local.warm or local.leaving:
+def _kills(local: Local) -> Iterator[Kill]:
+    """Who hangs holds up all the others, and hears nothing."""
+    for trainer in local.trainers.values():
+        if trainer.phase == "ready" and trainer.pulse is not None and not trainer.held:
+            why = hung(trainer.pulse, local.now_s)
+            if why is not None:
+                yield Kill(trainer.child, why)
+
+
+def _starts(state: State, local: Local) -> Iterator[Start | GiveUp]:
+    if local.leaving:
         return
     used = Counter(trainer.gpu for trainer in local.trainers.values())
     for job in state.jobs.values():
         wanted = not job.is_final and local.self_id in job.assigned
         if not wanted or job.id in local.trainers:
             continue
-        crashes = local.crashes.get(job.id)
-        if crashes is not None:
-            if crashes.count >= CRASHES_MAX:
-                continue  # the host reports it as failed; the controller sets this peer aside
-            if local.now_s < crashes.last_s + backoff_s(crashes.count):
-                continue
-        # A GPU of its own where there are enough, else the one with the fewest trainers.
-        gpu = min(local.gpus, key=lambda uuid: used[uuid], default=None)
-        used[gpu] += 1
-        yield Start(job, _own_checkpoint(job, local), gpu)
+        crashes = local.crashes.get(job.id, Crashes(0, 0.0))
+        since_s = local.now_s - crashes.last_s
+        if crashes.count >= CRASHES_MAX:
+            if crashes.how or since_s >= STATUS_WITHIN_S:
+                how = crashes.how or "its process ended"
+                yield GiveUp(job.id, f"its trainer died {crashes.count} times in a row: {how}")
+        elif local.warm and since_s >= backoff_s(crashes.count):
+            # A GPU of its own where there are enough, else the one with the fewest trainers.
+            gpu = min(local.gpus, key=lambda uuid: used[uuid], default=None)
+            used[gpu] += 1
+            yield Start(job, _own_checkpoint(job, local), gpu)
+        elif not local.warm and local.unstartable is not None:
+            yield GiveUp(job.id, local.unstartable)
 
 
 def _own_checkpoint(job: Job, local: Local) -> str | None:

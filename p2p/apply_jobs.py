@@ -156,6 +156,19 @@ def checkpoint_failed(state: State, command: Command) -> Result:
     ), {}
 
 
+def crashed(state: State, command: Command) -> Result:
+    """A trainer died; its peer starts another after a while."""
+    job, peer = _active(state, command), str(command["peer"])
+    if job.crashed.get(peer) == command["child"]:
+        raise Rejected(f"{job.name}: that was said already")
+    known = {other: child for other, child in job.crashed.items() if other in state.members}
+    job = replace(job, crashed={**known, peer: str(command["child"])})
+    text = f"{job.name}: {str(command['reason'])[:TEXT_MAX]}"
+    told = {"peer": peer, "job": job.id}
+    state = _with_job(state, job)
+    return with_event(state, command, "trainer-crashed", text, severity="warning", **told), {}
+
+
 def pause(state: State, command: Command) -> Result:
     job = _move(_active(state, command), "paused", str(command.get("reason", "paused by a user")))
     return _told(state, command, _closed(job), "job-paused", "paused")
@@ -292,6 +305,7 @@ JOB_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.mark": mark,
     "job.checkpoint": checkpoint,
     "job.checkpoint_failed": checkpoint_failed,
+    "job.crashed": crashed,
     "job.pause": pause,
     "job.resume": resume,
     "job.cancel": cancel,

@@ -1,8 +1,8 @@
 """What cannot go on as it is: the user's code raised, a machine fails, a method does not fit."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 
-from p2p.seated import Command, Trainers, of, seated_reports
+from p2p.seated import Command, Names, Trainers, of, seated_reports
 from p2p.state import Job, Member, as_submitted
 
 
@@ -26,6 +26,19 @@ def failure(
         reasons = "; ".join(job.excluded.values())
         return {"type": "job.fail", "job": job.id, "reason": f"no peer is left: {reasons}"}
     return None
+
+
+def crashes(job: Job, names: Names, trainers: Trainers) -> Iterator[Command]:
+    """What died is told of once, with what happens next."""
+    for peer, trainer in trainers.items():
+        told = trainer.crashed
+        if not told or not told["error"] or job.crashed.get(peer) == told["child"]:
+            continue
+        again = f"in {told['again_s']:g} s" if told["again_s"] else "at once"
+        row = f", {told['count']} times in a row" if told["count"] > 1 else ""
+        reason = f"the trainer of {names[peer]}: {told['error']}{row}; it starts again {again}"
+        fields = {"peer": peer, "child": told["child"], "reason": reason}
+        yield {"type": "job.crashed", "job": job.id, **fields}
 
 
 def refused(job: Job, trainers: Trainers) -> Command | None:

@@ -5,7 +5,7 @@ first match wins where they exclude each other.
 from collections.abc import Iterator, Mapping, Set
 
 from p2p.controller_checkpoints import unwritten
-from p2p.controller_failures import failure, refused
+from p2p.controller_failures import crashes, failure, refused
 from p2p.controller_generations import form
 from p2p.controller_marks import end, facts
 from p2p.reports import Observed
@@ -34,6 +34,7 @@ def plan_job(
     if unfit is not None:
         yield unfit
         return
+    yield from crashes(job, names, trainers)
     yield from facts(job, names, trainers)
     lost = unwritten(job, names, trainers)
     if lost is not None:

@@ -154,6 +154,7 @@ class _Host:
                 on_warm=lambda: self.peer.advance(),
                 on_message=lambda child, message: self.peer.on_trainer(child, message),
                 on_exit=lambda child, how: self.peer.on_trainer_exit(child, how),
+                on_status=lambda child, how: self.peer.on_trainer_status(child, how),
             ),
         )
         try:

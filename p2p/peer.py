@@ -118,13 +118,17 @@ class Peer:
 
     def on_trainer(self, child: str, message: dict[str, Any]) -> None:
         try:
-            self.desk.on_message(child, message)
+            self.desk.on_message(child, message, self.parts.clock.monotonic_s())
         except Malformed:
             self.mail.dropped += 1
         self._look()
 
     def on_trainer_exit(self, child: str, how: str) -> None:
         self.desk.on_exit(child, how, self.parts.clock.monotonic_s())
+        self._look()
+
+    def on_trainer_status(self, child: str, how: str) -> None:
+        self.desk.on_status(child, how)
         self._look()
 
     def advance(self) -> None:

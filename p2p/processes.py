@@ -20,18 +20,27 @@ from typing import Any, Protocol
 
 import msgpack
 
+from p2p.endings import in_words, last_line
 from p2p.training.death import die_with
 
 FRAME_BYTES_MAX = 1024 * 1024  # what a trainer says ends up in a report, several in one envelope
 LENGTH_BYTES = 4
 SPARE_PACKET_BYTES_MAX = 64 * 1024
 SPARE_RESTART_S = 2.0
+SPARE_RESTART_MAX_S = 120.0
+SPARE_FAILURES_MAX = 3  # in a row, then people hear of it
+SPARE_WARM_WITHIN_S = 300.0  # importing torch from a slow disk takes long; a hang takes longer
+TRAINERS_LOG = "trainers.log"
 
 
 class Children(Protocol):
     @property
     def warm(self) -> bool:
         """Whether a trainer can be started now."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why none can be started although that was tried again and again; None = no problem."""
 
     def start(self, child: str, begin: Mapping[str, Any]) -> None:
         """Fork a trainer named `child` and give it its first message."""
@@ -50,7 +59,8 @@ class Children(Protocol):
 class ChildListener:
     on_warm: Callable[[], None]
     on_message: Callable[[str, dict[str, Any]], None]
-    on_exit: Callable[[str, str], None]  # child, what is known of its end
+    on_exit: Callable[[str, str], None]  # child, what is known of its end ("": it will be told)
+    on_status: Callable[[str, str], None]  # child, how it ended: known a little later
 
 
 class MemoryChildren:
@@ -58,6 +68,7 @@ class MemoryChildren:
 
     def __init__(self) -> None:
         self.warm = True
+        self.problem: str | None = None
         self.started: dict[str, Mapping[str, Any]] = {}
         self.told: dict[str, list[Mapping[str, Any]]] = {}  # by child, without leases
         self.leased_s: dict[str, float] = {}  # by child, until when
@@ -101,6 +112,8 @@ class TrainerProcesses:
 
     def __init__(self, logs: Path, scratch: Path, listener: ChildListener) -> None:
         self.warm = False
+        self.problem: str | None = None
+        self._failures = 0  # spares in a row that ended before they were warm
         self._logs = logs
         self._scratch = scratch
         self._listener = listener
@@ -113,7 +126,7 @@ class TrainerProcesses:
         """Start the spare; `on_warm` is called when it can fork."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._logs.mkdir(parents=True, exist_ok=True)
-        with theirs, (self._logs / "trainers.log").open("ab") as log:
+        with theirs, (self._logs / TRAINERS_LOG).open("ab") as log:
             # -P: the folder the peer was started in must not shadow modules.
             self._spare = subprocess.Popen(
                 [sys.executable, "-P", "-m", "p2p.training.spare"],
@@ -126,7 +139,9 @@ class TrainerProcesses:
             )
         ours.setblocking(False)
         self._spare_socket = ours
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._read_spare)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours.fileno(), self._read_spare)
+        loop.call_later(SPARE_WARM_WITHIN_S, self._end_if_cold, self._spare)
 
     def start(self, child: str, begin: Mapping[str, Any]) -> None:
         assert self._spare_socket is not None, "not warm"
@@ -194,7 +209,7 @@ class TrainerProcesses:
             writer.close()  # if it still runs, that ends it
         self._trainers.pop(child, None)
         if not self._closing:
-            self._listener.on_exit(child, "its process ended")
+            self._listener.on_exit(child, "")
 
     def _read_spare(self) -> None:
         assert self._spare_socket is not None
@@ -212,12 +227,14 @@ class TrainerProcesses:
 
     def _on_spare(self, message: dict[str, Any]) -> None:
         if message["kind"] == "warm":
-            self.warm = True
+            self.warm, self.problem, self._failures = True, None, 0
             self._listener.on_warm()
         elif message["kind"] == "forked":
             trainer = self._trainers.get(message["child"])
             if trainer is not None:
                 trainer.pid = message["pid"]
+        elif message["kind"] == "exited":
+            self._listener.on_status(message["child"], in_words(message["code"], message["signal"]))
 
     def _spare_ended(self) -> None:
         """The spare was killed, and its trainers with it: start another after a breath."""
@@ -227,10 +244,25 @@ class TrainerProcesses:
         loop.remove_reader(self._spare_socket.fileno())
         self._spare_socket.close()
         self._spare_socket = None
-        self.warm = False
-        self._spare.wait()
-        if not self._closing:
-            loop.call_later(SPARE_RESTART_S, self._restart_spare)
+        was_warm, self.warm = self.warm, False
+        code = self._spare.wait()
+        if self._closing:
+            return
+        self._failures = 0 if was_warm else self._failures + 1
+        if self._failures >= SPARE_FAILURES_MAX:
+            said = last_line(self._logs / TRAINERS_LOG)
+            ended = in_words(code, -code if code < 0 else None)
+            self.problem = (
+                f"no trainer can be started, as the process for that ends ({ended}): {said}"
+            )
+            self._listener.on_warm()  # the peer looks what it can do
+        again_s = min(SPARE_RESTART_S * 2**self._failures, SPARE_RESTART_MAX_S)
+        loop.call_later(again_s, self._restart_spare)
+
+    def _end_if_cold(self, spare: "subprocess.Popen[bytes]") -> None:
+        """It hangs: its end is noticed like any other."""
+        if spare is self._spare and not self.warm and not self._closing:
+            spare.kill()
 
     def _restart_spare(self) -> None:
         if not self._closing:

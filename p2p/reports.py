@@ -36,7 +36,7 @@ class TrainerReport:
 
     child: str
     job: str
-    phase: str  # starting | ready | failed
+    phase: str  # starting | ready | stopping | failed | crashed (it will be started again)
     ready: Mapping[str, Any] = field(default_factory=dict)
     entered: Mapping[str, Any] = field(default_factory=dict)
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +45,8 @@ class TrainerReport:
     refused: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_failed: Mapping[str, Any] = field(default_factory=dict)
+    # How often it died here of late, how the last time, and how long its peer then waits.
+    crashed: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -149,6 +151,13 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "finished": _STANDING,
     "refused": {"generation": (int,), "error": (str,)},
     "failed": {"error": (str,)},
+    "pulse": {
+        "doing": (str,),
+        "step": (int,),
+        "for_s": _NUMBER,
+        "usual_s": (*_NUMBER, type(None)),
+    },
+    "crashed": {"child": (str,), "count": (int,), "error": (str,), "again_s": _NUMBER},
     "checkpoint_failed": {"step": (int,), "error": (str,)},
     "checkpoint": {
         **dict.fromkeys(("step", "bytes"), (int,)),
@@ -192,6 +201,7 @@ def _check_said(kind: str, message: Mapping[str, Any]) -> None:
 KEPT_MESSAGES = (
     *("ready", "entered", "progress", "mark", "finished", "refused", "failed", "checkpoint_failed"),
 )
+_REPORTED = (*KEPT_MESSAGES, "crashed")
 
 
 def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
@@ -200,12 +210,12 @@ def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
         "job": trainer.job,
         "phase": trainer.phase,
         "checkpoints": [dict(made) for made in trainer.checkpoints],
-        **{name: dict(getattr(trainer, name)) for name in KEPT_MESSAGES},
+        **{name: dict(getattr(trainer, name)) for name in _REPORTED},
     }
 
 
 def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
-    for name in KEPT_MESSAGES:
+    for name in _REPORTED:
         if fields[name]:
             check_trainer_message(name, _map(fields[name]))
     for made in fields["checkpoints"]:
@@ -217,7 +227,7 @@ def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
         job=str(fields["job"]),
         phase=str(fields["phase"]),
         checkpoints=tuple(_map(made) for made in fields["checkpoints"]),
-        **{name: _map(fields[name]) for name in KEPT_MESSAGES},
+        **{name: _map(fields[name]) for name in _REPORTED},
     )
 
 

@@ -174,6 +174,7 @@ class Job:
     checkpoints: tuple[Checkpoint, ...] = ()
     failed_checkpoint: int | None = None  # the last step whose checkpoint could not be written
     notices: tuple[Notice, ...] = ()  # as of the last mark
+    crashed: Mapping[str, str] = field(default_factory=dict)  # by peer, the last trainer told of
     was_set: Method | None = None  # what `p2pnode set` made of the method since it was submitted
 
     @property

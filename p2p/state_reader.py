@@ -161,6 +161,12 @@ class _Draft:
         job = self.last_job
         job.job = replace(job.job, was_set=_made(Method, values))
 
+    def add_crashed(self, children: Any) -> None:
+        if not isinstance(children, dict):
+            raise ValueError("the trainers that crashed are no map")
+        job = self.last_job
+        job.job = replace(job.job, crashed=children)
+
     def add_method(self, *values: Any) -> None:
         made, seats = self.last_job.generations.pop()
         changed = replace(made, method=_made(Method, values))

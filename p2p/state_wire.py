@@ -4,9 +4,10 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
 
     state FORMAT cluster_id name turn
     member …, removed id                             in the order in which the state has them
-    job …, and after each: set method …, generation … (after each: method …, seat …), mark …,
-        notice …, ledger row, checkpoint …
-                                        method and set: only where it is not as it was submitted
+    job …, and after each: set method …, crashed child by peer, generation … (after each: method …,
+        seat …), mark …, notice …, ledger row, checkpoint …
+                                        method and set: only where it is not as it was submitted;
+                                        crashed: only if any was
     event …
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
@@ -83,6 +84,8 @@ def _job_records(job: Job) -> Iterator[Record]:
     yield ("job", *_job(job), job.failed_checkpoint, job.assigned)
     if job.was_set is not None:
         yield ("set", *_method(job.was_set))
+    if job.crashed:
+        yield ("crashed", job.crashed)
     for generation in job.generations:
         yield ("generation", *_generation(generation))
         if generation.method.revision:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from p2p.agent import CRASHES_MAX, Crashes, Local, LocalTrainer, Start, Stop, Tell, plan
+from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Start, Stop, Tell, plan
+from p2p.crash_records import CrashRecords
+from p2p.deadlines import pulse
 from p2p.keys import ClusterKey
 from p2p.processes import Children
 from p2p.reports import KEPT_MESSAGES, TrainerReport, check_trainer_message
@@ -20,6 +22,8 @@ URGENT = frozenset({*KEPT_MESSAGES, "checkpoint"} - {"progress"})
 # A trainer that was told to stop and is still there after this long is killed.
 STOP_WITHIN_S = 5.0
 CHECKPOINTS_TOLD = 20  # the newest; the log has the others
+# A peer that did not run for so long hears only afterwards what its trainers said meanwhile.
+OVERSLEPT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +72,26 @@ class TrainerDesk:
         self._new_id = new_id
         self._changed = changed
         self._local: dict[str, LocalTrainer] = {}  # by job
-        self._crashes: dict[str, Crashes] = {}
+        self._crashes = CrashRecords()
         self._resumed: dict[str, str] = {}  # by child, the checkpoint it was to begin from
         self._unusable: set[str] = set()
         self._stopping: dict[str, float] = {}  # by child, since when
+        self._acted_s: float | None = None
         self._leased_s = 0.0
 
     def act(self, state: State, now_s: float, leaving: bool) -> None:
+        self._allow_for_sleep(now_s)
+        self._forget(state)
         local = Local(
             self_id=self._workplace.self_id,
             now_s=now_s,
             leaving=leaving,
             warm=self._children.warm,
             trainers=self._local,
-            crashes=self._crashes,
+            crashes=self._crashes.by_job,
             unusable=self._unusable,
             gpus=self._workplace.gpus,
+            unstartable=self._children.problem,
         )
         for child, since_s in self._stopping.items():
             if now_s - since_s >= STOP_WITHIN_S:
@@ -94,6 +102,10 @@ class TrainerDesk:
                     self._start(action)
                 case Stop():
                     self._stop(action, now_s)
+                case Kill():
+                    self._kill(action)
+                case GiveUp():
+                    self._give_up(action)
                 case Tell():
                     self._tell(action)
 
@@ -108,6 +120,7 @@ class TrainerDesk:
     def crash(self) -> int:
         """Kill all trainers, as a drill; returns how many."""
         for trainer in self._local.values():
+            self._crashes.drill(trainer.child)
             self._children.kill(trainer.child)
         return len(self._local)
 
@@ -115,7 +128,7 @@ class TrainerDesk:
         if job in self._local:
             self._children.send(self._local[job].child, message)
 
-    def on_message(self, child: str, message: Mapping[str, Any]) -> None:
+    def on_message(self, child: str, message: Mapping[str, Any], now_s: float) -> None:
         """Raises Malformed for a message that lacks what its kind must have."""
         job = self._job_of(child)
         report = self.reports.get(job) if job else None
@@ -123,6 +136,9 @@ class TrainerDesk:
         if job is None or report is None:
             return
         check_trainer_message(kind, message)
+        if kind == "pulse":
+            self._local[job] = replace(self._local[job], pulse=pulse(message, now_s))
+            return
         if kind == "failed" and message.get("during") == "resume" and child in self._resumed:
             # The file is gone or damaged: the next trainer begins from an older one, or at step 0
             # and gets the state from the others.
@@ -138,30 +154,75 @@ class TrainerDesk:
             report = replace(report, phase=kind)
             self._local[job] = replace(self._local[job], phase=kind)
         if kind == "entered":
-            self._crashes.pop(job, None)
+            self._crashes.trains(child, now_s)
         self.reports[job] = report
         if kind in URGENT:
             self._changed()
 
     def on_exit(self, child: str, how: str, now_s: float) -> None:
+        """`how` is empty when `on_status` will say it."""
         job = self._job_of(child)
         self._resumed.pop(child, None)
         if job is None:
             return
-        if child in self._stopping:
-            del self._stopping[child]
-        elif self.reports[job].phase == "failed":
+        wanted = self._stopping.pop(child, None) is not None
+        if not wanted and self.reports[job].phase == "failed":
             return  # kept, so that the leader hears of it
-        else:
-            count = self._crashes[job].count + 1 if job in self._crashes else 1
-            self._crashes[job] = Crashes(count, now_s)
-            if count >= CRASHES_MAX:
-                failed = {"error": f"its trainer died {count} times in a row: {how}"}
-                self.reports[job] = replace(self.reports[job], phase="failed", failed=failed)
-                self._local[job] = replace(self._local[job], phase="failed")
-                self._changed()
-                return
+        self._crashes.ended(job, child, how, now_s, wanted)
         del self.reports[job], self._local[job]
+        self._tell_crash(job)
+        self._changed()
+
+    def on_status(self, child: str, how: str) -> None:
+        """How the process of a trainer ended; often a little after its end was noticed."""
+        job = self._crashes.explain(child, how)
+        if job is not None:
+            self._tell_crash(job)
+            self._changed()
+
+    def _tell_crash(self, job: str) -> None:
+        """With the report of that trainer or its successor."""
+        told = self._crashes.told(job)
+        if told:
+            report = self.reports.get(job, TrainerReport("", job, "crashed"))
+            self.reports[job] = replace(report, crashed=told)
+
+    def _allow_for_sleep(self, now_s: float) -> None:
+        slept_s = 0.0 if self._acted_s is None else now_s - self._acted_s
+        self._acted_s = now_s
+        if slept_s < OVERSLEPT_S:
+            return
+        for job, trainer in self._local.items():
+            if trainer.pulse is not None:
+                heard_s = trainer.pulse.heard_s + slept_s
+                beat = replace(trainer.pulse, heard_s=heard_s)
+                self._local[job] = replace(trainer, pulse=beat)
+
+    def _forget(self, state: State) -> None:
+        """Crashes of a job that runs here no more: another time it begins anew."""
+        for job in {*self._crashes.by_job, *self.reports} - self._local.keys():
+            held = state.jobs.get(job)
+            if held is None or held.is_final or self._workplace.self_id not in held.assigned:
+                self._crashes.forget(job)
+                self.reports.pop(job, None)
+
+    def _kill(self, kill: Kill) -> None:
+        job = self._job_of(kill.child)
+        if job is None or not self._crashes.condemn(kill.child, kill.reason):
+            return
+        # The others need not wait for the end of its process.
+        self._local[job] = replace(self._local[job], phase="stopping")
+        self.reports[job] = replace(self.reports[job], phase="stopping")
+        self._children.kill(kill.child)
+        self._changed()
+
+    def _give_up(self, give_up: GiveUp) -> None:
+        """There is no process; the report stays until the leader has set this peer aside."""
+        job = give_up.job
+        failed = {"error": give_up.error}
+        self._local[job] = LocalTrainer("", job, "failed")
+        self.reports[job] = TrainerReport("", job, "failed", failed=failed)
+        self._crashes.forget(job)
         self._changed()
 
     def _start(self, start: Start) -> None:
@@ -169,6 +230,7 @@ class TrainerDesk:
         job = start.job.id
         self._local[job] = LocalTrainer(child, job, "starting", gpu=start.gpu)
         self.reports[job] = TrainerReport(child, job, "starting")
+        self._tell_crash(job)
         if start.resume is not None:
             self._resumed[child] = start.resume
         self._children.start(child, self._workplace.begin(start))

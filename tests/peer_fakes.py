@@ -218,10 +218,13 @@ class PlannedCluster:
         """Every trainer does what it was told; returns how many had something to do."""
         return sum(
             peer.players.play(
-                peer.desk.on_message, partial(self._ended, peer), self.may_finish, self.stuck
+                partial(self._said, peer), partial(self._ended, peer), self.may_finish, self.stuck
             )
             for peer in list(self.peers.values())
         )
+
+    def _said(self, peer: FakePeer, child: str, message: dict[str, Any]) -> None:
+        peer.desk.on_message(child, message, self.now_s)
 
     def _ended(self, peer: FakePeer, child: str, how: str) -> None:
         peer.desk.on_exit(child, how, self.now_s)

@@ -471,7 +471,8 @@ def happen(cluster: PlannedCluster, kind: str, which: int) -> None:
 def hurt(cluster: PlannedCluster, peer: FakePeer, kind: str) -> None:
     for child in list(peer.trainers.started):
         if kind == "fail":
-            peer.desk.on_message(child, {"kind": "failed", "error": "OSError", "user_error": False})
+            failed = {"kind": "failed", "error": "OSError", "user_error": False}
+            peer.desk.on_message(child, failed, 0.0)
         cluster.end(peer, child)
 
 

@@ -88,7 +88,9 @@ def test_a_trainer_that_says_nonsense_counts_as_ended(said: bytes, tmp_path: Pat
             ended.append(child)
             done.set()
 
-        listener = ChildListener(lambda: None, lambda child, message: None, on_exit)
+        listener = ChildListener(
+            lambda: None, lambda child, message: None, on_exit, lambda child, how: None
+        )
         processes = TrainerProcesses(tmp_path, tmp_path / "scratch", listener)
         spare, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         processes._spare_socket = spare

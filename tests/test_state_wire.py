@@ -44,6 +44,7 @@ def full() -> State:
         {"type": "job.mark", **fence, "mark": mark, "ledger": [row], "notices": notices},
         {"type": "job.checkpoint", **fence, "checkpoint": {**made, "peer": "a"}},
         {"type": "job.checkpoint_failed", **fence, "step": 4, "error": "full", "peer": "a"},
+        {"type": "job.crashed", "job": "job-1", "peer": "a", "child": "c", "reason": "r"},
         {"type": "member.remove", "peer": "b"},
         {"type": "session.open", "request": "r"},
         {"type": "store.put", "key": "k", "value": b"v", "session": ["1-r", 4, 2]},

@@ -5,6 +5,7 @@ the whole process when the peer is gone.
 """
 
 import os
+import select
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from collectives.plane import Aborted, DataPlane, OutOfStep
+from p2p.training.activity import PULSE_EVERY_S, Activity
 from p2p.training.method import Method
 from p2p.training.stream import Decoder, MalformedFrame, Message, encode
 
@@ -40,6 +42,7 @@ class Control:
         self._stream = stream
         self._changed = threading.Condition()
         self._sending = threading.Lock()
+        self.activity = Activity()
         self._plane: DataPlane | None = None
         self._begin: Message | None = None
         self._order: Order | None = None
@@ -69,6 +72,7 @@ class Control:
 
     def wait(self, after: int) -> Order | Literal["checkpoint"] | None:
         """The next thing to do: a generation newer than `after`, a checkpoint, or None = stop."""
+        self.activity.begin("wait", after)
         with self._changed:
             self._changed.wait_for(
                 lambda: self._stopped or self._asked or self._runnable(after) is not None
@@ -101,6 +105,7 @@ class Control:
         self.check(generation)
         if time.monotonic() < self._lease_until:
             return
+        self.activity.begin("wait", generation)
         with self._changed:
             self._changed.wait_for(
                 lambda: generation < self._floor() or time.monotonic() < self._lease_until
@@ -124,9 +129,18 @@ class Control:
     def _listen(self) -> None:
         decoder = Decoder()
         try:
-            while data := self._stream.recv(READ_BYTES):
-                for message in decoder.feed(data):
-                    self._take(message)
+            beat_s = time.monotonic()
+            while True:
+                rest_s = max(0.0, beat_s + PULSE_EVERY_S - time.monotonic())
+                if select.select([self._stream], [], [], rest_s)[0]:
+                    data = self._stream.recv(READ_BYTES)
+                    if not data:
+                        break
+                    for message in decoder.feed(data):
+                        self._take(message)
+                elif self._begin is not None:
+                    beat_s = time.monotonic()
+                    self.send(self.activity.pulse())
         except (OSError, MalformedFrame, KeyError, TypeError, ValueError) as error:
             print(f"trainer: the peer's stream broke: {error!r}", file=sys.stderr, flush=True)
         os._exit(1)  # without its peer a trainer must not go on, whatever it is doing

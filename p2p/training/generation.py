@@ -51,7 +51,9 @@ class Generation:
 
     def live(self) -> None:
         """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
+        begin = self.control.activity.begin
         self._begin_measuring()
+        begin("exchange", self.run.position.step)
         caught_up = catch_up(self.group, self.run)
         self._prepare_entered(caught_up)
         run = self.run
@@ -72,12 +74,15 @@ class Generation:
         step = run.position.step
         control.may_step(number)
         began = time.monotonic()
+        control.activity.begin("gradients", step)
         run.strategy.compute(step, run.batches(), self.mine, self._check)
         computed = time.monotonic()
+        control.activity.begin("exchange", step)
         result = run.strategy.exchange(self.group, step, self._mark_due())
         run.tuner.round(computed - began, time.monotonic() - computed, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked = result.agreed.mark
+        control.activity.begin("update", step)
         run.apply(result)
         self.clock.applied_at = time.monotonic()
         self.clock.highest = max(self.clock.highest, run.position.step)
@@ -109,11 +114,13 @@ class Generation:
 
     def _evaluate(self) -> None:
         position = self.run.position
+        self.control.activity.begin("evaluation", position.step)
         metrics = self.run.evaluation.run(self.group, position.step, self.mine, self._check)
         position.metrics, position.evaluated = metrics, position.step
 
     def _mark(self) -> None:
         self._marked_at = time.monotonic()
+        self.control.activity.begin("exchange", self.run.position.step)
         self.run.settle(self.group)
         self.run.tuner.mark(self.group)
         wish = self.run.tuner.wish
@@ -161,6 +168,7 @@ class Generation:
             self.checkpoints.start()
 
     def _finish(self) -> None:
+        self.control.activity.begin("write", self.run.position.step)
         self.run.settle(self.group)  # who died in the last mark may have kept others from it
         if self.group.rank == 0:
             self._write_final()
