@@ -13,7 +13,7 @@ class CrashRecords:
     def __init__(self) -> None:
         self.by_job: dict[str, Crashes] = {}
         self._trains_s: dict[str, float] = {}  # by child, since when
-        self._condemned: dict[str, str] = {}  # by child, killed for this reason
+        self._condemned: dict[str, str] = {}  # by child, why it will end in a moment
         self._drilled: set[str] = set()
         self._last: dict[str, str] = {}  # by job, the last child that crashed
 
@@ -21,7 +21,7 @@ class CrashRecords:
         self._trains_s.setdefault(child, now_s)
 
     def condemn(self, child: str, reason: str) -> bool:
-        """It is killed for that reason; False if it was already."""
+        """It ends for that reason; False if that is known already."""
         is_new = child not in self._condemned
         self._condemned.setdefault(child, reason)
         return is_new

@@ -175,6 +175,9 @@ class TrainerDesk:
 
     def on_status(self, child: str, how: str) -> None:
         """How the process of a trainer ended; often a little after its end was noticed."""
+        if self._job_of(child) is not None:
+            self._crashes.condemn(child, how)  # its end is noticed in a moment
+            return
         job = self._crashes.explain(child, how)
         if job is not None:
             self._tell_crash(job)

@@ -225,6 +225,14 @@ def test_who_dies_right_after_its_first_step_is_given_up_too(trained_s: float) -
     assert error == "its trainer died 6 times in a row: it ended with code 3"
 
 
+def test_how_a_trainer_ended_may_be_known_before_its_end_is_noticed() -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    desk.desk.on_status("c1", "it ended with code 3")
+    desk.desk.on_exit("c1", "", desk.now_s)
+    assert desk.desk.reports["job-1"].crashed["error"] == "it ended with code 3"
+
+
 def test_a_drill_is_no_crash() -> None:
     desk = Desk(with_job(founded("a"), "a"))
     for count in range(1, 2 * CRASHES_MAX):
