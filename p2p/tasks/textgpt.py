@@ -117,7 +117,9 @@ class TextGpt:
             {"params": matrices},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.95), weight_decay=0.1)
+        return torch.optim.AdamW(
+            groups, lr=self.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        )
 
     def evaluate(self, model: nn.Module, batch: tuple[Tensor]) -> dict[str, Any]:
         """Bits per byte of each piece: log2 of how surprised the model was, on average."""
