@@ -7,6 +7,7 @@ has been applied, so a rule need not remember what it already asked for.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from p2p.awaited import awaited
 from p2p.controller_jobs import plan_job
 from p2p.placement import plan_assignments
 from p2p.reports import Observed
@@ -25,7 +26,13 @@ def plan(state: State, observed: Observed) -> list[Command]:
     commands = [*_plan_members(state, observed), *_plan_jobs(state, observed)]
     # Whose peers or end was decided just now is placed again only when that has been applied.
     decided = {command["job"] for command in commands if command["type"] in _DECIDES_PEERS}
-    placed = plan_assignments(state, usable_peers(state, observed))
+    peers = usable_peers(state, observed)
+    missed = {
+        job.id: awaited(job, state.members, peers.keys(), observed)
+        for job in state.jobs.values()
+        if not job.is_final
+    }
+    placed = plan_assignments(state, peers, missed)
     return commands + [command for command in placed if command["job"] not in decided]
 
 

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator, Set
 
+from p2p.awaited import AWAITED_S
 from p2p.seated import Command, Names, Trainers
 from p2p.state import Job
 
 
 def form(
-    job: Job, usable: Set[str], names: Names, trainers: Trainers, impatient: bool
+    job: Job,
+    usable: Set[str],
+    names: Names,
+    trainers: Trainers,
+    impatient: bool,
+    missed: Set[str],
 ) -> Iterator[Command]:
     """A new generation when a seat was lost, when a trainer waits for one, or when another method
     was set.
 
     The first one waits for all assigned peers, unless `impatient`: who warms up late joins later.
+    A later one waits for the `missed`, who alone are as far as the job (p2p.awaited).
     """
     ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
@@ -23,6 +30,11 @@ def form(
             yield _generation(job, 1, ready, "the job starts")
         elif not warming and job.state == "starting":
             yield from _waits(job, least, len(ready))
+        return
+    if missed:
+        alone = " and ".join(sorted(names[peer] for peer in missed))
+        step = job.mark.step if job.mark else 0
+        yield from _says(job, f"waits {AWAITED_S:g} s for {alone}: nobody else has step {step}")
         return
     lost = [
         seat.peer
@@ -46,6 +58,10 @@ def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
     reason = f"waits for {least} ready peers, {have} now"
     if have and least > have:
         reason += f": `p2pnode add {least - have}`"
+    yield from _says(job, reason)
+
+
+def _says(job: Job, reason: str) -> Iterator[Command]:
     if job.reason != reason:
         yield {"type": "job.wait", "job": job.id, "reason": reason}
 

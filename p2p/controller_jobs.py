@@ -4,6 +4,7 @@ first match wins where they exclude each other.
 
 from collections.abc import Iterator, Mapping, Set
 
+from p2p.awaited import awaited
 from p2p.controller_checkpoints import unwritten
 from p2p.controller_failures import crashes, failure, refused
 from p2p.controller_generations import form
@@ -49,7 +50,8 @@ def plan_job(
         # A new leader judges no trainer before its peer has reported, or counts as dead.
         since_s = [observed.ready_s[child] for child in _ready_children(trainers, observed)]
         impatient = observed.now_s - min(since_s, default=observed.now_s) >= WARM_UP_S
-        yield from form(job, usable, names, trainers, impatient)
+        missed = awaited(job, members, usable, observed)
+        yield from form(job, usable, names, trainers, impatient, missed)
 
 
 def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:

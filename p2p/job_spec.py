@@ -9,13 +9,15 @@ from p2p.errors import Usage
 from p2p.training.spec import JobSpec, parse
 
 _PLACED_BY_CLUSTER = ("id", "name")
+_FOR_PLACEMENT = ("peers_min", "peers_max", "priority")  # nothing that trainers are told
+PRIORITY_MAX = 1_000
 
 
 def checked(args: Mapping[str, Any]) -> dict[str, Any]:
     """The spec as the log keeps it. Raises Usage, naming the field that is wrong."""
     task = str(args.get("task", ""))
     known = set(JobSpec.__dataclass_fields__) - {*_PLACED_BY_CLUSTER, "task_class", "task_sha"}
-    unknown = sorted(set(args) - known - {"peers_min", "peers_max", "name"})
+    unknown = sorted(set(args) - known - {*_FOR_PLACEMENT, "name"})
     if unknown:
         raise Usage(f"a job has no field {unknown[0]!r}")
     source = args.get("task_source")
@@ -41,7 +43,22 @@ def checked(args: Mapping[str, Any]) -> dict[str, Any]:
     if least and least > spec.shards:
         raise Usage(f"--peers {least} needs at least as many shards: --shards {least} or more")
     fields = {name: value for name, value in asdict(spec).items() if name not in _PLACED_BY_CLUSTER}
-    return {**fields, **placed}
+    return {**fields, **placed, **_priority(args)}
+
+
+def for_trainers(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The job as its trainers get it; how many peers it wants does not concern them."""
+    return {name: value for name, value in spec.items() if name not in _FOR_PLACEMENT}
+
+
+def _priority(args: Mapping[str, Any]) -> dict[str, int]:
+    value = args.get("priority") or 0
+    if type(value) is not int or abs(value) > PRIORITY_MAX:
+        raise Usage(
+            f"priority is {value!r}: it must be a whole number from {-PRIORITY_MAX} to "
+            f"{PRIORITY_MAX}"
+        )
+    return {"priority": value} if value else {}
 
 
 def default_name(spec: Mapping[str, Any]) -> str:

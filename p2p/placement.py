@@ -1,15 +1,23 @@
-"""Which peers keep a trainer for which job: pure, in order of submission, by free slots."""
+"""Which peers keep a trainer for which job: pure, by free slots. First come the jobs that lack
+their least, then those of a higher priority, then those submitted earlier.
+"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from p2p.state import Job, Member, State
 
 Command = dict[str, Any]
+NOBODY_MISSED: Mapping[str, Set[str]] = {}
 
 
-def plan_assignments(state: State, peers: Mapping[str, Member]) -> Iterator[Command]:
-    """One job.assign (or job.wait) for each job whose set of peers should change."""
+def plan_assignments(
+    state: State,
+    peers: Mapping[str, Member],
+    missed: Mapping[str, Set[str]] = NOBODY_MISSED,
+) -> Iterator[Command]:
+    """One job.assign (or job.wait) for each job whose set of peers should change. `missed`: by job,
+    peers that are not there now but keep their place."""
     free = {peer.id: peer.slots for peer in peers.values()}
     active = [job for job in state.jobs.values() if not job.is_final]
     for job in active:
@@ -17,18 +25,64 @@ def plan_assignments(state: State, peers: Mapping[str, Member]) -> Iterator[Comm
             if peer in free:
                 free[peer] -= 1
     # Who lacks its minimum comes first, or a running job would take each peer that is added.
-    for job in sorted(active, key=lambda job: _has_least(job, peers)):
-        if job.state != "paused":
-            yield from _place(job, peers, free)
+    order = sorted(active, key=lambda job: (_has_least(job, peers), -_priority(job)))
+    waiting = [job for job in order if job.state == "queued" and not _has_least(job, peers)]
+    made_room = {
+        command["job"]: command
+        for job in waiting
+        for command in _make_room(job, active, peers, free)
+    }
+    yield from made_room.values()
+    for job in order:
+        if job.state != "paused" and job.id not in made_room:
+            yield from _place(job, peers, free, missed.get(job.id, frozenset()))
 
 
 def _has_least(job: Job, peers: Mapping[str, Member]) -> bool:
     return len([peer for peer in job.assigned if peer in peers]) >= _bounds(job)[0]
 
 
-def _place(job: Job, peers: Mapping[str, Member], free: dict[str, int]) -> Iterator[Command]:
+def _priority(job: Job) -> int:
+    return int(job.spec.get("priority") or 0)
+
+
+def _make_room(
+    job: Job, active: list[Job], peers: Mapping[str, Member], free: Mapping[str, int]
+) -> list[Command]:
+    """Jobs of a lower priority give up peers beyond their own least: all that is lacking or none,
+    or they would take them back."""
+    may_have = {peer for peer in peers if peers[peer].slots > 0} - set(job.excluded)
+    lacking = _bounds(job)[0] - len([peer for peer in may_have if free[peer] > 0])
+    may_have -= {peer for peer in may_have if free[peer] > 0}
+    commands = []
+    lower = [other for other in active if _priority(other) < _priority(job)]
+    for donor in sorted(lower, key=_priority):
+        if lacking <= 0:
+            break
+        has = [peer for peer in donor.assigned if peer in peers]
+        spare = max(0, len(has) - _bounds(donor)[0])
+        given = [peer for peer in reversed(has) if peer in may_have][: min(spare, lacking)]
+        if given and donor.state != "paused":
+            may_have -= set(given)
+            lacking -= len(given)
+            names = " and ".join(sorted(peers[peer].name for peer in given))
+            commands.append(
+                {
+                    "type": "job.assign",
+                    "job": donor.id,
+                    "peers": [peer for peer in donor.assigned if peer not in given],
+                    "reason": f"{names} goes to {job.name}, which has a higher priority",
+                }
+            )
+    return commands if lacking <= 0 else []
+
+
+def _place(
+    job: Job, peers: Mapping[str, Member], free: dict[str, int], missed: Set[str]
+) -> Iterator[Command]:
     least, most = _bounds(job)
-    kept = [peer for peer in job.assigned if peer in peers and peer not in job.excluded]
+    here = {*peers, *missed} - set(job.excluded)
+    kept = [peer for peer in job.assigned if peer in here]
     open_slots = [
         peer
         for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))

@@ -11,6 +11,7 @@ from typing import Any
 from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Start, Stop, Tell, plan
 from p2p.crash_records import CrashRecords
 from p2p.deadlines import pulse
+from p2p.job_spec import for_trainers
 from p2p.keys import ClusterKey
 from p2p.processes import Children
 from p2p.reports import KEPT_MESSAGES, TrainerReport, check_trainer_message
@@ -268,10 +269,7 @@ class TrainerDesk:
 
 
 def trainer_spec(job: Job) -> dict[str, Any]:
-    """The job as its trainers get it; how many peers it wants does not concern them."""
-    placed = {"peers_min", "peers_max"}
-    spec = {name: value for name, value in job.spec.items() if name not in placed}
-    return {**spec, "id": job.id, "name": job.name}
+    return {**for_trainers(job.spec), "id": job.id, "name": job.name}
 
 
 def keys_for_trainers(key: ClusterKey) -> dict[str, bytes]:

@@ -38,6 +38,7 @@ PURE = [
         "p2p/controller_generations.py",
         "p2p/seated.py",
         "p2p/deadlines.py",
+        "p2p/awaited.py",
         "p2p/crash_records.py",
         "p2p/placement.py",
         "p2p/snapshot_transfer.py",

@@ -8,10 +8,11 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from p2p.apply import apply
+from p2p.awaited import AWAITED_S
 from p2p.controller import GRACE_S, SILENT_S, plan
 from p2p.controller_jobs import WARM_UP_S
 from p2p.controller_marks import odd_one_out
-from p2p.reports import Observed, TrainerReport
+from p2p.reports import Observed, PeerReport, TrainerReport
 from p2p.state import State
 from tests.peer_fakes import (
     FakePeer,
@@ -167,6 +168,33 @@ def test_a_removed_peer_has_no_name_and_no_seat() -> None:
     seen = observed(report("a", trainer("a")), report("b", trainer("b")))
     command = only(state, seen, "job.generation")
     assert (peers_of(command), command["reason"]) == (["a"], "b was lost")
+
+
+def test_who_alone_has_the_job_s_state_is_waited_for() -> None:
+    """The others are not as far: without the wait they would begin at a checkpoint."""
+    state = applied(running("a"), {"type": "member.join", "member": described("b")}, mark(1, 7))
+    assign = {"type": "job.assign", "job": "job-1", "peers": ["a", "b"], "reason": ""}
+    state = applied(state, assign)
+    fresh = report("b", trainer("b", child="fresh"))
+    seen = observed(fresh, now_s=100.0)
+
+    def after(lost_s: float, here: PeerReport = fresh) -> Observed:
+        heard = {"a": seen.now_s - lost_s, "b": seen.now_s}
+        down = {"a": seen.now_s - lost_s}
+        return replace(observed(here), heard_s=heard, down_since_s=down)
+
+    reason = only(state, after(1.0), "job.wait")["reason"]
+    assert reason == "waits 10 s for name-a: nobody else has step 7"
+    waiting = applied(state, *plan(state, after(1.0)))
+    assert waiting.jobs["job-1"].assigned == ("a", "b")
+    assert planned(waiting, after(9.9)) == [], "said once"
+    back = observed(report("a", trainer("a")), fresh)
+    alive = applied(waiting, *plan(waiting, back))
+    assert peers_of(only(alive, back, "job.generation")) == ["a", "b"]
+    assert peers_of(only(waiting, after(AWAITED_S), "job.generation")) == ["b"]
+    ready = {"endpoints": {"tcp": "x"}, "steps_total": STEPS, "step": 7}
+    as_far = report("b", trainer("b", child="fresh", ready=ready))
+    assert peers_of(only(state, after(1.0, as_far), "job.generation")) == ["b"]
 
 
 def test_too_few_peers_wait_and_say_for_what() -> None:

@@ -87,3 +87,47 @@ def test_a_finished_job_frees_its_slots() -> None:
     state = applied(state, {"type": "job.cancel", "job": "job-1"})
     (command,) = placed(state)
     assert (command["job"], command["peers"]) == ("job-2", ["a"])
+
+
+def test_a_higher_priority_comes_first() -> None:
+    state = with_job(with_job(founded("a", "b"), peers_max=2), peers_max=2, priority=1)
+    (first, waits) = placed(state)
+    assert (first["job"], first["peers"]) == ("job-2", ["a", "b"])
+    assert (waits["job"], waits["type"]) == ("job-1", "job.wait")
+
+
+def test_room_is_made_for_a_higher_priority_but_nobody_goes_below_its_least() -> None:
+    state = with_job(founded("a", "b", "c"), "a", "b", "c")
+    state = with_job(state, peers_min=2, priority=1)
+    given = placed(state)
+    assert [(told["type"], told["job"]) for told in given] == [
+        ("job.assign", "job-1"),
+        ("job.wait", "job-2"),
+    ]
+    assert given[0]["peers"] == ["a"]
+    assert given[0]["reason"] == "name-b and name-c goes to run, which has a higher priority"
+    state = applied(state, *given)
+    (taken,) = placed(state)
+    assert (taken["job"], taken["peers"]) == ("job-2", ["b", "c"])
+    assert placed(applied(state, taken)) == [], "and nobody takes anything back"
+
+
+@pytest.mark.parametrize("least", [3, 4])
+def test_no_room_is_made_when_it_would_not_be_enough(least: int) -> None:
+    state = with_job(founded("a", "b", "c"), "a", "b", "c")
+    (waits,) = placed(with_job(state, peers_min=least, priority=1))
+    assert waits["type"] == "job.wait"
+
+
+def test_equal_priorities_take_nothing_from_each_other() -> None:
+    state = with_job(founded("a", "b", "c"), "a", "b", "c", priority=1)
+    (waits,) = placed(with_job(state, priority=1))
+    assert waits["type"] == "job.wait"
+
+
+def test_who_is_missed_keeps_its_place() -> None:
+    state = with_job(founded("a", "b"), "a", peers_max=1)
+    here = {"b": member("b")}
+    assert list(plan_assignments(state, here, {"job-1": {"a"}})) == []
+    (command,) = placed(state, here)
+    assert command["peers"] == ["b"]

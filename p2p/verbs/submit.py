@@ -105,6 +105,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
         "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
         "options": pairs(args.set),
         "name": args.name,
+        "priority": args.priority or None,
         **_peers(args.peers),
     }
     return {name: value for name, value in request.items() if value is not None}
@@ -157,6 +158,9 @@ def _int64(text: str) -> int:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="a built-in task, or FILE.py:Class")
     parser.add_argument("--peers", metavar="MIN:MAX", help="how many peers it needs and may use")
+    parser.add_argument(
+        "--priority", metavar="N", type=_int64, help="before jobs of a lower one (0)"
+    )
     parser.add_argument("--epochs", metavar="N", type=_int64)
     parser.add_argument("--steps", metavar="N", type=_int64)
     parser.add_argument("--global-batch", metavar="N", type=_int64, help="samples per step")
