@@ -52,6 +52,7 @@ class Reduction:
         if (op in _BITS and is_float) or (op == "mean" and not is_float):
             raise ValueError(f"{op} is not defined for {self.number}")
         self._combine = _UFUNCS[op]
+        self.in_one_pass = op in ("sum", "mean") and self.number in kernels.ADDED
 
     def fold(self, parts: Sequence[Array], out: Array) -> None:
         """out[n] = parts[0][n], then parts[1][n], … combined, all of one length and type.
@@ -74,6 +75,23 @@ class Reduction:
                 np.copyto(out, into)
         if self.op == "mean" and not self.half:
             np.divide(out, len(parts), out=out)
+
+    def fold_twice(
+        self, parts: Sequence[Array], out: Array, copy: Array | None, past_cache: bool
+    ) -> None:
+        """The same in `out` and, unless that is None, in `copy`, which is none of the parts.
+
+        `past_cache`: `out` is part of so much data that it will not be read from the cache.
+        """
+        if self.in_one_pass:
+            divisor = len(parts) if self.op == "mean" else 1
+            kernels.add_up(parts, divisor, out, copy, past_cache)
+            return
+        self.fold(parts, out if copy is None else copy)
+        if copy is not None and past_cache:
+            kernels.copy_past_cache(copy, out)
+        elif copy is not None:
+            np.copyto(out, copy)
 
     def _fold_wide(self, parts: Sequence[Array], out: Array) -> None:
         total = _widen(parts[0], self.number)

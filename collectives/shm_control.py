@@ -41,7 +41,7 @@ ABANDONED = 1 << 31
 _STEPS = ABANDONED - 1
 
 _IDENTITY = struct.Struct("=8sQQQ16s")  # job, generation, rank, ranks, nonce
-_NOTICE = struct.Struct("=QQQQ 5Q")
+_NOTICE = struct.Struct("=QQ 7Q 7Q")
 _IDENTITY_AT, _NOTICES_AT, _SLOTS_AT = 64, (256, 512), 4096
 _SLOTS = 4
 _PAGE = 4096
@@ -83,20 +83,30 @@ class Notice:
 
     kind: int  # what it believes the operation to be, see frames.fingerprint()
     source: Place | None  # None: staged
+    out: Place | None = None  # where its results stay, if all ranks name such a place
     forgotten: int = 0  # how many of its segments it has closed
 
     def pack(self) -> bytes:
-        if self.source is None:
-            return _NOTICE.pack(self.kind, self.forgotten, 0, 0, 0, 0, 0, 0, 0)
-        at = self.source.location
-        place = (self.source.number, self.source.offset, at.pid, at.fd, at.device, at.inode)
-        return _NOTICE.pack(self.kind, self.forgotten, *place, at.size)
+        return _NOTICE.pack(
+            self.kind, self.forgotten, *_place_words(self.source), *_place_words(self.out)
+        )
 
     @classmethod
     def unpack(cls, data: bytes) -> "Notice":
-        kind, forgotten, number, offset, *location = _NOTICE.unpack(data)
-        place = Place(number, Location(*location), offset) if number else None
-        return cls(kind, place, forgotten)
+        kind, forgotten, *words = _NOTICE.unpack(data)
+        return cls(kind, _place_of(words[:7]), _place_of(words[7:]), forgotten)
+
+
+def _place_words(place: Place | None) -> tuple[int, ...]:
+    if place is None:
+        return (0,) * 7
+    at = place.location
+    return (place.number, place.offset, at.pid, at.fd, at.device, at.inode, at.size)
+
+
+def _place_of(words: list[int]) -> Place | None:
+    number, offset, *location = words
+    return Place(number, Location(*location), offset) if number else None
 
 
 def reached(word: int, steps: int) -> bool:

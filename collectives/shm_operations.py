@@ -12,43 +12,18 @@ A rank reads others' memory and writes its own. Before it returns, nobody reads 
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from collectives import futex
 from collectives.call import Array, Call, Kind
 from collectives.errors import LostPeer, OutOfStep
-from collectives.kernels import copy_past_cache
 from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
 from collectives.shm_memory import RegisteredMemory
+from collectives.shm_passes import PAST_CACHE_BYTES_MIN, Part, Passes
 from collectives.shm_plan import Need, Plan, plan_of
 from collectives.shm_watch import Watch
 
-BLOCK_BYTES = 256 << 10  # worked on at a time: stays in the second-level cache, ends soon on abort
-PAST_CACHE_BYTES_MIN = 4 << 20  # twice the second-level cache of a server of 2023
 STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one rank brings to the operation."""
-
-    control: OtherControl | None  # None: ourselves
-    notice: Notice
-    own: Array
-
-    def data(self, step: int, need: Need) -> Array:
-        """What it offered in `step`, where it lies."""
-        if self.control is None:
-            return self.own[need.start : need.stop]
-        dtype, length = self.own.dtype, need.length
-        if self.notice.source is None:
-            return self.control.staged(step, dtype, length, need.at)
-        return self.control.array(self.notice.source, dtype, length, need.start)
-
-    @property
-    def in_place(self) -> bool:
-        return self.notice.source is not None
 
 
 class Generation(Protocol):
@@ -76,6 +51,7 @@ class SharedOperations:
     ) -> None:
         self.rank, self.size = rank, len(others) + 1
         self._control, self._memory, self._generation = control, memory, generation
+        self._passes = Passes(generation.check)
         # From the next rank on, so that not all read the same rank's memory at the same time.
         self._others = sorted(others, key=lambda other: (other.rank - rank) % self.size)
         self._step = 0  # of all operations so far; our progress word says how many are complete
@@ -104,6 +80,9 @@ class SharedOperations:
             if step > 0:
                 yield self._step
                 parts = parts or self._parts(call, mine)
+                if all(part.in_place and part.notice.out for part in parts.values()):
+                    yield from self._where_it_stays(plan, call, parts)
+                    return
                 if step <= plan.chunks:
                     self._take(plan, call, parts, step - 1)
                 if plan.by_segments and step >= 2 and plan.wants(self.rank):
@@ -115,6 +94,27 @@ class SharedOperations:
             self._control.publish(self._step)
             if mine.source is not None:
                 yield self._step  # until nobody reads `source` any more
+
+    def _where_it_stays(self, plan: Plan, call: Call, parts: dict[int, Part]) -> Iterator[int]:
+        """The rest of an operation in which nobody needs a slot, after its first step."""
+        assert call.reduction is not None
+        own = plan.whole_segment(self.rank)
+        data = [parts[rank].data(0, own) for rank in range(self.size)]
+        target = call.out[own.start : own.stop]
+        self._passes.fold(call.reduction, data, target, None, past_cache=True)
+        yield self._tell_read(parts)
+        for other in self._others:
+            need = plan.whole_segment(other.rank)
+            target = call.out[need.start : need.stop]
+            self._passes.copy(parts[other.rank].result(need), target, call.out)
+        yield self._tell_read(parts)  # until nobody reads `source` or `out` any more
+
+    def _tell_read(self, parts: dict[int, Part]) -> int:
+        """Complete a step in which others' arrays were read. Raises LostPeer."""
+        self._check_there(parts)
+        self._step += 1
+        self._control.publish(self._step)
+        return self._step
 
     def interrupt(self) -> None:
         """From any thread: whoever sleeps in an operation looks at `check` again."""
@@ -140,7 +140,8 @@ class SharedOperations:
         in_place = plan.by_segments or call.source.nbytes > STAGED_BYTES_MAX
         offered = in_place and plan.offers(self.rank) and plan.chunks > 0
         place = self._memory.find(call.source) if offered else None
-        notice = Notice(call.fingerprint, place, self._memory.forgotten)
+        stays = self._memory.find(call.out) if place and plan.may_stay else None
+        notice = Notice(call.fingerprint, place, stays, self._memory.forgotten)
         self._control.describe(self._operation, notice)
         return notice
 
@@ -157,7 +158,7 @@ class SharedOperations:
     def _stage(self, needs: Sequence[Need], source: Array) -> None:
         for need in needs:
             slot = self._control.staged(self._step, source.dtype, need.length, need.at)
-            self._copy(source[need.start : need.stop], slot)
+            self._passes.copy(source[need.start : need.stop], slot)
 
     def _take(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
         """What this rank needs of the chunk that was offered in the step before."""
@@ -171,45 +172,34 @@ class SharedOperations:
             for rank in senders:
                 start = at + (rank * plan.length if len(senders) > 1 else 0)
                 target = call.out[start : start + need.length]
-                self._copy(parts[rank].data(offered, need), target, call.out)
-        read = [part.control for part in parts.values() if part.in_place and part.control]
-        for other in read:  # what was read is what it meant
-            if other.word & ABANDONED:
-                raise LostPeer(other.rank, "has left the generation")
+                self._passes.copy(parts[rank].data(offered, need), target, call.out)
+        self._check_there(parts)
+
+    def _check_there(self, parts: dict[int, Part]) -> None:
+        """What was read where it lies is what was meant. Raises LostPeer."""
+        for part in parts.values():
+            if part.in_place and part.control and part.control.word & ABANDONED:
+                raise LostPeer(part.control.rank, "has left the generation")
 
     def _combine(self, plan: Plan, call: Call, data: list[Array], need: Need) -> None:
         assert call.reduction is not None
         start = need.start - (self.rank * plan.length if call.kind is Kind.REDUCE_SCATTER else 0)
         target = call.out[start : start + need.length]  # empty where this rank gets nothing
-        result = target
-        if plan.by_segments or need.length * target.itemsize > BLOCK_BYTES:
-            result = self._control.result(self._step, target.dtype, need.length)
-        for block in self._blocks(result):
-            call.reduction.fold([one[block] for one in data], result[block])
-            if result is not target and plan.wants(self.rank):
-                self._copy(result[block], target[block], call.out)
+        past_cache = call.out.nbytes >= PAST_CACHE_BYTES_MIN
+        slot = None
+        if plan.by_segments:
+            slot = self._control.result(self._step, target.dtype, need.length)
+        if not plan.wants(self.rank):
+            assert slot is not None
+            target, slot, past_cache = slot, None, False
+        self._passes.fold(call.reduction, data, target, slot, past_cache=past_cache)
 
     def _collect(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
         """The segments that the others combined in the step before."""
         for other in self._others:
             need = plan.need(chunk, other.rank)
             result = other.result(self._step - 1, call.out.dtype, need.length)
-            self._copy(result, call.out[need.start : need.stop], call.out)
-
-    def _copy(self, source: Array, target: Array, whole: Array | None = None) -> None:
-        """`whole`: what `target` is a part of; if that is large, it will not stay in the cache."""
-        past_cache = whole is not None and whole.nbytes >= PAST_CACHE_BYTES_MIN
-        for block in self._blocks(target):
-            if past_cache:
-                copy_past_cache(source[block], target[block])
-            else:
-                target[block] = source[block]
-
-    def _blocks(self, array: Array) -> Iterator[slice]:
-        length = max(1, BLOCK_BYTES // array.itemsize)
-        for at in range(0, len(array), length):
-            self._generation.check()
-            yield slice(at, at + length)
+            self._passes.copy(result, call.out[need.start : need.stop], call.out)
 
     def _await(self, other: OtherControl, steps: int) -> None:
         """Sleep until a rank has completed so many steps. Raises LostPeer when it never will."""

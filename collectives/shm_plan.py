@@ -19,6 +19,10 @@ is computed by one rank, so all get the same bits. (Reduce-scatter and all-gathe
 Rabenseifner and Gropp, "Optimization of Collective Communication Operations in MPICH", 2005; in
 shared memory: Graham and Shipman, "MPI Support for Multi-core Architectures", 2008.) Small ones are
 combined whole by every rank, in the same order: one step less.
+
+Where every rank's source and out are registered memory, which all learn in step 0, an all-reduce of
+more than one chunk has no chunks: step 1 combines the own segment of everything, step 2 takes the
+others' from their `out`, and in the end all wait until nobody reads any more.
 """
 
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from collectives.call import Kind
 from collectives.plan import segment
 
 CHUNK_BYTES = 4 << 20  # of all that one rank offers at a time
+ALIGNMENT = 64  # bytes: a cache line
 WHOLE_BYTES_MAX = 64 << 10  # up to here every rank combines everything by itself
 
 _COMBINED = (Kind.ALL_REDUCE, Kind.REDUCE, Kind.REDUCE_SCATTER)
@@ -56,6 +61,7 @@ class Plan:
         self, kind: Kind, length: int, itemsize: int, root: int, rank: int, size: int
     ) -> None:
         self.kind, self.length, self.root, self.rank, self.size = kind, length, root, rank, size
+        self._aligned = max(1, ALIGNMENT // itemsize)
         self.combines = kind in _COMBINED
         large = length * itemsize > WHOLE_BYTES_MAX
         self.by_segments = kind in (Kind.ALL_REDUCE, Kind.REDUCE) and large
@@ -63,6 +69,7 @@ class Plan:
         self.chunk_length = max(1, at_a_time)
         self.chunks = -(-length // self.chunk_length)
         self.steps = max(1, self.chunks) + (2 if self.by_segments else 1)
+        self.may_stay = kind is Kind.ALL_REDUCE and self.chunks > 1
 
     def offers(self, rank: int) -> bool:
         """Whether others need something of this rank's source."""
@@ -79,12 +86,23 @@ class Plan:
         start = chunk * self.chunk_length
         stop = min(start + self.chunk_length, self.length)
         if self.by_segments:
-            first, last = segment(rank, self.size, stop - start)
+            first, last = self._segment(rank, stop - start)
             return Need(start + first, start + last, first)
         if self.kind in _BY_RANK:
             base = rank * self.length
             return Need(base + start, base + stop, rank * self.chunk_length)
         return Need(start, stop, 0)
+
+    def whole_segment(self, rank: int) -> Need:
+        """What `rank` combines where results stay in place."""
+        first, last = self._segment(rank, self.length)
+        return Need(first, last, 0)
+
+    def _segment(self, rank: int, length: int) -> tuple[int, int]:
+        """Of about equal parts the one of `rank`; all but the last begin and end at cache lines."""
+        lines = -(-length // self._aligned)
+        first, last = segment(rank, self.size, lines)
+        return min(first * self._aligned, length), min(last * self._aligned, length)
 
     def staged(self, chunk: int) -> list[Need]:
         """What of this rank's source others need: nothing twice, nothing that only it needs."""

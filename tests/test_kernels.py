@@ -135,6 +135,42 @@ def test_bfloat16_is_the_nearest_ties_to_even(loops: Any) -> None:
     assert out.tolist() == [0x7FC0] * 3
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(kernels.ADDED),
+    st.integers(1, 5),
+    st.sampled_from([0, 1, 15, 16, 17, 100, 5000]),
+    st.integers(0, 20),
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_adding_up_is_adding_one_after_the_other(
+    number: str, count: int, length: int, shift: int, past_cache: bool, seed: int
+) -> None:
+    """With any alignment, in place of any part, and nothing around it is written."""
+    random = np.random.default_rng(seed)
+    bits = random.integers(0, 2**63, (count, length + 50)).astype(number)
+    if number.startswith("float"):
+        bits = (random.standard_normal(bits.shape) * 10.0 ** random.integers(-9, 9)).astype(number)
+    divisor = count if number.startswith("float") and seed % 2 else 1
+    wanted = bits[0].copy()
+    for part in bits[1:]:
+        wanted += part
+    wanted = wanted / np.array(divisor, number) if divisor != 1 else wanted
+    for loops in BOTH:
+        parts, whole, copies = bits.copy(), np.zeros(length + 50, number), np.zeros_like(wanted)
+        place = parts[seed % count] if seed % 3 else whole
+        before, span = place.copy(), slice(shift, shift + length)
+        copy = copies[7 : 7 + length] if seed % 5 else None
+        loops.add_up([part[span] for part in parts], divisor, place[span], copy, past_cache)
+        assert (place[span] == wanted[span]).all()
+        assert (place[: span.start] == before[: span.start]).all()
+        assert (place[span.stop :] == before[span.stop :]).all()
+        assert copy is None or (copy == wanted[span]).all()
+        assert not copies[:7].any()
+        assert not copies[7 + length :].any()
+
+
 @pytest.mark.parametrize("loops", BOTH)
 def test_a_copy_past_the_cache_is_a_copy_of_that_and_nothing_else(loops: Any) -> None:
     values = np.random.default_rng(1).integers(0, 255, 1000).astype(np.uint8)

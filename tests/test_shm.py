@@ -44,7 +44,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(f"collectives.{module}.CHUNK_BYTES", SMALL_CHUNK)
         monkeypatch.setattr(f"collectives.{module}.WHOLE_BYTES_MAX", 512)
     shm_plan.plan_of.cache_clear()
-    monkeypatch.setattr("collectives.shm_operations.BLOCK_BYTES", 1024)
+    monkeypatch.setattr("collectives.shm_passes.BLOCK_BYTES", 1024)
+    monkeypatch.setattr("collectives.shm_passes.PASS_BYTES", 1024)
     monkeypatch.setattr("collectives.shm_operations.STAGED_BYTES_MAX", 256)
     yield
     shm_plan.plan_of.cache_clear()
@@ -199,6 +200,9 @@ def test_every_rank_needs_what_it_must_and_it_fits_the_slot(
         if plan.by_segments:
             of_all = [p.need(c, p.rank).length for p in plans for c in range(plan.chunks)]
             assert sum(of_all) == length
+            segments = [plan.whole_segment(other) for other in range(size)]
+            assert [0, *(s.stop for s in segments)] == [*(s.start for s in segments), length]
+            assert all(s.start * itemsize % 64 == 0 or s.start == length for s in segments)
         else:
             assert whole == length
         for chunk in range(plan.chunks):
@@ -218,17 +222,18 @@ def calls_of(kinds: list[Kind], seed: int, one: Rank) -> Iterator[Call]:
     for number, kind in enumerate(kinds, 1):
         length = same.choice([0, 1, 3, 63, 500, 1500, 5000])
         dtype, root = same.choice(["i4", "f8", "u1"]), same.randrange(size)
-        op = same.choice(["sum", "max"])
+        op, all_registered = same.choice(["sum", "max"]), same.random() < 0.4
         per = size if kind in (Kind.REDUCE_SCATTER, Kind.SCATTER) else 1
         values = [
             np.random.default_rng([seed, number, r]).integers(0, 100, length * per).astype(dtype)
             for r in range(size)
         ]
         gives = kind not in (Kind.SCATTER, Kind.BROADCAST) or rank == root
-        source = one.array(length * per if gives else 0, dtype, own.random() < 0.5)
+        registered = [all_registered or own.random() < 0.5 for _ in "so"]
+        source = one.array(length * per if gives else 0, dtype, registered[0])
         source[:] = values[rank] if gives else 0
         wanted = expected(kind, values, op, root, rank)
-        out = one.array(0 if wanted is None else len(wanted), dtype, own.random() < 0.5)
+        out = one.array(0 if wanted is None else len(wanted), dtype, registered[1])
         in_place = kind is Kind.ALL_REDUCE and same.random() < 0.3
         out = source if in_place else out
         one.source, one.out = source, out
@@ -308,9 +313,10 @@ def test_threads_get_equal_bits(size: int, lengths: list[int], dtype: str, seed:
         rng = np.random.default_rng([seed, one.member.rank])
         results = []
         for length in lengths:
-            source = one.array(length, dtype, bool(rng.integers(2)))
+            registered = rng.integers(2, size=2) > seed % 2  # all, or some here and some there
+            source = one.array(length, dtype, registered[0])
             source[:] = (rng.standard_normal(length) * 100).astype(dtype)
-            before, out = source.copy(), one.array(length, dtype, bool(rng.integers(2)))
+            before, out = source.copy(), one.array(length, dtype, registered[1])
             all_reduce_of(one, source, out)
             assert source.tobytes() == before.tobytes()
             results.append(out.tobytes())

@@ -4,6 +4,8 @@ Both give the same bits (tests compare them), so trainers of one job may differ 
 are contiguous vectors of the types the names say; callers check, since C does not.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,11 +16,12 @@ from collectives.kernels.portable import Array, Float32s, Int32s, Key
 __all__ = [
     "NATIVE",
     *("largest_bits", "round_nearest", "round_stochastic", "scaled"),
-    *("from_bfloat16", "to_bfloat16", "copy_past_cache"),
+    *("from_bfloat16", "to_bfloat16", "copy_past_cache", "add_up", "ADDED"),
 ]
 
 NATIVE = load()
 _loops = NATIVE or portable
+ADDED = ("float32", "float64", "int32", "int64", "uint32", "uint64")  # what `add_up` takes
 
 
 def largest_bits(values: Float32s, block: int, largest: Int32s) -> None:
@@ -58,7 +61,14 @@ def copy_past_cache(source: Array, out: Array) -> None:
     _loops.copy_past_cache(source, out)
 
 
+def add_up(
+    parts: Sequence[Array], divisor: int, out: Array, copy: Array | None, past_cache: bool
+) -> None:
+    _loops.add_up(parts, divisor, out, copy, past_cache)
+
+
 largest_bits.__doc__ = portable.largest_bits.__doc__
 round_stochastic.__doc__ = portable.round_stochastic.__doc__
 to_bfloat16.__doc__ = portable.to_bfloat16.__doc__
 from_bfloat16.__doc__ = portable.from_bfloat16.__doc__
+add_up.__doc__ = portable.add_up.__doc__

@@ -11,7 +11,7 @@
 #include <emmintrin.h>
 #endif
 
-#define VERSION 2 /* of the functions below, as native.py expects them */
+#define VERSION 3 /* of the functions below, as native.py expects them */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define LOOP __attribute__((target_clones("avx512f", "avx2", "default"))) void
@@ -120,26 +120,72 @@ LOOP from_bfloat16(const uint16_t *values, int64_t length, int32_t add, float *o
     }
 }
 
-/* out[n] = source[n], written past the cache: a store of whole lines need not read them first. */
-void copy_past_cache(const char *source, int64_t length, char *out) {
+#define LINE 64 /* bytes */
+
+/* One line, to where it is aligned if it goes past the cache: it need not be read first. */
+static inline void put_line(const void *line, int32_t past_cache, void *to) {
 #if defined(__x86_64__)
-    const int64_t misaligned = -(intptr_t)out & 15;
-    const int64_t head = misaligned < length ? misaligned : length;
-    memcpy(out, source, (size_t)head);
-    int64_t i = head;
-    for (; i + 64 <= length; i += 64) {
-        const __m128i *from = (const __m128i *)(source + i);
-        __m128i *to = (__m128i *)(out + i);
-        const __m128i a = _mm_loadu_si128(from), b = _mm_loadu_si128(from + 1);
-        const __m128i c = _mm_loadu_si128(from + 2), d = _mm_loadu_si128(from + 3);
-        _mm_stream_si128(to, a);
-        _mm_stream_si128(to + 1, b);
-        _mm_stream_si128(to + 2, c);
-        _mm_stream_si128(to + 3, d);
+    if (past_cache) {
+        __m128i quarters[4];
+        memcpy(quarters, line, LINE);
+        for (int i = 0; i < 4; i++) _mm_stream_si128((__m128i *)to + i, quarters[i]);
+        return;
     }
-    _mm_sfence(); /* what is written later is not seen before this */
-    memcpy(out + i, source + i, (size_t)(length - i));
-#else
-    memcpy(out, source, (size_t)length);
+#endif
+    (void)past_cache;
+    memcpy(to, line, LINE);
+}
+
+/* What was put past the cache is not seen after what is written from now on. */
+static inline void settle(void) {
+#if defined(__x86_64__)
+    _mm_sfence();
 #endif
 }
+
+/* out[n] = source[n], written past the cache */
+LOOP copy_past_cache(const char *source, int64_t length, char *out) {
+    const int64_t misaligned = -(intptr_t)out & (LINE - 1);
+    int64_t i = misaligned < length ? misaligned : length;
+    memcpy(out, source, (size_t)i);
+    for (; i + LINE <= length; i += LINE) put_line(source + i, 1, out + i);
+    memcpy(out + i, source + i, (size_t)(length - i));
+    settle();
+}
+
+/* out[n] = parts[0][n] + parts[1][n] + …, in this order, divided by `divisor`; the same in `copy`
+ * where there is one. All parts of a line are read before it is written: out may be a part. */
+#define SUM_ONE(TYPE)                                                                             \
+    {                                                                                             \
+        TYPE sum = parts[0][at];                                                                  \
+        for (int64_t part = 1; part < count; part++) sum = sum + parts[part][at];                 \
+        out[at] = divisor != 1 ? sum / (TYPE)divisor : sum;                                       \
+        if (copy) copy[at] = out[at];                                                             \
+    }
+
+#define SUM(NAME, TYPE)                                                                           \
+    LOOP NAME(const TYPE *const *parts, int64_t count, int64_t length, double divisor,            \
+              int32_t past_cache, TYPE *out, TYPE *copy) {                                        \
+        typedef TYPE line __attribute__((vector_size(LINE), aligned(1), may_alias));              \
+        const int64_t width = LINE / sizeof(TYPE);                                                \
+        const int64_t misaligned = (-(intptr_t)out & (LINE - 1)) / (int64_t)sizeof(TYPE);         \
+        const int64_t head = misaligned < length ? misaligned : length;                           \
+        const int32_t past = past_cache && ((intptr_t)(out + head) & (LINE - 1)) == 0;                 \
+        int64_t at = 0;                                                                           \
+        for (; at < head; at++) SUM_ONE(TYPE)                                                     \
+        for (; at + width <= length; at += width) {                                               \
+            line sum = *(const line *)(parts[0] + at);                                            \
+            for (int64_t part = 1; part < count; part++)                                          \
+                sum = sum + *(const line *)(parts[part] + at);                                    \
+            if (divisor != 1) sum = sum / (TYPE)divisor;                                          \
+            put_line(&sum, past, out + at);                                                       \
+            if (copy) memcpy(copy + at, &sum, LINE);                                              \
+        }                                                                                         \
+        for (; at < length; at++) SUM_ONE(TYPE)                                                   \
+        settle();                                                                                 \
+    }
+
+SUM(sum_float32, float)
+SUM(sum_float64, double)
+SUM(sum_int32, uint32_t) /* wraps around */
+SUM(sum_int64, uint64_t)

@@ -5,6 +5,7 @@ The library has no Python in it and is called without the interpreter's lock.
 
 import ctypes
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from collectives.kernels.portable import Array, Float32s, Int32s, Key
 
-VERSION = 2  # of loops.c; another one was compiled from other sources and is not used
+VERSION = 3  # of loops.c; another one was compiled from other sources and is not used
 PORTABLE = "P2P_PORTABLE_KERNELS"  # set to anything: numpy only, to compare with
 
 _POINTER, _SIZE, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint32
@@ -33,6 +34,14 @@ _ARGUMENTS = {
     "to_bfloat16": [_POINTER, _SIZE, _POINTER],
     "from_bfloat16": [_POINTER, _SIZE, _INT, _POINTER],
     "copy_past_cache": [_POINTER, _SIZE, _POINTER],
+    **{
+        f"sum_{kind}": [_POINTER, _SIZE, _SIZE, ctypes.c_double, _INT, _POINTER, _POINTER]
+        for kind in ("float32", "float64", "int32", "int64")
+    },
+}
+_SUMS = {  # unsigned integers wrap around alike
+    **{name: f"sum_{name}" for name in ("float32", "float64", "int32", "int64")},
+    **{f"uint{width}": f"sum_int{width}" for width in (32, 64)},
 }
 
 
@@ -77,6 +86,14 @@ class Native:
     def copy_past_cache(self, source: Array, out: Array) -> None:
         self._library.copy_past_cache(_at(source), source.nbytes, _at(out))
 
+    def add_up(
+        self, parts: Sequence[Array], divisor: int, out: Array, copy: Array | None, past_cache: bool
+    ) -> None:
+        function = getattr(self._library, _SUMS[out.dtype.name])
+        every = (_POINTER * len(parts))(*map(_at, parts))
+        also = None if copy is None else _at(copy)
+        function(every, len(parts), len(out), divisor, past_cache, _at(out), also)
+
 
 def load() -> Native | None:
     """The compiled loops, or None: not built, built from other sources, or not wanted."""
@@ -90,4 +107,4 @@ def load() -> Native | None:
 
 
 def _at(array: np.ndarray[Any, Any]) -> int:
-    return array.ctypes.data
+    return int(array.__array_interface__["data"][0])

@@ -4,7 +4,7 @@
 time, so that what one pass leaves is still in the second-level cache for the next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,3 +134,23 @@ def _tile(block: int) -> int:
 
 def copy_past_cache(source: Array, out: Array) -> None:
     out[...] = source
+
+
+def add_up(
+    parts: Sequence[Array], divisor: int, out: Array, copy: Array | None, past_cache: bool
+) -> None:
+    """out[n] = parts[0][n] + parts[1][n] + …, in this order, divided by `divisor` (1 of integers).
+
+    The same in `copy`, where there is one. `past_cache`: `out` is much data, not read again soon.
+    `out` may be the memory of one of the parts. Integers wrap around.
+    """
+    for _, span in tiles(len(out), _TILE_VALUES):
+        total = parts[0][span].copy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in parts[1:]:
+                np.add(total, part[span], out=total)
+        if divisor != 1:
+            np.divide(total, divisor, out=total)
+        out[span] = total
+        if copy is not None:
+            copy[span] = total
