@@ -1,7 +1,7 @@
 """What people call a peer or a job, looked up in the state. Pure."""
 
 from p2p.errors import Usage
-from p2p.state import Job, Member, State
+from p2p.state import Dataset, Job, Member, State
 
 
 def find_member(state: State, text: str) -> Member:
@@ -23,3 +23,11 @@ def find_job(state: State, text: str) -> Job:
     if jobs:
         return jobs[-1]
     raise Usage(f"there is no job {text!r}: `p2pnode jobs` lists them")
+
+
+def find_dataset(state: State, name: str) -> Dataset:
+    """A dataset by name. Raises Usage."""
+    if name in state.datasets:
+        return state.datasets[name]
+    known = ", ".join(sorted(state.datasets)) or "none yet: `p2pnode data register NAME PATH`"
+    raise Usage(f"there is no dataset {name[:100]!r}: there are {known}")

@@ -9,7 +9,8 @@ from p2p.errors import Usage
 from p2p.training.spec import JobSpec, parse
 
 _PLACED_BY_CLUSTER = ("id", "name")
-_FOR_PLACEMENT = ("peers_min", "peers_max", "priority")  # nothing that trainers are told
+# Nothing that trainers are told.
+_FOR_PLACEMENT = ("peers_min", "peers_max", "priority", "dataset")
 PRIORITY_MAX = 1_000
 
 
@@ -43,7 +44,9 @@ def checked(args: Mapping[str, Any]) -> dict[str, Any]:
     if least and least > spec.shards:
         raise Usage(f"--peers {least} needs at least as many shards: --shards {least} or more")
     fields = {name: value for name, value in asdict(spec).items() if name not in _PLACED_BY_CLUSTER}
-    return {**fields, **placed, **_priority(args)}
+    dataset = args.get("dataset")
+    named = {"dataset": dict(dataset)} if dataset else {}
+    return {**fields, **placed, **_priority(args), **named}
 
 
 def for_trainers(spec: Mapping[str, Any]) -> dict[str, Any]:

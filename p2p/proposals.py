@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2p import job_spec
+from p2p.apply_data import parse_dataset
 from p2p.errors import P2PError, Usage
-from p2p.find import find_job, find_member
+from p2p.find import find_dataset, find_job, find_member
 from p2p.state import REPLACES_MAX, TEXT_MAX, State, parse_member
 from p2p.store import problem_with
 from p2p.training.method import changed
@@ -43,11 +44,34 @@ def _remove(state: State, args: Args) -> dict[str, Any]:
 
 
 def _submit(state: State, args: Args) -> dict[str, Any]:
-    spec = job_spec.checked(args)
+    spec = job_spec.checked(_with_dataset(state, args))
     name = str(args.get("name") or job_spec.default_name(spec))
     if max(len(name), len(spec["task"])) > TEXT_MAX:
         raise Usage(f"a job's name and task have at most {TEXT_MAX} characters")
     return {"type": "job.submit", "name": name, "spec": spec}
+
+
+def _with_dataset(state: State, args: Args) -> Args:
+    """`--data NAME` is a dataset's name first, and else a path."""
+    named = args.get("data_name")
+    rest = {name: value for name, value in args.items() if name not in ("data_name", "dataset")}
+    if named not in state.datasets:
+        return rest
+    dataset = state.datasets[str(named)]
+    del rest["data"]
+    return {**rest, "dataset": {"name": dataset.name, "manifest": dataset.manifest}}
+
+
+def _register_data(state: State, args: Args) -> dict[str, Any]:
+    try:
+        parse_dataset(args["dataset"], 0.0)
+    except ValueError as error:
+        raise Usage(str(error)) from error
+    return {"type": "data.register", "dataset": dict(args["dataset"])}
+
+
+def _drop_data(state: State, args: Args) -> dict[str, Any]:
+    return {"type": "data.drop", "name": find_dataset(state, str(args["name"])).name}
 
 
 def _set(state: State, args: Args) -> dict[str, Any]:
@@ -109,6 +133,8 @@ PROPOSED: dict[str, Verb] = {
     "resume": _on_job("resume"),
     "cancel": _on_job("cancel"),
     "set": _set,
+    "data_register": _register_data,
+    "data_drop": _drop_data,
     "session": _open_session,
     "put": _put,
     "delete": _delete,

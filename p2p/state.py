@@ -41,6 +41,7 @@ GENERATIONS_MAX = 1_000
 CHECKPOINTS_MAX = 1_000
 LEDGER_ROWS_MAX = 10_000
 FINAL_JOBS_MAX = 200
+DATASETS_MAX = 1_000
 SLOTS_MAX = 1_024
 REPLACES_MAX = 16  # former ids of one peer, each given up with a damaged log
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
@@ -205,6 +206,26 @@ def as_submitted(spec: Mapping[str, Any]) -> Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data that jobs may name. `manifest` is the SHA-256 of what p2p.datasets.manifest says of its
+    files. `where`: the path at which every peer looks for its own copy, or builtin:NAME. `samples`
+    is None where only the task knows. `peer` registered it, and had it then.
+    """
+
+    name: str
+    manifest: str
+    manifest_bytes: int
+    where: str
+    format: str
+    files: int
+    bytes: int
+    samples: int | None
+    schema: Mapping[str, Any]
+    peer: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     index: int
     at_s: float
@@ -234,6 +255,7 @@ class State:
     removed: frozenset[str] = frozenset()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)  # by name
     store: Store = field(default_factory=Store)
     sessions: Map[str, Session] = field(default_factory=Map)
     turn: int = 0  # commands of sessions so far: the order in which sessions were used

@@ -9,6 +9,7 @@ from immutables import Map
 
 from p2p.state import (
     Checkpoint,
+    Dataset,
     Event,
     Generation,
     Job,
@@ -27,7 +28,7 @@ from p2p.training.method import Method
 # A record holds at most what one command brought, and that is at most 4 MiB.
 _RECORD_BYTES_MAX = 8 * 1024 * 1024
 
-Made = TypeVar("Made", Member, Seat, Mark, Checkpoint, Event, Method)
+Made = TypeVar("Made", Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
 
 
 class MalformedState(Exception):
@@ -116,6 +117,7 @@ class _Draft:
     removed: set[str] = field(default_factory=set)
     jobs: dict[str, _JobDraft] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
     sessions: dict[str, tuple[Session, dict[int, Any]]] = field(default_factory=dict)
     store: StoreBuilder = field(default_factory=StoreBuilder)
 
@@ -126,6 +128,7 @@ class _Draft:
             removed=frozenset(self.removed),
             jobs={id_: draft.made() for id_, draft in self.jobs.items()},
             events=tuple(self.events),
+            datasets=self.datasets,
             sessions=Map(
                 {
                     id_: replace(session, answers=Map(answers))
@@ -192,6 +195,10 @@ class _Draft:
     def add_event(self, *values: Any) -> None:
         self.events.append(_made(Event, values))
 
+    def add_dataset(self, *values: Any) -> None:
+        dataset = _made(Dataset, values)
+        _add(self.datasets, dataset.name, dataset)
+
     def add_session(self, id_: Any, used: Any, unseen_from: Any) -> None:
         _add(self.sessions, id_, (Session(_number(used), _number(unseen_from)), {}))
 
@@ -225,7 +232,9 @@ def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:
     return State(cluster_id=_text(cluster_id), name=_text(name), turn=_number(turn))
 
 
-_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event, Method)}
+_WIDTHS = {
+    kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
+}
 
 
 def _made(kind: type[Made], values: tuple[Any, ...]) -> Made:

@@ -9,6 +9,7 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
                                         method and set: only where it is not as it was submitted;
                                         crashed: only if any was
     event …
+    dataset …
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
     end                                              how many came before
@@ -25,7 +26,7 @@ from typing import Any
 
 import msgpack
 
-from p2p.state import Checkpoint, Event, Job, Mark, Member, Seat, State
+from p2p.state import Checkpoint, Dataset, Event, Job, Mark, Member, Seat, State
 from p2p.training.method import Method
 
 FORMAT = 1
@@ -53,8 +54,8 @@ def _fields_of(kind: type) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*(each.name for each in fields(kind)))
 
 
-_member, _seat, _mark, _checkpoint, _event, _method = map(
-    _fields_of, (Member, Seat, Mark, Checkpoint, Event, Method)
+_member, _seat, _mark, _checkpoint, _event, _dataset, _method = map(
+    _fields_of, (Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
 )
 GENERATION = ("number", "reason", "start_step", "stall_s", "steps_repeated", "closed")
 JOB = ("id", "name", "spec", "state", "reason", "excluded", "steps_total")
@@ -72,6 +73,8 @@ def _records(state: State) -> Iterator[Record]:
         yield from _job_records(job)
     for event in state.events:
         yield ("event", *_event(event))
+    for dataset in state.datasets.values():
+        yield ("dataset", *_dataset(dataset))
     for id_, session in sorted(state.sessions.items()):
         yield ("session", id_, session.used, session.unseen_from)
         for serial, answer in sorted(session.answers.items()):

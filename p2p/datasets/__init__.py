@@ -1,0 +1,1 @@
+"""Datasets known to a cluster: what belongs to one, how a copy is checked, what it contains."""

@@ -1,0 +1,1 @@
+"""How each format is read: a file each, and its line in p2p.datasets.formats."""
