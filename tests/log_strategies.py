@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.peer_fakes import described, entered, generation, mark, spec
+from tests.peer_fakes import dataset, described, entered, generation, mark, spec
 
 SCALARS = st.one_of(
     st.none(),
@@ -27,6 +27,7 @@ FIELDS = [
     *("excluded", "mark", "ledger", "checkpoint", "start_step", "stall_s", "steps_repeated"),
     *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
     *("key", "value", "expected", "session", "method", "after_revision"),
+    "dataset",
 ]
 METHODS: list[dict[str, Any]] = [
     {
@@ -52,6 +53,9 @@ VALID: list[dict[str, Any]] = [
     *({"type": "job.set", "job": "job-1", **changed} for changed in METHODS),
     {"type": "job.finish", "job": "job-1", "generation": 1},
     {"type": "job.fail", "job": "job-1", "reason": "x"},
+    dataset(),
+    dataset("other", samples=None),
+    {"type": "data.drop", "name": "digits"},
     {"type": "session.open", "request": "r"},
     *({"type": "store.put", "key": key, "value": b"v" * len(key)} for key in ("k", "kk", "ü")),
     {"type": "store.delete", "key": "k"},

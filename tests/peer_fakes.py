@@ -103,6 +103,23 @@ def running(*peers: str, start_step: int = 0, **fields: Any) -> State:
     return applied(state, generation(1, *peers), entered(1, start_step))
 
 
+def dataset(name: str = "digits", **fields: Any) -> dict[str, Any]:
+    """The command that registers it."""
+    told = {
+        "name": name,
+        "manifest": "ab" * 32,
+        "manifest_bytes": 102,
+        "where": "/data/digits",
+        "format": "npz",
+        "files": 1,
+        "bytes": 45_394,
+        "samples": 1_797,
+        "peer": "a",
+        "schema": {"fields": [{"name": "images", "dtype": "uint8", "shape": [8, 8]}]},
+    }
+    return {"type": "data.register", "dataset": {**told, **fields}}
+
+
 def entered(number: int, start_step: int = 0) -> dict[str, Any]:
     facts = {"start_step": start_step, "stall_s": None, "steps_repeated": 0}
     return {"type": "job.entered", "job": "job-1", "generation": number, **facts}

@@ -20,7 +20,7 @@ from p2p.state_reader import MalformedState, StateReader, from_chunks
 from p2p.state_wire import CHUNK_BYTES, to_chunks
 from p2p.store import Store
 from tests.log_strategies import commands
-from tests.peer_fakes import applied, generation, running
+from tests.peer_fakes import applied, dataset, generation, running
 from tools.sim.trainers import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +46,7 @@ def full() -> State:
         {"type": "job.checkpoint_failed", **fence, "step": 4, "error": "full", "peer": "a"},
         {"type": "job.crashed", "job": "job-1", "peer": "a", "child": "c", "reason": "r"},
         {"type": "member.remove", "peer": "b"},
+        dataset(),
         {"type": "session.open", "request": "r"},
         {"type": "store.put", "key": "k", "value": b"v", "session": ["1-r", 4, 2]},
     )

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2p.content.folder import ContentFolder
+from p2p.content.folder import ContentFolder, hash_file
 from p2p.content.messages import is_sha256
 from p2p.datasets.builtin import Place, place_of
 from p2p.datasets.manifest import Manifest, from_bytes
@@ -45,6 +45,7 @@ def place(where: str, manifest_file: Path, content: Path, target: Path) -> Place
             if difference(Place(_inside(target, manifest)), manifest, seen, now_ns) is None:
                 return Placed(_inside(target, manifest))
             shutil.rmtree(target)
+            _drop_damaged(manifest, ContentFolder(content))
         return _build(manifest, ContentFolder(content), target)
     finally:
         seen.save()
@@ -85,6 +86,14 @@ def _build(manifest: Manifest, content: ContentFolder, target: Path) -> Placed:
     return Placed(_inside(target, manifest))
 
 
+def _drop_damaged(manifest: Manifest, content: ContentFolder) -> None:
+    """What was damaged in the copy may be so in the folder of contents: a file with two names."""
+    for sha256 in {file.sha256 for file in manifest.files}:
+        fetched = content.path / sha256
+        if fetched.is_file() and hash_file(fetched)[0] != sha256:
+            content.drop(sha256)
+
+
 def _link(fetched: Path, there: Path) -> None:
     try:
         os.link(fetched, there, follow_symlinks=False)
@@ -105,7 +114,7 @@ def _inside(target: Path, manifest: Manifest) -> Path:
 def _is_there(path: Path) -> bool:
     """An empty folder, where nothing is mounted now, say, is no copy."""
     try:
-        return any(os.scandir(path)) if path.is_dir() else path.exists()
+        return bool(os.listdir(path)) if path.is_dir() else path.exists()
     except OSError as error:
         raise P2PError(f"cannot read {path}: {error.strerror}") from error
 

@@ -83,8 +83,8 @@ def _header(path: Path, file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        open_: Any = gzip.open if path.suffix == ".gz" else open
+        with open_(path, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         raise Usage(f"cannot read {path}: {error}; download it again") from error
