@@ -1,8 +1,9 @@
 """`import p2p.torch_backend`, then `torch.distributed.init_process_group("p2p", …)`.
 
-Registers the backend "p2p" for CPU tensors, and lets `torch.distributed.monitored_barrier` reach
-groups of it (torch asks for gloo by name there). Everything else is torch's own: rendezvous by any
-init_method or torchrun, sub-groups, DDP. What is there and what is not: docs/torch_backend.md.
+Registers the backend "p2p" for CPU and CUDA tensors, and lets
+`torch.distributed.monitored_barrier` reach groups of it (torch asks for gloo by name there).
+Everything else is torch's own: rendezvous by any init_method or torchrun, sub-groups, DDP. What is
+there and what is not: docs/torch_backend.md.
 """
 
 import functools
@@ -21,7 +22,7 @@ def register() -> None:
     """Make the backend known to torch. Idempotent; importing this module has done it."""
     if NAME in dist.Backend.backend_list:
         return
-    dist.Backend.register_backend(NAME, _create, extended_api=True, devices=["cpu"])
+    dist.Backend.register_backend(NAME, _create, extended_api=True, devices=["cpu", "cuda"])
     reach = _reaching(c10d.monitored_barrier)
     c10d.monitored_barrier = dist.monitored_barrier = reach
 

@@ -52,6 +52,7 @@ PURE = [
     *("p2p/distributed/matching.py", "p2p/distributed/correspondence.py"),
     *("p2p/distributed/letters.py", "p2p/distributed/presence.py", "p2p/distributed/watch.py"),
     "p2p/training/strategies/robust_guard.py",
+    "p2p/devices/staging.py",
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
@@ -114,7 +115,7 @@ def test_disk_is_synced_in_one_file() -> None:
 
 
 def test_the_peer_never_imports_torch() -> None:
-    may = {"p2p/training", "p2p/tasks", "p2p/distributed", "p2p/torch_backend.py"}
+    may = {"p2p/training", "p2p/tasks", "p2p/distributed", "p2p/torch_backend.py"} | {"p2p/devices"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path, tree in sources("p2p", "consensus", "tui")

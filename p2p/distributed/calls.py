@@ -17,7 +17,7 @@ Tensors = Sequence[torch.Tensor]
 
 
 class Calls:
-    """Dense CPU tensors of any type; sparse ones in allreduce.
+    """Dense CPU and CUDA tensors of any type; sparse CPU ones in allreduce.
 
     Arguments that do not fit raise ValueError at once; all else is told by the handle.
     """

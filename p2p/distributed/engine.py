@@ -11,8 +11,7 @@ import hashlib
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -91,19 +90,12 @@ class Engine:
             self._plane.close()
             raise
 
-    @contextmanager
-    def kept(self, array: Array) -> Iterator[Array]:
-        """For a job of the worker: its input, copied to memory that the other ranks may read where
-        it lies. The result may go to `array`, which gets its values back if the job fails."""
-        if self._copy.size < array.nbytes:
-            self._copy = empty(array.nbytes, np.uint8)
-        copy = self._copy[: array.nbytes].view(array.dtype)
-        np.copyto(copy, array)
-        try:
-            yield copy
-        except BaseException:
-            np.copyto(array, copy)
-            raise
+    def room(self, size: int) -> Array:
+        """For a job of the worker, until the next one: so many bytes that the other ranks may read
+        where they lie."""
+        if self._copy.size < size:
+            self._copy = empty(size, np.uint8)
+        return self._copy[:size]
 
     def handle(self, name: str, outputs: Sequence[torch.Tensor]) -> GroupWork:
         return GroupWork(name, outputs, self._callers)

@@ -15,7 +15,8 @@ from p2p.distributed.work import GroupWork
 
 
 class ProcessGroupP2P(Reducing, Moving, ProcessGroup):  # type: ignore[misc]
-    """Dense CPU tensors of any type; sparse ones in allreduce. Names and arguments are torch's."""
+    """Dense CPU and CUDA tensors of any type; sparse CPU ones in allreduce. Names and arguments are
+    torch's."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta, name: str) -> None:
         ProcessGroup.__init__(self, rank, size)  # type: ignore[call-arg]  # not in torch's stubs
@@ -65,7 +66,9 @@ class ProcessGroupP2P(Reducing, Moving, ProcessGroup):  # type: ignore[misc]
     def send(self, tensors: Tensors, to: int, tag: int = 0) -> GroupWork:
         check(tensors)
         work = self.engine.handle("send", tensors)
-        self.engine.send(to, tag, octets(flat(tensors).array), work)
+        one = flat(tensors)
+        one.ready()
+        self.engine.send(to, tag, octets(one.array), work)
         return work
 
     def recv(self, tensors: Tensors, source: int, tag: int = 0) -> GroupWork:
@@ -77,7 +80,7 @@ class ProcessGroupP2P(Reducing, Moving, ProcessGroup):  # type: ignore[misc]
     def _receive(self, tensors: Tensors, source: int | None, tag: int) -> GroupWork:
         check(tensors)
         work = self.engine.handle("receive", tensors)
-        one = flat(tensors)
+        one = flat(tensors, filled=False)
 
         def done(error: Exception | None, sender: int) -> None:
             if error is None:

@@ -17,9 +17,10 @@ class Moving(Calls):
         every = as_list(tensors)
         check(every)
         root = opts if isinstance(opts, int) else opts.rootRank
-        one = flat(every)
+        one = flat(every, filled=self.engine.rank == root)
 
         def job(group: Group) -> None:
+            one.ready()
             group.broadcast(one.array, root)
             one.commit()
 
@@ -41,6 +42,7 @@ class Moving(Calls):
         lengths = [output.numel() for output in outputs]
 
         def job(group: Group) -> None:
+            source.ready()
             if len(set(lengths)) == 1:
                 group.all_gather_arrays(source.array, out.array)
             else:
@@ -87,6 +89,7 @@ class Moving(Calls):
         source, out = flat(mine), flat(every, filled=False)
 
         def job(group: Group) -> None:
+            source.ready()
             group.gather(source.array, out.array if every else None, root)
             out.commit()
 
@@ -105,6 +108,7 @@ class Moving(Calls):
         source, out = flat(every), flat(mine, filled=False)
 
         def job(group: Group) -> None:
+            source.ready()
             group.scatter(source.array if every else None, out.array, root)
             out.commit()
 
@@ -126,6 +130,7 @@ class Moving(Calls):
         sends = self._elements(whole, input_splits)
 
         def job(group: Group) -> None:
+            source.ready()
             group.all_to_all(source.array, out.array, sends, receives)
             out.commit()
 
@@ -143,6 +148,7 @@ class Moving(Calls):
         sends, receives = [one.numel() for one in inputs], [one.numel() for one in outputs]
 
         def job(group: Group) -> None:
+            source.ready()
             group.all_to_all(source.array, out.array, sends, receives)
             out.commit()
 

@@ -9,7 +9,7 @@ from torch.distributed import ReduceOp
 from collectives.plane import Group
 from p2p.distributed import sparse
 from p2p.distributed.calls import Calls, Tensors, as_list, as_lists
-from p2p.distributed.tensors import Flat, check, flat, operation
+from p2p.distributed.tensors import Flat, check, flat, operation, reducible
 from p2p.distributed.work import GroupWork
 
 
@@ -29,15 +29,15 @@ class Reducing(Calls):
         self, name: str, tensors: Tensors, op: str, opts: Any, timeout: Any = None
     ) -> GroupWork:
         check(tensors)
-        flats = [flat([tensor]) for tensor in tensors]
+        flats = [reducible([tensor]) for tensor in tensors]
         for one in flats:
             check_reducible(one, op)
 
         def job(group: Group) -> None:
             for one in flats:
-                with self.engine.kept(one.array) as source:
-                    group.all_reduce(source, one.array, op, one.number)
-                one.commit()
+                with one.rounds(self.engine.room) as rounds:
+                    for source, out in rounds:
+                        group.all_reduce(source, out, op, one.number)
 
         return self.submit(name, tensors, job, opts, timeout)
 
@@ -48,14 +48,13 @@ class Reducing(Calls):
         check(every)
         root = opts if isinstance(opts, int) else opts.rootRank
         name = operation(op if op is not None else reduce_op(opts))
-        one = flat(every)
+        one, is_root = reducible(every), self.engine.rank == root
         check_reducible(one, name)
 
         def job(group: Group) -> None:
-            with self.engine.kept(one.array) as source:
-                out = one.array if self.engine.rank == root else None
-                group.reduce(source, out, name, root, one.number)
-            one.commit()
+            with one.rounds(self.engine.room, writes=is_root) as rounds:
+                for source, out in rounds:
+                    group.reduce(source, out if is_root else None, name, root, one.number)
 
         return self.submit("reduce", every, job, opts, timeout)
 
@@ -77,6 +76,7 @@ class Reducing(Calls):
         even = len({part.numel() for part in parts}) == 1
 
         def job(group: Group) -> None:
+            source.ready()
             if even:
                 group.reduce_scatter(source.array, out.array, op, source.number)
             else:
