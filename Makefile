@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 500
 MINUTES ?= 1
+PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install sim chaos bench conformance clean
+.PHONY: demo test check install sim chaos soak bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -41,6 +42,9 @@ sim: install
 
 chaos: install
 	@$(BIN)/python -m tools.chaos --minutes $(MINUTES) --seed $(SEED)
+
+soak: install
+	@$(BIN)/python -m tools.storm --minutes $(MINUTES) --peers $(PEERS) --seed $(SEED)
 
 bench: install
 	@$(BIN)/python -m tools.bench recovery

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Set
 
 from p2p.awaited import AWAITED_S
-from p2p.seated import Command, Names, Trainers
-from p2p.state import Job
+from p2p.controller_failures import set_aside
+from p2p.rebalancing import Paces, better, deal, filled, hopeless, ranges
+from p2p.seated import Command, Names, Trainers, of, seated_reports
+from p2p.state import TEXT_MAX, Generation, Job
+from p2p.training.strategies import catalog
 
 
 def form(
@@ -44,6 +47,7 @@ def form(
     joined = [peer for peer in ready if peer not in job.members or peer in lost]
     reset = newest.method.revision != job.method.revision
     if not (lost or joined or newest.closed or reset):
+        yield from split_anew(job, newest, names, trainers)
         return
     if newest.start_step is None and not (lost or newest.closed or reset):
         return  # one change at a time: the newest generation first makes a step
@@ -66,10 +70,50 @@ def _says(job: Job, reason: str) -> Iterator[Command]:
         yield {"type": "job.wait", "job": job.id, "reason": reason}
 
 
+def split_anew(job: Job, newest: Generation, names: Names, trainers: Trainers) -> Iterator[Command]:
+    """Shards move from the slow to the fast when that makes steps shorter; who is too slow for a
+    single one is set aside."""
+    seated = seated_reports(newest, trainers)
+    paces = [told.paces for told in seated if of(newest, told.progress) and told.paces]
+    if newest.start_step is None or len(paces) < len(newest.seats) or _is_even(job):
+        return
+    held = [seat.last_shard - seat.first_shard for seat in newest.seats]
+    slow = hopeless(held, paces)
+    if slow is not None and len(held) > int(job.spec.get("peers_min") or 1):
+        name = names[newest.seats[slow].peer]
+        sentence = f"{name} is set aside: a single shard takes it {paces[slow].newer.shard_s:.2g} s"
+        yield set_aside(job, newest.seats[slow].peer, f"{sentence}, which holds up all others")
+        return
+    counts = better(held, paces)
+    if counts is not None:
+        ready = {seat.peer: trainers[seat.peer] for seat in newest.seats}
+        yield _generation(job, newest.number + 1, ready, _moves(newest, names, paces, counts))
+
+
+def _moves(newest: Generation, names: Names, paces: list[Paces], counts: list[int]) -> str:
+    parts = []
+    for seat, told, count in zip(newest.seats, paces, counts, strict=True):
+        had = seat.last_shard - seat.first_shard
+        if count != had:
+            took = f"{1000 * told.newer.shard_s:.3g} ms each"
+            parts.append(f"{names[seat.peer]} has {count} instead of {had} ({took})")
+    return f"shards move to the fast: {', '.join(parts)}"[:TEXT_MAX]
+
+
+def _is_even(job: Job) -> bool:
+    return catalog.find(job.method.strategy).one_voice
+
+
+def _counts(job: Job, ready: Trainers) -> list[int]:
+    """Of each, in order: by what a shard takes them, as far as that is known."""
+    told = [ready[peer].paces for peer in sorted(ready)]
+    shard_s = [None if paces is None or _is_even(job) else paces.newer.shard_s for paces in told]
+    return deal(int(job.spec["shards"]), filled(shard_s))
+
+
 def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
-    shards = int(job.spec["shards"])
     order = sorted(ready)
-    bounds = [shards * rank // len(order) for rank in range(len(order) + 1)]
+    shares = ranges(_counts(job, ready))
     return {
         "type": "job.generation",
         "job": job.id,
@@ -81,8 +125,8 @@ def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
                 "peer": peer,
                 "child": ready[peer].child,
                 "endpoints": ready[peer].ready["endpoints"],
-                "first_shard": bounds[rank],
-                "last_shard": bounds[rank + 1],
+                "first_shard": shares[rank][0],
+                "last_shard": shares[rank][1],
             }
             for rank, peer in enumerate(order)
         ],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2p.envelope import Malformed
+from p2p.rebalancing import Pace, Paces
 from p2p.state import parse_member
 
 REPORT_EVERY_S = 0.5
@@ -48,6 +49,12 @@ class TrainerReport:
     # How often it died here of late, how the last time, and how long its peer then waits.
     crashed: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def paces(self) -> Paces | None:
+        """Its two last measurements, once there are two."""
+        told = [Pace(*one) for one in self.progress.get("pace", ())][-2:]
+        return Paces(*told) if len(told) == 2 else None
 
     @property
     def is_ready(self) -> bool:
@@ -177,6 +184,20 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
         raise Malformed(f"a trainer's {kind!r} message: a row of its ledger is wrong")
     if kind in ("mark", "finished"):
         _check_said(kind, message)
+    if kind == "progress":
+        _check_pace(message.get("pace", []))
+
+
+def _check_pace(pace: Any) -> None:
+    """Up to two measurements: seconds per shard, seconds per step."""
+    sound = isinstance(pace, list) and all(
+        isinstance(one, list)
+        and len(one) == 2
+        and all(isinstance(seconds, _NUMBER) and 0 <= seconds < float("inf") for seconds in one)
+        for one in pace
+    )
+    if not sound:
+        raise Malformed("a trainer's 'progress' message: its pace is wrong")
 
 
 def _check_said(kind: str, message: Mapping[str, Any]) -> None:

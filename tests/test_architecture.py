@@ -39,6 +39,7 @@ PURE = [
         "p2p/seated.py",
         "p2p/deadlines.py",
         "p2p/awaited.py",
+        "p2p/rebalancing.py",
         "p2p/crash_records.py",
         "p2p/placement.py",
         "p2p/snapshot_transfer.py",

@@ -19,6 +19,7 @@ from tests.peer_fakes import (
     PlannedCluster,
     applied,
     described,
+    entered,
     founded,
     generation,
     mark,
@@ -220,6 +221,55 @@ def test_pause_and_resume_make_a_new_generation() -> None:
     resumed = applied(paused, {"type": "job.resume", "job": "job-1"})
     command = only(resumed, seen, "job.generation")
     assert (command["number"], command["reason"]) == (2, "resumed")
+
+
+def paced(peer: str, number: int, shard_s: float, step_s: float) -> PeerReport:
+    pace = [[shard_s, step_s], [shard_s, step_s]]
+    told = {"generation": number, "step": 9, "samples_per_second": 1.0, "pace": pace}
+    return report(peer, trainer(peer, progress=told))
+
+
+def test_shards_move_from_the_slow_to_the_fast_with_the_reason() -> None:
+    state = running("a", "b")
+    seen = observed(paced("a", 1, 0.1, 1.8), paced("b", 1, 0.3, 1.8))
+    command = only(state, seen, "job.generation")
+    assert [(s["first_shard"], s["last_shard"]) for s in command["seats"]] == [(0, 9), (9, 12)]
+    assert command["reason"] == (
+        "shards move to the fast: name-a has 9 instead of 6 (100 ms each), "
+        "name-b has 3 instead of 6 (300 ms each)"
+    )
+    after = applied(state, command)
+    assert planned(after, seen) == [], "measured in another generation"
+    lost = gone(seen, "b")
+    assert peers_of(only(after, lost, "job.generation")) == ["a"]
+
+
+def test_what_is_known_of_speeds_is_kept_when_somebody_joins() -> None:
+    state = applied(running("a", "b"), {"type": "member.join", "member": described("c")})
+    assign = {"type": "job.assign", "job": "job-1", "peers": ["a", "b", "c"], "reason": ""}
+    fast, slow = paced("a", 1, 0.1, 1.8), paced("b", 1, 0.5, 1.8)
+    seen = observed(fast, slow, report("c", trainer("c")))
+    seats = only(applied(state, assign), seen, "job.generation")["seats"]
+    assert [s["last_shard"] - s["first_shard"] for s in seats] == [8, 1, 3]
+
+
+def test_robust_deals_evenly_whatever_the_speeds() -> None:
+    """There each trainer has one voice, whatever its shards are."""
+    state = running("a", "b", strategy="robust")
+    seen = observed(paced("a", 1, 0.1, 1.8), paced("b", 1, 0.3, 1.8))
+    assert planned(state, seen) == []
+
+
+def test_who_holds_up_all_with_a_single_shard_is_set_aside() -> None:
+    state = with_job(founded("a", "b"), "a", "b", shards=3)
+    uneven = generation(1, "a", "b", shards=2)
+    uneven["seats"][1]["first_shard"], uneven["seats"][1]["last_shard"] = 2, 3
+    uneven["seats"][0]["last_shard"] = 2
+    state = applied(state, uneven, entered(1))
+    seen = observed(paced("a", 1, 0.1, 4.0), paced("b", 1, 4.0, 4.0))
+    command = only(state, seen, "job.assign")
+    sentence = "name-b is set aside: a single shard takes it 4 s, which holds up all others"
+    assert (command["peers"], command["excluded"]) == (["a"], {"b": sentence})
 
 
 # -- facts ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from p2p.training.catchup import CaughtUp, catch_up
 from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
+from p2p.training.pace import PaceMeter
 from p2p.training.run import Run
 from p2p.training.stream import Message
 
@@ -47,6 +48,7 @@ class Generation:
         self._marked_at = time.monotonic()
         self._progress_at = time.monotonic()
         self._progress_samples = run.position.ledger.samples
+        self._pace = PaceMeter()
         self._entered: Message | None = None
 
     def live(self) -> None:
@@ -80,6 +82,8 @@ class Generation:
         control.activity.begin("exchange", step)
         result = run.strategy.exchange(self.group, step, self._mark_due())
         run.tuner.round(computed - began, time.monotonic() - computed, result.span)
+        lo, hi = self.mine
+        self._pace.step(computed - began, (hi - lo) * result.span, time.monotonic() - began)
         control.may_step(number)  # nothing is completed without a lease either
         marked = result.agreed.mark
         control.activity.begin("update", step)
@@ -156,6 +160,7 @@ class Generation:
                 "epoch": position.epoch(self.run.schedule),
                 "loss": position.loss,
                 "samples": samples,
+                "pace": self._pace.told,
                 "samples_per_second": (samples - self._progress_samples) / passed,
             }
         )

@@ -55,8 +55,10 @@ class Member:
 class Crew:
     """`problems`: what must not happen to a process; a run with any has failed."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, arguments: tuple[str, ...] = ARGUMENTS) -> None:
+        """`arguments`: of every peer that it starts."""
         self.cluster = cluster
+        self._arguments = arguments
         self.members = [Member(Path(peer.told["data_dir"]), peer) for peer in cluster.peers]
         self.problems: list[str] = []
         self.diary = Diary()
@@ -136,7 +138,7 @@ class Crew:
         self.add()
 
     def _open(self, folder: Path, arguments: tuple[str, ...]) -> Any:
-        given = ["--json", "--data-dir", str(folder), *ARGUMENTS, *arguments]
+        given = ["--json", "--data-dir", str(folder), *self._arguments, *arguments]
         return open_peer(given, self._log(folder), self.cluster.environment)
 
     def _log(self, folder: Path) -> Path:

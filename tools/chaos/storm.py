@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import ClassVar
 
 from tools.chaos.crew import Crew, Member
 
@@ -34,10 +35,13 @@ REPAIR_S = 15.0  # after a disk was lost, before the next may be: one at a time 
 class Storm:
     """What is done to whom is in the crew's diary. `counts`: faults of each kind."""
 
-    def __init__(self, crew: Crew, seed: int, kinds: frozenset[str] = frozenset(WEIGHTS)) -> None:
+    weights: ClassVar[dict[str, int]] = WEIGHTS
+
+    def __init__(self, crew: Crew, seed: int, kinds: frozenset[str] | None = None) -> None:
         self.crew = crew
         self.rng = Random(seed)
-        self.kinds = {kind: weight for kind, weight in WEIGHTS.items() if kind in kinds}
+        wanted = self.weights.keys() if kinds is None else kinds
+        self.kinds = {kind: weight for kind, weight in self.weights.items() if kind in wanted}
         self.counts: Counter[str] = Counter()
         self._lost_disk_s = float("-inf")
         self._undone: list[tuple[float, int, Callable[[], object]]] = []
@@ -73,27 +77,27 @@ class Storm:
             return
         member = up[int(place * len(up))]
         self.crew.diary.note(f"{kind.upper()} {member.name}, for {lasts_s:.1f} s")
-        if self._happens(kind, member, up, lasts_s):
+        if self.happens(kind, member, up, lasts_s):
             self.counts[kind] += 1
         else:
             self.crew.diary.note(f"that {kind} was not possible")
 
-    def _happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
+    def happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
         crew = self.crew
         if kind == "kill":
             crew.kill(member)
-            self._later(lasts_s, lambda: crew.start(member))
+            self.later(lasts_s, lambda: crew.start(member))
         elif kind == "kill all":
             for one in up:
                 crew.kill(one)
             for one in up:
-                self._later(lasts_s, partial(crew.start, one))
+                self.later(lasts_s, partial(crew.start, one))
         elif kind == "pause":
             crew.pause(member)
-            self._later(lasts_s, lambda: crew.resume(member))
+            self.later(lasts_s, lambda: crew.resume(member))
         elif kind == "drain" and len(up) > 1:
             crew.drain(member)
-            self._later(lasts_s, lambda: self._start_when_ended(member))
+            self.later(lasts_s, lambda: self._start_when_ended(member))
         elif kind in ("rot", "wipe"):
             return self._lose_disk(kind, member, lasts_s)
         elif kind in DRILLS:
@@ -125,7 +129,7 @@ class Storm:
             self.crew.wipe(member)
         else:
             self.crew.rot(member, self.rng.random())
-            self._later(lasts_s, lambda: self.crew.start(member))
+            self.later(lasts_s, lambda: self.crew.start(member))
         return True
 
     def _all_voters_live(self) -> bool:
@@ -145,9 +149,9 @@ class Storm:
 
     def _start_when_ended(self, member: Member) -> None:
         if member.life == "leaving":  # it is still handing over
-            self._later(0.3, lambda: self._start_when_ended(member))
+            self.later(0.3, lambda: self._start_when_ended(member))
         else:
             self.crew.start(member)
 
-    def _later(self, delay_s: float, undo: Callable[[], object]) -> None:
+    def later(self, delay_s: float, undo: Callable[[], object]) -> None:
         heapq.heappush(self._undone, (time.monotonic() + delay_s, next(self._number), undo))

@@ -54,6 +54,7 @@ class Entry:
     summary: str
     options: tuple[Option, ...] = ()
     codecs: tuple[str, ...] = ()  # those that it can sum by; none = all
+    one_voice: bool = False  # each trainer counts as one, so shards are dealt out evenly
 
     def check_codec(self, codec: str) -> None:
         """Raises Usage where this strategy cannot sum by that codec."""
@@ -110,6 +111,7 @@ STRATEGIES: dict[str, Entry] = {
                 Option("faulty", 1, "how many trainers may send garbage", least=0, most=1000),
             ),
             codecs=("int32",),  # the default; its rows travel as they are
+            one_voice=True,
         ),
         Entry(
             "parameter-server",

@@ -1,0 +1,135 @@
+"""Train in a storm: kill, crash, hang, slow down, cut off, add and remove real peers, fill their
+disks; then compare every job with a run in which nothing happened.
+
+python -m tools.storm --minutes 5 --peers 4 --seed 7     faults are drawn from the seed; time is not
+
+Exit code 0: every job finished with the bits of the undisturbed run and an exact ledger, every
+checkpoint of the log is on its disk, and no process or file is left. Else 1; logs are kept.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from p2p.errors import P2PError
+from p2p.local_cluster import LocalCluster
+from tools.chaos.aftermath import settle
+from tools.chaos.crew import Crew
+from tools.storm.faults import TrainingStorm
+from tools.storm.jobs import Jobs, kind_of
+from tools.storm.verdict import (
+    in_words,
+    left_behind,
+    lost_checkpoints,
+    problems_of,
+    references,
+    stop_all,
+)
+
+TELL_EVERY_S = 10.0
+START_S = 60.0
+FINISH_S = 240.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    peers = ("--slots", str(options.jobs), "--allow-faults")
+    with LocalCluster(peers) as cluster:
+        cluster.start()
+        cluster.start_many(options.peers - 1)
+        crew = Crew(cluster, peers)
+        storm = TrainingStorm(crew, options.seed, frozenset(options.faults))
+        jobs = Jobs(crew, options.jobs)
+        try:
+            run(storm, jobs, options.seconds or 60.0 * options.minutes)
+        except (P2PError, OSError, RuntimeError) as error:
+            crew.problems.append(f"the run itself ended: {error!r}")
+        except KeyboardInterrupt:
+            storm.calm()  # what is mounted or stopped must not stay so
+            crew.kill_all()
+            print("interrupted: all peers are gone, nothing was checked", file=sys.stderr)
+            return 130
+        judge(crew, jobs)
+        print(f"storm: seed {options.seed}, {options.peers} peers to begin with")
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(storm.counts.items()))
+        print(f"faults: {counts}")
+        print("\n".join(in_words(list(jobs.ended.values()))))
+        for problem in crew.problems:
+            print(f"PROBLEM {problem}")
+        if not crew.problems:
+            print("clean")
+            return 0
+        print(f"kept: {keep(crew, jobs)}")
+        print(f"again: python -m tools.storm {' '.join(arguments or sys.argv[1:])}")
+        return 1
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    kinds = sorted(TrainingStorm.weights)
+    parser = argparse.ArgumentParser(prog="python -m tools.storm", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--minutes", type=float, default=1.0, metavar="M")
+    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="instead")
+    parser.add_argument("--peers", type=int, default=4, metavar="N", help="to begin with")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time, and slots")
+    parser.add_argument("--faults", nargs="+", choices=kinds, default=kinds)
+    return parser.parse_args(arguments)
+
+
+def run(storm: TrainingStorm, jobs: Jobs, seconds: float) -> None:
+    crew = storm.crew
+    crew.until(lambda: not jobs.look() and is_running(jobs), "a job runs", START_S)
+    storm.rage(seconds, progress(storm, jobs))
+    settle(crew, storm)
+    jobs.finish(FINISH_S)
+
+
+def is_running(jobs: Jobs) -> bool:
+    return any(job["state"] == "running" for job in jobs.seen.values())
+
+
+def judge(crew: Crew, jobs: Jobs) -> None:
+    for job in jobs.ended.values():
+        crew.problems += lost_checkpoints(job)
+    stop_all(crew)
+    crew.problems += left_behind(crew.cluster)
+    calm = references({kind_of(job) for job in jobs.ended.values()})
+    for job in jobs.ended.values():
+        crew.problems += problems_of(job, calm[kind_of(job)])
+
+
+def progress(storm: TrainingStorm, jobs: Jobs) -> Callable[[], None]:
+    last_s = began_s = time.monotonic()
+
+    def tell() -> None:
+        nonlocal last_s
+        jobs.look()
+        now_s = time.monotonic()
+        if now_s - last_s >= TELL_EVERY_S:
+            last_s = now_s
+            faults = storm.counts.total()
+            print(f"{now_s - began_s:5.0f} s: {jobs.in_words()}, {faults} faults", file=sys.stderr)
+
+    return tell
+
+
+def keep(crew: Crew, jobs: Jobs) -> Path:
+    """What helps to understand a failure, out of the folder that goes away."""
+    kept = Path(tempfile.mkdtemp(prefix="p2p-storm-"))
+    for log in crew.cluster.folder.rglob("*.log"):
+        shutil.copy(log, kept / f"{log.parent.parent.name}-{log.name}")
+    diary = crew.diary.told(0.0, time.monotonic())
+    (kept / "diary.txt").write_text("\n".join(diary) + "\n")
+    (kept / "jobs.json").write_text(json.dumps(jobs.ended, indent=1) + "\n")
+    (kept / "events.txt").write_text("\n".join(jobs.events) + "\n")
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""After the storm: what came of each job, compared with a run in which nothing happened."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from p2p.local_cluster import LocalCluster
+from p2p.training import checkpoint
+from p2p.training.run import common
+from p2p.training.state import state_hash
+from tools.bench import kills
+from tools.chaos.crew import Crew
+from tools.storm.jobs import SPECS, Told
+
+STOP_S = 8.0
+
+
+def references(names: set[str]) -> dict[str, Told]:
+    """What each job comes to on one peer that nobody disturbs, by name."""
+    with LocalCluster() as cluster:
+        cluster.start()
+        return {
+            name: asyncio.run(kills.undisturbed(cluster, {**SPECS[name], "name": name}))
+            for name in sorted(names)
+        }
+
+
+def problems_of(job: Told, reference: Told) -> Iterator[str]:
+    who = f"{job['id']} ({job['name']})"
+    if job["state"] != "finished":
+        yield f"{who} {job['state']}: {job['reason']}"
+        return
+    if job["state_hash"] != reference["state_hash"]:
+        yield f"{who} ended with {job['state_hash']}, undisturbed with {reference['state_hash']}"
+    if job["ledger"] != reference["ledger"]:
+        yield f"{who}: its ledger {job['ledger']} is not {reference['ledger']}"
+    for row in job["ledger"]:
+        if row["repeated"] or row["missing"]:
+            yield f"{who}: epoch {row['epoch']} repeats or misses samples: {row}"
+
+
+def lost_checkpoints(job: Told) -> Iterator[str]:
+    """Each that is in the log must be on the disk, with the state that the log says."""
+    torch.set_num_threads(1)
+    for made in job["checkpoints"]:
+        who = f"{job['id']}: the checkpoint of step {made['step']} in {made['path']}"
+        try:
+            tensors, _ = checkpoint.unpack(Path(made["path"]).read_bytes())
+        except (OSError, checkpoint.Damaged) as error:
+            yield f"{who} is lost: {error}"
+            continue
+        if state_hash(common(tensors)) != made["state_hash"]:
+            yield f"{who} is not {made['state_hash']}"
+
+
+def stop_all(crew: Crew) -> None:
+    """Politely; then nothing of them may be there."""
+    for member in crew.of("up"):
+        crew.drain(member)
+    deadline_s = time.monotonic() + STOP_S
+    while crew.of("leaving") and time.monotonic() < deadline_s:
+        crew.watch()
+        time.sleep(0.1)
+    for member in crew.of("leaving"):
+        crew.problems.append(f"{member.name} did not end within {STOP_S:g} s of SIGTERM")
+    crew.kill_all()
+
+
+def left_behind(cluster: LocalCluster) -> Iterator[str]:
+    """Processes of the cluster, and sockets or half-written files in its folders."""
+    mark = f"P2P_RUNTIME_DIR={cluster.folder}".encode()
+    for process in psutil.process_iter():
+        try:
+            environment = Path("/proc", str(process.pid), "environ").read_bytes()
+            if mark in environment and process.status() != psutil.STATUS_ZOMBIE:
+                yield f"process {process.pid} is left: {' '.join(process.cmdline())}"
+        except (OSError, psutil.Error):
+            continue
+    for path in sorted(cluster.folder.rglob("*")):
+        if path.is_socket() or path.name.startswith(checkpoint.PREFIX):
+            yield f"{path.relative_to(cluster.folder)} is left"
+
+
+def in_words(jobs: list[Told]) -> list[str]:
+    made = [each for job in jobs for each in job["generations"]]
+    stalls = sorted(each["stall_seconds"] for each in made if each["stall_seconds"] is not None)
+    repeated = sum(each["steps_repeated"] for each in made)
+    steps = sum(job["step"] for job in jobs)
+    lines = [f"jobs: {len(jobs)}, {steps} steps, {len(made)} generations, {repeated} repeated"]
+    if stalls:
+        p95 = stalls[min(len(stalls) - 1, int(0.95 * len(stalls)))]
+        median = statistics.median(stalls)
+        lines.append(
+            f"stalls: {len(stalls)}, median {median:.2f} s, p95 {p95:.2f} s, max {stalls[-1]:.2f} s"
+        )
+    return lines
