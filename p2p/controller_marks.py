@@ -44,13 +44,10 @@ def marks(
     first = said[0]
     if any(mark["step"] != first["step"] for mark in said):
         return
-    odd = odd_one_out(
-        {seat.peer: mark["state_hash"] for seat, mark in zip(newest.seats, said, strict=True)}
-    )
-    if odd is not None:
-        yield set_aside(
-            job, odd, f"{names[odd]} has other weights than the rest after step {first['step']}"
-        )
+    if len({mark["state_hash"] for mark in said}) > 1:
+        named = [str(mark["differs"]) for mark in said if "differs" in mark]
+        if named:  # else they are still finding out
+            yield _unequal(job, newest, names, said, named[0])
         return
     if job.mark is None or job.mark.step != first["step"]:
         rates = [trainer.progress.get("samples_per_second", 0.0) for trainer in seated]
@@ -65,6 +62,25 @@ def marks(
             **_notices(newest, first),
         }
     yield from _wished(job, newest, first)
+
+
+def _unequal(
+    job: Job, newest: Generation, names: Names, said: list[Mapping[str, Any]], differs: str
+) -> Command:
+    """One trainer has other bits than most: it cannot be trusted. Where there is no majority, the
+    task is not deterministic, or nobody can say which machine erred."""
+    step, first = said[0]["step"], f"{differs} differs first"
+    odd = odd_one_out(
+        {seat.peer: mark["state_hash"] for seat, mark in zip(newest.seats, said, strict=True)}
+    )
+    if odd is not None:
+        text = f"{names[odd]} has other weights than the rest after step {step}: {first}"
+        return set_aside(job, odd, text[:TEXT_MAX])
+    text = (
+        f"the trainers have different weights after step {step}: {first}; is the optimizer "
+        "deterministic? --allow-nondeterminism goes on without the same bits"
+    )
+    return {"type": "job.fail", "job": job.id, "reason": text[:TEXT_MAX]}
 
 
 def _notices(newest: Generation, mark: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,11 +119,12 @@ def _ledger_news(job: Job, told: list[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 def odd_one_out(hashes: Mapping[str, str]) -> str | None:
-    """The peer whose hash is in the minority; of equal halves, the later id; None if all agree."""
-    if len(set(hashes.values())) == 1:
-        return None
+    """The peer whose hash more than half of all do not have; None if all agree, or no half does."""
     votes = list(hashes.values())
-    return min(sorted(hashes, reverse=True), key=lambda peer: votes.count(hashes[peer]))
+    most = max(votes, key=votes.count)
+    if 2 * votes.count(most) <= len(votes):
+        return None
+    return next((peer for peer in sorted(hashes) if hashes[peer] != most), None)
 
 
 def end(job: Job, trainers: Trainers) -> Command | None:

@@ -211,6 +211,8 @@ def _check_said(kind: str, message: Mapping[str, Any]) -> None:
     )
     if not sound:
         raise Malformed(f"a trainer's {kind!r} message: its notices are wrong")
+    if not isinstance(message.get("differs", ""), str):
+        raise Malformed(f"a trainer's {kind!r} message: what differs is wrong")
     names = ("strategy", "codec", "reason")
     if wish is not None and not (
         isinstance(wish, dict) and all(isinstance(wish.get(name), str) for name in names)

@@ -168,24 +168,46 @@ class Task(Digits):
         raise ArithmeticError("the user's own mistake")
 """
 
+TOO_LARGE = """
+import torch
+from p2p.tasks.digits import Digits
+
+class Task(Digits):
+    def loss(self, model, batch):
+        return torch.empty(1 << 60).sum()
+"""
+ANOTHER_START = """
+import os
+from p2p.tasks.digits import Digits
+
+class Task(Digits):
+    def model(self):
+        model = super().model()
+        model[5].bias.data.fill_(float.fromhex(os.urandom(3).hex()))
+        return model
+"""
+
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         (RAISES_AT_IMPORT, "ModuleNotFoundError: No module named 'no_such_module_here'"),
         (RAISES_IN_STEP, "ArithmeticError: the user's own mistake"),
+        (TOO_LARGE, "out of memory (own_task.py:7): a smaller --global-batch"),
+        (ANOTHER_START, "not deterministic: 5.bias begins with other values"),
     ],
-    ids=["import", "step"],
+    ids=["import", "step", "memory", "start"],
 )
 def test_a_task_that_raises_fails_the_job_only(
     three: LocalCluster, tmp_path: Path, source: str, said: str
 ) -> None:
     file = tmp_path / "own_task.py"
     file.write_text(source)
-    ended = p2pnode(three, "submit", f"{file}:Task", "--wait")
+    ended = p2pnode(three, "submit", f"{file}:Task", "--peers", "3", "--wait")
     assert ended.code == 1
+    assert " failed " in ended.out
     assert said in ended.out
-    assert "own_task.py:" in ended.out
+    assert "own_task.py:" in ended.out or source == ANOTHER_START
     assert settled(3)(p2pnode(three, "status", "--json").json)
 
 

@@ -306,12 +306,21 @@ def test_a_mark_needs_the_same_step_of_all() -> None:
     assert planned(applied(state, mark(1, 7)), seen) == []
 
 
+def unequal(digests: dict[str, str], differs: str | None = "0.weight") -> Observed:
+    """Marks of the same step; the last trainer has found out what differs."""
+    told = {p: said(p, "mark", 1, 7, digest) for p, digest in digests.items()}
+    last = max(told)
+    if differs:
+        told[last] = replace(told[last], mark={**told[last].mark, "differs": differs})
+    return observed(*(report(p, each) for p, each in told.items()))
+
+
 def test_the_odd_hash_is_named_and_set_aside() -> None:
-    digests = {"a": "x", "b": "y", "c": "x"}
-    seen = observed(*(report(p, said(p, "mark", 1, 7, digests[p])) for p in digests))
-    state = running("a", "b", "c")
+    state, digests = running("a", "b", "c"), {"a": "x", "b": "y", "c": "x"}
+    assert planned(state, unequal(digests, None)) == [], "they are still finding out what differs"
+    seen = unequal(digests)
     command = only(state, seen, "job.assign")
-    sentence = "name-b has other weights than the rest after step 7"
+    sentence = "name-b has other weights than the rest after step 7: 0.weight differs first"
     assert (command["peers"], command["excluded"]) == (["a", "c"], {"b": sentence})
     state = applied(state, *plan(state, seen))
     command = only(state, seen, "job.generation")
@@ -319,21 +328,37 @@ def test_the_odd_hash_is_named_and_set_aside() -> None:
 
 
 def test_a_peer_set_aside_below_the_minimum_stops_the_job_s_steps() -> None:
-    seen = observed(*(report(p, said(p, "mark", 1, 7, p)) for p in "ab"))
-    state = running("a", "b", peers_min=2)
+    seen = unequal({"a": "x", "b": "y", "c": "x"})
+    state = running("a", "b", "c", peers_min=3)
     for _ in range(2):
         state = applied(state, *plan(state, seen))
     job = state.jobs["job-1"]
-    assert job.reason == "waits for 2 ready peers, 1 now: `p2pnode add 1`"
+    assert job.reason == "waits for 3 ready peers, 2 now: `p2pnode add 1`"
     assert job.generations[-1].closed, "or both would train on without any marks"
 
 
 @pytest.mark.parametrize(
     ("hashes", "odd"),
-    [("xxx", None), ("x", None), ("xyx", "b"), ("yxx", "a"), ("xy", "b"), ("xyz", "c")],
+    [
+        ("xxx", None),
+        ("x", None),
+        ("xyx", "b"),
+        ("yxx", "a"),
+        ("xy", None),
+        ("xyz", None),
+        ("xxyy", None),
+    ],
 )
 def test_odd_one_out(hashes: str, odd: str | None) -> None:
-    assert odd_one_out(dict(zip("abc", hashes, strict=False))) == odd
+    assert odd_one_out(dict(zip("abcd", hashes, strict=False))) == odd
+
+
+@pytest.mark.parametrize("digests", ["xy", "xyz"])
+def test_without_a_majority_of_equal_hashes_the_job_ends_and_says_why(digests: str) -> None:
+    seen = unequal(dict(zip("abc", digests, strict=False)))
+    reason = only(running(*"abc"[: len(digests)]), seen, "job.fail")["reason"]
+    assert "the trainers have different weights after step 7: 0.weight differs first" in reason
+    assert "--allow-nondeterminism" in reason
 
 
 def test_the_end_comes_after_equal_marks_and_the_checkpoint() -> None:

@@ -226,8 +226,12 @@ def test_other_data_is_refused() -> None:
         def dataset(self, split: str) -> TensorDataset:
             return TensorDataset(*(t[:90] for t in super().dataset(split).tensors))
 
-    with pytest.raises(P2PError, match="this peer has 90 train samples"):
-        caught_up([new_run(Plain, shards=7), new_run(Fewer, shards=7)])
+    both = [new_run(Plain, shards=7), new_run(Fewer, shards=7)]
+    with pytest.raises(TaskFailed, match="one has 103 train samples, another 90 train samples: ev"):
+        caught_up(both)
+    steps([both[0]], [(0, 7)], 1, {0})
+    with pytest.raises(P2PError, match="this peer has 90 train samples, the others 103 train"):
+        caught_up(both)
 
 
 class Moving(Plain):

@@ -33,7 +33,7 @@ class Gated(Digits):
     calls = 0
     def loss(self, model, batch):
         self.calls += 1
-        steps = (self.calls - 2) // int(self.options["shards"])  # the first call warms up
+        steps = (self.calls - 3) // int(self.options["shards"])  # the first two calls warm up
         if steps == int(self.options["at"]):
             open(self.options["here"] + str(os.getpid()), "w").close()
             while not os.path.exists(self.options["gate"]):
@@ -140,8 +140,8 @@ def test_death_between_two_shards(
 ) -> None:
     poison = tmp_path / "poison"
     poison.touch()
-    # The warm-up, whole steps of four shards, and two shards more: in the midst of a step.
-    calls = 1 + 4 * MIDDLE + 2
+    # The warm-up (twice), whole steps of four shards, and two shards more: in the midst of a step.
+    calls = 2 + 4 * MIDDLE + 2
     options = {"calls": calls, "poison": poison, "where": where}
     trainers = play.ready(
         "a", "b", "c", spec=job(steps=STEPS, **source(DEADLY, "Deadly", **options))

@@ -5,20 +5,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from collectives.plane import Aborted
 from p2p.errors import P2PError
 
 SENTENCE_MAX = 500  # characters; some errors print all their data
+REMEDY = (
+    "draw random numbers from torch, numpy or random only and keep no state between calls, or "
+    "submit it with --allow-nondeterminism"
+)
+LESS_MEMORY = "a smaller --global-batch, more --shards or accumulate in the task need less"
+# How PyTorch says on a processor that there is no memory left; on a GPU it has an error of its own.
+_ALLOCATOR = "can't allocate memory"
+
+
+class OutOfMemory(P2PError):
+    """This machine has too little for the task; another one may have enough."""
 
 
 class TaskFailed(Exception):
     """The user's task raised or gave back something unusable; the message says what and where."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _ALLOCATOR in str(error)
+    )
+
+
 def sentence(error: BaseException, task_file: str | None = None) -> str:
     """The traceback's last line, and the innermost one of the task's own if it passes there."""
     if isinstance(error, P2PError | TaskFailed):
         return str(error)
+    if is_out_of_memory(error):
+        where = _place(error, task_file)
+        return f"out of memory{f' ({where})' if where else ''}: {LESS_MEMORY}"
     last = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
     last = last if len(last) <= SENTENCE_MAX else f"{last[:SENTENCE_MAX]}…"
     where = _place(error, task_file)
@@ -43,7 +65,9 @@ def user_code(task_file: str | None) -> Iterator[None]:
     """Around every call into the task: what it raises becomes TaskFailed."""
     try:
         yield
-    except (Aborted, TaskFailed):
+    except (Aborted, TaskFailed, OutOfMemory):
         raise
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(sentence(error, task_file)) from error
         raise TaskFailed(sentence(error, task_file)) from error

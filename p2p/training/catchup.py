@@ -17,9 +17,12 @@ import numpy as np
 
 from collectives.operations import Group
 from p2p.errors import P2PError
+from p2p.training.blame import TaskFailed
+from p2p.training.parity import check_start, majority
 from p2p.training.run import Run
 from p2p.training.spread import Diverged, complete, is_lost, level, newest_versions
 
+SAME_EVERYWHERE = "every peer needs the same data and versions"
 Received = Literal["result", "state"]
 
 
@@ -34,9 +37,10 @@ class CaughtUp:
 def catch_up(group: Group, run: Run) -> CaughtUp:
     """Bring every member to the highest step. Raises Aborted, Diverged, checkpoint.Damaged."""
     views = _gather(group, _hello(run))
-    _check_same_job(group, views)
     steps = [int(view["step"]) for view in views]
     top = max(steps)
+    _check_same_job(views, group.rank, top)
+    run.odd_ranks = odd_ranks([view["probe"] for view in views])
     ahead = [rank for rank, step in enumerate(steps) if step == top]
     retaining = [rank for rank in ahead if views[rank]["retained"] is not None]
     one_behind = [
@@ -45,6 +49,8 @@ def catch_up(group: Group, run: Run) -> CaughtUp:
         if rank not in ahead and any(_leads_on(views[r], views[rank]) for r in retaining)
     ]
     far_behind = [r for r in range(group.size) if r not in ahead and r not in one_behind]
+    if top == 0:
+        check_start(group, run)
     received: Received | None = None
     if one_behind and _give_result(group, run, retaining[0], one_behind):
         received = "result"
@@ -89,6 +95,7 @@ def _hello(run: Run) -> dict[str, Any]:
         "kept": None if run.state.kept is None else sorted(run.state.kept),
         "versions": run.state.versions,
         "point": run.point,
+        "probe": run.gradients.probe,
         "job": [
             *(schedule.train_samples, schedule.global_batch, schedule.shards),
             *(schedule.seed, run.parameters, run.gradients.layout.agreed),
@@ -100,13 +107,33 @@ def _gather(group: Group, view: dict[str, Any]) -> list[dict[str, Any]]:
     return [msgpack.unpackb(data) for data in group.all_gather(msgpack.packb(view))]
 
 
-def _check_same_job(group: Group, views: list[dict[str, Any]]) -> None:
-    mine, first = views[group.rank]["job"], views[0]["job"]
+def _check_same_job(views: list[dict[str, Any]], rank: int, top: int) -> None:
+    """Raises P2PError on a trainer whose job is not that of those ahead; TaskFailed on all when
+    nobody has made a step yet, for then nobody is right."""
+    first = next(view["job"] for view in views if view["step"] == top)
+    others = [view["job"] for view in views if view["job"] != first]
+    if top == 0 and others:
+        one, other = _differing(first, others[0])
+        raise TaskFailed(f"the peers differ: one has {one}, another {other}: {SAME_EVERYWHERE}")
+    mine = views[rank]["job"]
     if mine != first:
-        raise P2PError(
-            f"this peer has {mine[0]} train samples and a model of {mine[4]} parameters, the first "
-            f"one {first[0]} and {first[4]}: every peer needs the same data and versions"
-        )
+        own, theirs = _differing(mine, first)
+        raise P2PError(f"this peer has {own}, the others {theirs}: {SAME_EVERYWHERE}")
+
+
+def _differing(one: list[Any], other: list[Any]) -> tuple[str, str]:
+    """What is not the same of two jobs, in words."""
+    for told in ("{0} train samples", "a model of {4} parameters", "global batches of {1}"):
+        words = told.format(*one), told.format(*other)
+        if words[0] != words[1]:
+            return words
+    return "another model", "the first one's"
+
+
+def odd_ranks(probes: list[str]) -> list[int]:
+    """Who computes other bits than most from the same samples."""
+    agreed = majority(probes)
+    return [rank for rank, probe in enumerate(probes) if probe != agreed]
 
 
 def _go_back(group: Group, run: Run, points: list[int | None]) -> None:
@@ -127,8 +154,10 @@ def _give_state(group: Group, run: Run, ahead: list[int], behind: list[int]) -> 
     """The whole state from one of `ahead` to every rank in `behind`. True where it was received."""
     mine = run.hash() if group.rank in ahead else ""
     hashes = [data.decode() for data in group.all_gather(mine.encode())]
-    agreed = _majority([hashes[rank] for rank in ahead])
-    if group.rank in ahead and mine != agreed:
+    agreed = majority([hashes[rank] for rank in ahead])
+    if run.spec.allow_nondeterminism:
+        behind = [*behind, *(rank for rank in ahead if hashes[rank] != agreed)]
+    elif group.rank in ahead and mine != agreed:
         raise Diverged(
             f"the state of this trainer at step {run.position.step} is {mine}, "
             f"the others have {agreed}: its results cannot be trusted"
@@ -165,8 +194,3 @@ def _give_result(group: Group, run: Run, donor: int, behind: list[int]) -> bool:
 
 def _raw(array: np.ndarray[Any, Any]) -> memoryview:
     return memoryview(array.view(np.uint8))  # type: ignore[arg-type]
-
-
-def _majority(hashes: list[str]) -> str:
-    """The most frequent one; of equally frequent ones that of the lowest rank."""
-    return max(hashes, key=lambda one: (hashes.count(one), -hashes.index(one)))

@@ -15,6 +15,7 @@ from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
 from p2p.training.pace import PaceMeter
+from p2p.training.parity import level_or_name
 from p2p.training.run import Run
 from p2p.training.stream import Message
 
@@ -50,6 +51,7 @@ class Generation:
         self._progress_samples = run.position.ledger.samples
         self._pace = PaceMeter()
         self._entered: Message | None = None
+        self._differs: str | None = None
 
     def live(self) -> None:
         """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
@@ -129,7 +131,15 @@ class Generation:
         self.run.tuner.mark(self.group)
         wish = self.run.tuner.wish
         told = {"wish": {**asdict(wish.choice), "reason": wish.reason}} if wish else {}
+        self._differs = None
         self.control.send({"kind": "mark", **self._standing(), **told})
+        self._agree()
+        if self._differs:
+            self.control.send({"kind": "mark", **self._standing(), **told})
+
+    def _agree(self) -> None:
+        """Compare the states of all; the leader waits to hear what differs."""
+        self._differs = level_or_name(self.group, self.run)
 
     def _standing(self) -> Message:
         position = self.run.position
@@ -142,7 +152,8 @@ class Generation:
             "metrics": {**_prefixed(position.train_metrics), **position.metrics},
             "state_hash": self.run.hash(),
             "ledger": position.ledger.lines()[-LEDGER_LINES_TOLD:],
-            "notices": [asdict(notice) for notice in self.run.strategy.notices()],
+            "notices": [asdict(notice) for notice in self.run.notices()],
+            **({"differs": self._differs} if self._differs else {}),
         }
 
     def _progress(self) -> None:
@@ -175,6 +186,7 @@ class Generation:
     def _finish(self) -> None:
         self.control.activity.begin("write", self.run.position.step)
         self.run.settle(self.group)  # who died in the last mark may have kept others from it
+        self._agree()
         if self.group.rank == 0:
             self._write_final()
         self.group.all_gather(b"")  # "finished" means that the final checkpoint is on disk

@@ -5,6 +5,7 @@ that a short last batch is averaged right. How the shards of all trainers are su
 strategy (p2p.training.strategies).
 """
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 
 from collectives.shm_memory import empty
-from p2p.training.blame import TaskFailed, user_code
+from p2p.training.blame import REMEDY, TaskFailed, user_code
 from p2p.training.layout import Agreed, BufferWatch, Layout, views
 from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprint, seed_of
-from p2p.training.state import TrainingState
+from p2p.training.state import TrainingState, raw
 from p2p.training.task import Task
 
 CLIP_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
@@ -52,13 +53,36 @@ class Gradients:
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
         self._metric_names: list[str] | None = None
-        self.shard_gradient(0, 0, np.arange(size, dtype=np.int64), 1.0)  # leaves no trace
+        self._first_shard = np.arange(size, dtype=np.int64)
+        self._first = self.shard_gradient(0, 0, self._first_shard, 1.0)[2]  # leaves no trace
         self.buffers = watch.undo()
+        self.probe = self._digest(self._first)  # what this machine makes of the same samples
         names: list[str] = self._metric_names or []
         self.layout = Layout(self.parameters, self.buffers, schedule.shards, names)
         self._rows = torch.zeros(0, self.layout.values)
         self.numbers: list[int] = []
         self.said = self.layout.nothing_said()
+
+    def check_repeatable(self) -> None:
+        """Raises TaskFailed, naming the parameter, unless the first shard gives the same bits when
+        it is computed again. Nothing else may have been computed or applied before."""
+        watch = BufferWatch(self.state.model)
+        again = self.shard_gradient(0, 0, self._first_shard, 1.0)[2]
+        watch.undo()
+        for parameter, one, other in zip(self.parameters, self._first, again, strict=True):
+            if self._digest([one]) != self._digest([other]):
+                raise TaskFailed(
+                    "the task is not deterministic: the same samples give another gradient of "
+                    f"{self.state.names[parameter]} when they are computed again; {REMEDY}"
+                )
+        self._first = ()
+
+    @staticmethod
+    def _digest(gradients: Sequence[Tensor | None]) -> str:
+        digest = hashlib.sha256()
+        for gradient in gradients:
+            digest.update(b"none" if gradient is None else raw(gradient))
+        return digest.hexdigest()
 
     @property
     def rows(self) -> npt.NDArray[np.float32]:

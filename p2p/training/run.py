@@ -24,7 +24,7 @@ from p2p.training.spread import complete
 from p2p.training.state import TrainingState, Unfit, state_hash
 from p2p.training.strategies import catalog
 from p2p.training.strategies.feedback import MEMORY
-from p2p.training.strategies.strategy import Context, Result, Strategy
+from p2p.training.strategies.strategy import Context, Notice, Result, Strategy
 from p2p.training.tuner import Tuner
 
 SKIPPED_IN_A_ROW_MAX = 100
@@ -51,11 +51,14 @@ class Run:
         self.tuner = Tuner()
         # A strategy's tensors from a checkpoint, until its revision is ordered.
         self._carried: tuple[int, dict[str, Tensor]] = (-1, {})
+        self.odd_ranks: list[int] = []  # of this generation: who computes other bits than most
         self._point: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def warm_up(self) -> None:
         """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
         self.gradients = Gradients(self.task, self.state, self.schedule, self.train)
+        if not self.spec.allow_nondeterminism:
+            self.gradients.check_repeatable()
         self.use(None)
         self.evaluation = Evaluation(self.task, self.model, self.schedule)
         self.tensors()
@@ -82,6 +85,17 @@ class Run:
         if revision == method.revision:
             self.strategy.restore(tensors)
         self._carried = (-1, {})
+
+    def notices(self) -> list[Notice]:
+        """What people should know now; the same on all trainers."""
+        text = (
+            "it computes other bits from the same samples than most: the weights depend on who "
+            "computes which shard (another processor, other data, another version of torch?)"
+        )
+        odd = (
+            self.odd_ranks if self.method and catalog.find(self.method.strategy).keeps_bits else []
+        )
+        return [*self.strategy.notices(), *(Notice(text, rank) for rank in odd)]
 
     @property
     def parameters(self) -> int:

@@ -35,6 +35,7 @@ class JobSpec:
     strategy: str = "ring"
     codec: str = "int32"
     options: Mapping[str, str] | None = None
+    allow_nondeterminism: bool = False  # go on without the promise of the same bits
 
 
 def file_name(task: str) -> str:
@@ -58,6 +59,8 @@ def parse(wire: Mapping[str, Any]) -> JobSpec:
         raise Usage(f"shards is {spec.shards}: there may be at most {SHARDS_MAX}")
     if spec.data is not None and not isinstance(spec.data, str):
         raise Usage(f"data is {spec.data!r}: it must be a path")
+    if type(spec.allow_nondeterminism) is not bool:
+        raise Usage("allow_nondeterminism must be true or false")
     check_files(spec.task_files or {}, file_name(spec.task))
     options = spec.options or {}
     if not isinstance(options, Mapping) or not all(

@@ -161,9 +161,15 @@ def state_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the raw bytes of all tensors in sorted name order."""
     digest = hashlib.sha256()
     for _, tensor in sorted(tensors.items()):
-        raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(raw.numpy().data)
+        digest.update(raw(tensor))
     return f"sha256:{digest.hexdigest()}"
+
+
+def raw(tensor: Tensor) -> memoryview:
+    """The tensor's bytes."""
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    data: memoryview = flat.numpy().data
+    return data
 
 
 def _is_plain(value: Any) -> bool:

@@ -102,6 +102,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
         "strategy": args.strategy,
         "codec": args.codec,
         "checkpoint_every": args.checkpoint_every,
+        "allow_nondeterminism": args.allow_nondeterminism or None,
         "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
         "options": pairs(args.set),
         "name": args.name,
@@ -173,6 +174,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", metavar="C", help=f"how gradients travel: {help_text()}")
     parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
     parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
+    parser.add_argument(
+        *("--allow-nondeterminism",),
+        action="store_true",
+        help="go on where the task gives other bits on another peer",
+    )
     parser.add_argument("--set", metavar="key=value", action="append", default=[])
     parser.add_argument("--name", metavar="N")
     parser.add_argument("--wait", action="store_true", help="follow it to its end")
