@@ -92,9 +92,8 @@ class Run:
             "it computes other bits from the same samples than most: the weights depend on who "
             "computes which shard (another processor, other data, another version of torch?)"
         )
-        odd = (
-            self.odd_ranks if self.method and catalog.find(self.method.strategy).keeps_bits else []
-        )
+        one_voice = self.method is None or catalog.find(self.method.strategy).one_voice
+        odd = [] if one_voice else self.odd_ranks  # else it names them itself
         return [*self.strategy.notices(), *(Notice(text, rank) for rank in odd)]
 
     @property
