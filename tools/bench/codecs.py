@@ -4,6 +4,9 @@ Real processes over real links on one host, without peers. A step takes as long 
 "exchange" is from the last shard's gradient to the average, with the wait for the slowest rank;
 "CPU" is what all ranks' threads used, which other programs on the machine disturb less. The ratios
 are those of the medians to the first codec's.
+
+With --mbit, two ranks between two network namespaces joined by a line of that rate: "line" is what
+share of the exchange's time the bytes need at that rate. Needs root.
 """
 
 import argparse
@@ -13,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +26,7 @@ import zmq
 from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane
 from tools.bench import ranks
+from tools.bench.namespaces import ADDRESSES, Line
 from tools.convergence import Counted
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -52,36 +56,53 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of each codec (5)")
     parser.add_argument("--steps", type=int, default=0, help="of each round (20; gpt: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--mbit", type=int, default=0, help="of a line between two (none)")
+    parser.add_argument("--batch", type=int, default=0, help="samples per step (60; gpt: 24)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="task's")
     chosen = parser.parse_args(arguments)
     codecs, rows = chosen.codecs.split(","), []
     print(f"{'task':<8} {'processes':>9} {'codec':<14} {'step ms':>9} {'exchange':>9} "
-          f"{'CPU ms':>9} {'MB sent':>8} {'ratio':>6} {'CPU':>6}")  # fmt: skip
-    for task in chosen.tasks.split(","):
-        for count in [int(word) for word in chosen.processes.split(",")]:
-            spec = {"id": "bench", "task_class": "", "shards": chosen.shards, **TASKS[task]}
-            steps = chosen.steps or (1 if task == "gpt" else 20)
-            for row in measure(spec, count, codecs, chosen.rounds, steps):
-                rows.append({"task": task, **row})
-                print(_line(rows[-1]), flush=True)
+          f"{'CPU ms':>9} {'MB sent':>8} {'ratio':>6} {'CPU':>6} {'line':>5}")  # fmt: skip
+    with ExitStack() as stack:
+        line = stack.enter_context(Line(chosen.mbit)) if chosen.mbit else None
+        for task in chosen.tasks.split(","):
+            spec, steps = _spec(task, chosen), chosen.steps or (1 if task == "gpt" else 20)
+            for count in [2] if line else [int(word) for word in chosen.processes.split(",")]:
+                for row in measure(spec, count, codecs, chosen.rounds, steps, line):
+                    rows.append({"task": task, **row})
+                    print(_line(rows[-1], chosen.mbit), flush=True)
     print(f"goal: int32 at most {GOAL} of float32")
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
-def _line(row: Row) -> str:
+def _spec(task: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    spec = {"id": "bench", "task_class": "", "shards": chosen.shards, **TASKS[task]}
+    given = dict(pair.split("=", 1) for pair in chosen.set)
+    batch = {"global_batch": chosen.batch} if chosen.batch else {}
+    return {**spec, **batch, "options": {**spec.get("options", {}), **given}}
+
+
+def _line(row: Row, mbit: int) -> str:
+    used = f"{row['sent_bytes'] * 8e-3 / mbit / row['exchange_ms']:>5.0%}" if mbit else ""
     return (
         f"{row['task']:<8} {row['processes']:>9} {row['codec']:<14} {row['step_ms']:>9.1f} "
         f"{row['exchange_ms']:>9.2f} {row['cpu_ms']:>9.1f} {row['sent_bytes'] / 1e6:>8.3f} "
-        f"{row['ratio']:>6.2f} {row['cpu_ratio']:>6.2f}"
+        f"{row['ratio']:>6.2f} {row['cpu_ratio']:>6.2f} {used}"
     )
 
 
 def measure(
-    spec: dict[str, Any], count: int, codecs: list[str], rounds: int, steps: int
+    spec: dict[str, Any],
+    count: int,
+    codecs: list[str],
+    rounds: int,
+    steps: int,
+    line: Line | None = None,
 ) -> list[Row]:
     """One row per codec, by `count` fresh processes."""
-    with _started(count, (spec, codecs, rounds, steps)) as pipes:
+    with _started(count, (line, spec, codecs, rounds, steps)) as pipes:
         by_rank: list[dict[str, list[Figures]]] = [pipe.recv() for pipe in pipes]
     rows: list[Row] = []
     for codec in codecs:
@@ -116,6 +137,7 @@ def work(
     rank: int,
     folder: str,
     keys: CurveKeys,
+    line: Line | None,
     spec: dict[str, Any],
     codecs: list[str],
     rounds: int,
@@ -128,10 +150,12 @@ def work(
     from p2p.training.run import Run
     from p2p.training.spec import parse
 
+    if line:
+        line.enter(rank)
     parsed = parse(spec)
     run = Run(parsed, task.create(task.load(parsed, folder), parsed))
     run.warm_up()
-    plane = DataPlane("127.0.0.1", folder, keys)
+    plane = DataPlane(ADDRESSES[rank] if line else "127.0.0.1", folder, keys)
     parent.send(plane.endpoints)
     members = parent.recv()
     group = Counted(plane.enter("bench", 1, rank, members))
