@@ -11,6 +11,7 @@ by itself and sums order-free, which is what makes the weights independent of wh
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import sys
@@ -25,6 +26,7 @@ from tools.bench import kills
 from tools.bench.rivals.ddp import Ddp
 
 GOAL = 1.1
+AS_PROCESSES = "processes"
 WATCH_S = 0.005
 TASKS: dict[str, dict[str, Any]] = {
     "digits": {"task": "digits", "global_batch": 60},
@@ -48,7 +50,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", choices=["ddp"], default="ddp", help="the rival (ddp)")
     parser.add_argument("--tasks", default="digits,gpt", help="digits, gpt or both")
     parser.add_argument("--processes", default="2,3", help="how many at a time (2,3)")
-    parser.add_argument("--shards", type=int, default=6, help="of our jobs (6)")
+    parser.add_argument(
+        "--shards",
+        default=f"6,{AS_PROCESSES}",
+        help=f"of our jobs, a table for each; {AS_PROCESSES} = one per process (%(default)s)",
+    )
     parser.add_argument("--strategy", default="ring")
     parser.add_argument("--codec", default="int32")
     parser.add_argument("--rounds", type=int, default=5, help="of each (5)")
@@ -59,17 +65,21 @@ def main(arguments: list[str]) -> int:
     if not set(tasks) <= set(TASKS):
         parser.error(f"--tasks {chosen.tasks}: there are {', '.join(TASKS)}")
     counts = [int(word) for word in chosen.processes.split(",")]
-    print(f"{chosen.shards} shards, {chosen.strategy}, {chosen.codec}; samples per second")
-    print(f"{'task':<8} {'processes':>9} {'ours':>9} {'ddp':>9} {'ratio':>6}  of the rounds")
+    shards = chosen.shards.split(",")
+    if not all(word == AS_PROCESSES or (word.isdecimal() and int(word)) for word in shards):
+        parser.error(f"--shards {chosen.shards}: numbers, or {AS_PROCESSES}")
+    print(f"{chosen.strategy}, {chosen.codec}; samples per second")
+    print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {'ddp':>9} {'ratio':>6}  "
+          "of the rounds")  # fmt: skip
     rows = []
-    for task in tasks:
-        for count in counts:
-            try:
-                rows.append(asyncio.run(measure(task, count, chosen)))
-            except P2PError as error:
-                print(f"PROBLEM: {task} on {count}: {error}", file=sys.stderr)
-                return 1
-            print(_line(rows[-1]), flush=True)
+    for word, task, count in itertools.product(shards, tasks, counts):
+        dealt = count if word == AS_PROCESSES else int(word)
+        try:
+            rows.append(asyncio.run(measure(task, count, dealt, chosen)))
+        except P2PError as error:
+            print(f"PROBLEM: {task} on {count}: {error}", file=sys.stderr)
+            return 1
+        print(_line(rows[-1]), flush=True)
     print(f"goal: at least {GOAL}")
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -79,12 +89,12 @@ def main(arguments: list[str]) -> int:
 def _line(row: Row) -> str:
     ratios = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
     return (
-        f"{row['task']:<8} {row['processes']:>9} {row['ours']:>9.1f} {row['ddp']:>9.1f} "
-        f"{row['ratio']:>6.2f}  {ratios}"
+        f"{row['task']:<8} {row['processes']:>9} {row['shards']:>6} {row['ours']:>9.1f} "
+        f"{row['ddp']:>9.1f} {row['ratio']:>6.2f}  {ratios}"
     )
 
 
-async def measure(task: str, count: int, chosen: argparse.Namespace) -> Row:
+async def measure(task: str, count: int, shards: int, chosen: argparse.Namespace) -> Row:
     """One row of the table. Raises P2PError when the job fails or hangs."""
     spec = TASKS[task]
     batch = spec["global_batch"]
@@ -92,7 +102,7 @@ async def measure(task: str, count: int, chosen: argparse.Namespace) -> Row:
         cluster.start()
         cluster.start_many(count - 1)
         await kills.settle(cluster, count)
-        job = await Job.submit(cluster, {**spec, **_ours(chosen)}, count)
+        job = await Job.submit(cluster, {**spec, "shards": shards, **_ours(chosen)}, count)
         steps = max(1, int(chosen.seconds / ddp.run(1)))
         steps = max(1, int(chosen.seconds * steps / ddp.run(steps)))
         ours, theirs = [], []
@@ -104,6 +114,7 @@ async def measure(task: str, count: int, chosen: argparse.Namespace) -> Row:
     return {
         "task": task,
         "processes": count,
+        "shards": shards,
         "ours": statistics.median(ours),
         "ddp": statistics.median(theirs),
         "ratio": statistics.median(ratios),
@@ -113,7 +124,7 @@ async def measure(task: str, count: int, chosen: argparse.Namespace) -> Row:
 
 def _ours(chosen: argparse.Namespace) -> dict[str, Any]:
     choice = {"strategy": chosen.strategy, "codec": chosen.codec}
-    return {"shards": chosen.shards, "steps": STEPS_NEVER_REACHED, **choice}
+    return {"steps": STEPS_NEVER_REACHED, **choice}
 
 
 class Job:
