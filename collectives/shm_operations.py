@@ -10,11 +10,12 @@ A rank reads others' memory and writes its own. Before it returns, nobody reads 
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from collectives import futex
+from collectives import futex, kernels
 from collectives.call import Array, Call, Kind
 from collectives.errors import LostPeer, OutOfStep
 from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
@@ -23,6 +24,7 @@ from collectives.shm_passes import PAST_CACHE_BYTES_MIN, Part, Passes
 from collectives.shm_plan import Need, Plan, plan_of
 from collectives.shm_watch import Watch
 
+LOOKS_BEFORE_SLEEP = 1000  # 50 us: about what it takes to fall asleep and be woken
 STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
 
 
@@ -57,6 +59,9 @@ class SharedOperations:
         self._step = 0  # of all operations so far; our progress word says how many are complete
         self._operation = 0
         self._asleep_on: int | None = None
+        # Where ranks share cores, looking keeps from work the one that is waited for.
+        alone = self.size <= len(os.sched_getaffinity(0))
+        self._looks_before_sleep = LOOKS_BEFORE_SLEEP if alone else 0
         self._looks = 0
         self._lost: set[int] = set()
         self._over = False
@@ -203,6 +208,8 @@ class SharedOperations:
 
     def _await(self, other: OtherControl, steps: int) -> None:
         """Sleep until a rank has completed so many steps. Raises LostPeer when it never will."""
+        if not reached(other.word, steps):
+            kernels.look(other.address, steps, self._looks_before_sleep)
         while not reached(word := other.word, steps):
             if word & ABANDONED:
                 raise LostPeer(other.rank, "has left the generation")

@@ -10,7 +10,7 @@ from collectives.call import Array
 from collectives.kernels import copy_past_cache
 from collectives.reductions import Reduction
 from collectives.shm_control import Notice, OtherControl
-from collectives.shm_plan import Need
+from collectives.shm_plan import WHOLE_BYTES_MAX, Need
 
 BLOCK_BYTES = 2 << 20  # worked on at a time
 PASS_BYTES = 256 << 10  # where it is read again at once: stays in the second-level cache
@@ -61,6 +61,9 @@ class Passes:
         past_cache: bool,
     ) -> None:
         """All of `data`, in this order, combined in `target`, and in `slot` if there is one."""
+        if slot is None and target.nbytes <= WHOLE_BYTES_MAX:
+            reduction.fold(data, target)  # less to prepare than in one pass
+            return
         for block in self._blocks(target, BLOCK_BYTES if reduction.in_one_pass else PASS_BYTES):
             copy = None if slot is None else slot[block]
             reduction.fold_twice([one[block] for one in data], target[block], copy, past_cache)

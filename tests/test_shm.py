@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectives import futex, shm_plan
+from collectives import futex, kernels, shm_plan
 from collectives.call import Call, Kind
 from collectives.errors import Aborted, LostPeer, OutOfStep
+from collectives.kernels import portable
 from collectives.reductions import Reduction
-from collectives.shm_control import reached
+from collectives.shm_control import ABANDONED, reached
 from collectives.shm_memory import (
     FREE_BYTES_MAX,
     MEMORY,
@@ -127,6 +129,16 @@ def test_a_wait_ends_when_the_word_changes_and_needs_no_write_access() -> None:
     segment.close()
     with pytest.raises(OSError, match="futex"):
         futex.wake(8)
+
+
+@pytest.mark.parametrize("loops", [portable, *([kernels.NATIVE] if kernels.NATIVE else [])])
+def test_looking_ends_when_the_word_is_reached_or_its_rank_has_left(loops: Any) -> None:
+    word = np.zeros(1, np.uint32)
+    address, for_ever = word.ctypes.data, 1 << 62
+    loops.look(address, 1, 1000)
+    for steps, seen in ((0, 0), (4, 5), (1, ABANDONED), ((1 << 31) - 1, 0)):
+        word[0] = seen
+        loops.look(address, steps, for_ever)
 
 
 def test_progress_wraps() -> None:

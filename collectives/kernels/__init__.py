@@ -17,6 +17,7 @@ __all__ = [
     "NATIVE",
     *("largest_bits", "round_nearest", "round_stochastic", "scaled"),
     *("from_bfloat16", "to_bfloat16", "copy_past_cache", "add_up", "ADDED"),
+    "look",
 ]
 
 NATIVE = load()
@@ -67,8 +68,13 @@ def add_up(
     _loops.add_up(parts, divisor, out, copy, past_cache)
 
 
+def look(address: int, steps: int, times: int) -> None:
+    _loops.look(address, steps, times)
+
+
 largest_bits.__doc__ = portable.largest_bits.__doc__
 round_stochastic.__doc__ = portable.round_stochastic.__doc__
 to_bfloat16.__doc__ = portable.to_bfloat16.__doc__
 from_bfloat16.__doc__ = portable.from_bfloat16.__doc__
 add_up.__doc__ = portable.add_up.__doc__
+look.__doc__ = portable.look.__doc__

@@ -11,7 +11,7 @@
 #include <emmintrin.h>
 #endif
 
-#define VERSION 3 /* of the functions below, as native.py expects them */
+#define VERSION 4 /* of the functions below, as native.py expects them */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define LOOP __attribute__((target_clones("avx512f", "avx2", "default"))) void
@@ -189,3 +189,15 @@ SUM(sum_float32, float)
 SUM(sum_float64, double)
 SUM(sum_int32, uint32_t) /* wraps around */
 SUM(sum_int64, uint64_t)
+
+/* Look at a word that another process writes, until its low bits are `steps` or beyond (modulo
+ * 2^31), its high bit is set, or it was looked at `times` times. */
+void look(const uint32_t *word, uint32_t steps, int64_t times) {
+    for (int64_t i = 0; i < times; i++) {
+        const uint32_t seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+        if (seen >> 31 || ((seen - steps) & 0x7FFFFFFFu) < 1u << 30) return;
+#if defined(__x86_64__)
+        _mm_pause();
+#endif
+    }
+}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from collectives.kernels.portable import Array, Float32s, Int32s, Key
 
-VERSION = 3  # of loops.c; another one was compiled from other sources and is not used
+VERSION = 4  # of loops.c; another one was compiled from other sources and is not used
 PORTABLE = "P2P_PORTABLE_KERNELS"  # set to anything: numpy only, to compare with
 
 _POINTER, _SIZE, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint32
@@ -34,6 +34,7 @@ _ARGUMENTS = {
     "to_bfloat16": [_POINTER, _SIZE, _POINTER],
     "from_bfloat16": [_POINTER, _SIZE, _INT, _POINTER],
     "copy_past_cache": [_POINTER, _SIZE, _POINTER],
+    "look": [_POINTER, _WORD, _SIZE],
     **{
         f"sum_{kind}": [_POINTER, _SIZE, _SIZE, ctypes.c_double, _INT, _POINTER, _POINTER]
         for kind in ("float32", "float64", "int32", "int64")
@@ -93,6 +94,9 @@ class Native:
         every = (_POINTER * len(parts))(*map(_at, parts))
         also = None if copy is None else _at(copy)
         function(every, len(parts), len(out), divisor, past_cache, _at(out), also)
+
+    def look(self, address: int, steps: int, times: int) -> None:
+        self._library.look(address, steps, times)
 
 
 def load() -> Native | None:
