@@ -49,6 +49,18 @@ class Call:
     sends: tuple[int, ...] = ()
     receives: tuple[int, ...] = ()
 
+    def bytes_given(self, size: int) -> float:
+        """How much a rank has to give to others at least, whatever carries the call out: of a
+        reduction its share of everybody's values to whoever adds them up, and of the sums."""
+        whole, others = self.source.nbytes, (size - 1) / size
+        match self.kind:
+            case Kind.ALL_REDUCE:
+                return 2 * whole * others
+            case Kind.ALL_GATHER | Kind.BROADCAST:
+                return whole * (size - 1.0)
+            case _:
+                return whole * others
+
 
 class Algorithm(Protocol):
     """One way to carry out collectives within one generation. Used by one thread."""

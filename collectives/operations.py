@@ -53,6 +53,7 @@ class Group:
         self._algorithms = [make(self.links) for make in ALGORITHMS]
         self._messages = Messages(self.links)
         self._collectives = 0
+        self.given_bytes = 0.0  # to other ranks, without headers, by whatever way
         self._failed = False
 
     # Reductions. op: see collectives.reductions.OPERATIONS.
@@ -160,7 +161,9 @@ class Group:
         """Give any number of bytes to rank `to`, which calls `receive`. 0 <= tag < 2^32."""
         self._check_rank(to, other=True)
         with self._operation():
-            self._messages.send(to, memoryview(payload).cast("B"), tag)
+            data = memoryview(payload).cast("B")
+            self.given_bytes += len(data)
+            self._messages.send(to, data, tag)
 
     def receive(self, source: int, out: memoryview | None = None, tag: int = 0) -> memoryview:
         """What rank `source` sends: in `out`, which must have its length, or in new memory.
@@ -219,6 +222,7 @@ class Group:
             kind_print = fingerprint(kind.name, *name, length, root, self.size)
             flat = (source.reshape(-1), out.reshape(-1))
             call = Call(kind, sequence, kind_print, *flat, length, reduction, root, *counts)
+            self.given_bytes += call.bytes_given(self.size)
             next(one for one in self._algorithms if one.takes(call)).run(call)
 
     @contextmanager

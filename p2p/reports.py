@@ -174,8 +174,17 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 }
 
 
+# What else people are shown of it, where it is told.
+_SHOWN: dict[str, tuple[type, ...]] = dict.fromkeys(
+    ("bytes_per_step", "compression"), (*_NUMBER, type(None))
+)
+
+
 def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
     """Raises Malformed when a field that the planners read is missing or mis-typed."""
+    for name, kinds in _SHOWN.items() if kind == "progress" else ():
+        if not isinstance(message.get(name), kinds):
+            raise Malformed(f"a trainer's 'progress' message: {name} is wrong")
     for name, kinds in _TRAINER_FIELDS.get(kind, {}).items():
         if not isinstance(message.get(name), kinds) or (name not in message):
             raise Malformed(f"a trainer's {kind!r} message: {name} is missing or wrong")

@@ -136,17 +136,39 @@ def _finite(value: float | None) -> float | None:
 
 
 def _progress(job: Job, vitals: Mapping[str, Vitals]) -> Mapping[str, Any]:
-    """The farthest progress message of the newest generation, if it is ahead of the last mark."""
+    """The farthest progress message, if it is ahead of the last mark."""
+    best: Mapping[str, Any] = max(_told(job, vitals), key=_step, default={})
+    return best if best and (job.mark is None or best["step"] > job.mark.step) else {}
+
+
+def _step(told: Mapping[str, Any]) -> int:
+    return int(told["step"])
+
+
+def _traffic(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, float | None]:
+    """What a trainer gives to others per step, on average, and how many times less that is than
+    float32 would be; None when none has said so."""
+    said = [told for told in _told(job, vitals) if _finite(told.get("bytes_per_step")) is not None]
+    per_step = sum(told["bytes_per_step"] for told in said) / len(said) if said else None
+    plain = [
+        told["compression"] * told["bytes_per_step"] for told in said if told.get("compression")
+    ]
+    return {
+        "bytes_per_step": per_step,
+        "compression": _finite(plain[0] / per_step) if plain and per_step else None,
+    }
+
+
+def _told(job: Job, vitals: Mapping[str, Vitals]) -> list[Mapping[str, Any]]:
+    """The progress messages of the newest generation."""
     if job.state != "running" or job.generation is None:
-        return {}
-    found = [
+        return []
+    return [
         told.trainers[job.id]
         for told in vitals.values()
         if job.id in told.trainers
         and told.trainers[job.id].get("generation") == job.generation.number
     ]
-    best: Mapping[str, Any] = max(found, key=lambda told: int(told["step"]), default={})
-    return best if best and (job.mark is None or best["step"] > job.mark.step) else {}
 
 
 def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
@@ -155,6 +177,7 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         **job_summary(job, vitals),
         "options": dict(sorted(job.method.options.items())),
         "auto": job.method.auto,
+        **_traffic(job, vitals),
         "assigned": sorted(job.assigned),
         "excluded": dict(sorted(job.excluded.items())),
         "notices": [asdict(notice) for notice in job.notices],

@@ -66,6 +66,21 @@ def warm(three: LocalCluster) -> None:
     wait_end(three, submit(three, "--peers", "3", epochs=1))
 
 
+def test_parameter_server_loses_a_trainer_and_ends_as_ring_does(
+    three: LocalCluster, reference: str
+) -> None:
+    job = submit(three, "--strategy", "parameter-server", "--peers", "3")
+    told = wait_job(three, job, lambda told: told["step"] >= STEPS // 4 and told["compression"])
+    assert 0.5 < told["compression"] < 0.8  # gradients go to two of three, weights to both others
+    assert ask(three, "fault", kind="crash-trainer", peer=follower_of(three).id)["crashed"] == 1
+    told = wait_end(three, job)
+    assert told["state"] == "finished", told
+    assert told["state_hash"] == reference
+    assert is_exact(told)
+    assert {made["strategy"] for made in told["generations"]} == {"parameter-server"}
+    assert len(told["generations"]) >= 3
+
+
 def submit(cluster: LocalCluster, *arguments: str, epochs: int = EPOCHS) -> str:
     ended = p2pnode(cluster, "submit", "digits", "--epochs", str(epochs), "--json", *arguments)
     assert ended.code == 0, ended.err

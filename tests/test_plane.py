@@ -114,6 +114,16 @@ def test_all_reduce_takes_any_number_type(planes: Planes, dtype: str) -> None:
     assert together(planes(3), 1, sums(40, dtype)) == [True] * 3
 
 
+def test_a_group_counts_what_it_gives_to_others(planes: Planes) -> None:
+    def act(group: Group) -> float:
+        group.all_reduce(np.ones(600, np.float32), np.empty(600, np.float32), "sum")
+        group.send((group.rank + 1) % 3, b"12345")
+        group.receive((group.rank + 2) % 3)
+        return group.given_bytes
+
+    assert together(planes(3), 1, act) == [2 * 2400 * 2 / 3 + 5] * 3
+
+
 def test_all_reduce_max_fills_in_what_each_rank_knows(planes: Planes) -> None:
     def act(group: Group) -> list[float]:
         known = np.full((2, 3), -np.inf)

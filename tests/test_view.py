@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from p2p import view
+from p2p.envelope import Malformed
+from p2p.reports import check_trainer_message
 from p2p.state import State
 from p2p.view import RaftView, Vitals
 from tests.peer_fakes import applied, described, founded, generation, mark, running
@@ -57,7 +59,7 @@ def test_status_has_exactly_the_keys_of_the_contract() -> None:
 def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     told = view.job_detail(busy().jobs["job-1"], {})
     added = {"generations", "ledger", "checkpoints", "assigned", "excluded", "schema", "notices"}
-    added |= {"options", "auto"}
+    added |= {"options", "auto", "bytes_per_step", "compression"}
     assert set(told) == JOB_KEYS | added
     number = {"number", "members", "start_step", "reason", "stall_seconds", "steps_repeated"}
     number |= {"strategy", "codec"}
@@ -173,3 +175,17 @@ def test_a_peer_that_is_removed_is_gone_from_the_list() -> None:
     assert view.peers(state, alone, {})[0]["role"] == "voter"
     back = applied(state, {"type": "member.join", "member": described("c")})
     assert len(view.peers(back, RAFT, {})) == 2
+
+
+def test_what_trainers_send_is_shown_while_they_run() -> None:
+    said = {**progress(1, 6), "bytes_per_step": 1000.0, "compression": 3.9}
+    more = {**said, "bytes_per_step": 2000.0, "compression": 1.95}
+    vitals = {p: Vitals(trainers={"job-1": each}) for p, each in (("a", said), ("b", more))}
+    told = view.job_detail(busy().jobs["job-1"], vitals)
+    assert (told["bytes_per_step"], told["compression"]) == (1500.0, 2.6)
+    alone = {**said, "bytes_per_step": 0.0, "compression": None}
+    told = view.job_detail(busy().jobs["job-1"], {"a": Vitals(trainers={"job-1": alone})})
+    assert (told["bytes_per_step"], told["compression"]) == (0.0, None)
+    check_trainer_message("progress", said)
+    with pytest.raises(Malformed, match="compression is wrong"):
+        check_trainer_message("progress", {**said, "compression": "much"})

@@ -20,6 +20,7 @@ from p2p.training.run import Run
 from p2p.training.stream import Message
 
 PROGRESS_EVERY_S = 0.2
+FLOAT32_BYTES = 4
 LEDGER_LINES_TOLD = 1_000  # the log has the older ones from earlier marks
 
 
@@ -29,6 +30,25 @@ class Clock:
 
     applied_at: float | None = None
     highest: int = 0
+
+
+@dataclass
+class Traffic:
+    """What this trainer had to give to others in the rounds of one generation."""
+
+    given_bytes: float = 0.0
+    steps: int = 0
+
+    def add(self, given_bytes: float, steps: int) -> None:
+        self.given_bytes += given_bytes
+        self.steps += steps
+
+    def told(self, values: int, trainers: int) -> dict[str, float | None]:
+        """Bytes per step, and how many times less that is than a float32 all-reduce of `values`
+        every step; None where nothing has to be sent."""
+        per_step = self.given_bytes / max(1, self.steps)
+        plain = 2 * FLOAT32_BYTES * values * (trainers - 1) / trainers
+        return {"bytes_per_step": per_step, "compression": plain / per_step if per_step else None}
 
 
 class Generation:
@@ -52,6 +72,7 @@ class Generation:
         self._pace = PaceMeter()
         self._entered: Message | None = None
         self._differs: str | None = None
+        self._traffic = Traffic()
 
     def live(self) -> None:
         """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
@@ -77,7 +98,7 @@ class Generation:
         run, control, number = self.run, self.control, self.order.number
         step = run.position.step
         control.may_step(number)
-        began = time.monotonic()
+        began, given = time.monotonic(), self.group.given_bytes
         control.activity.begin("gradients", step)
         run.strategy.compute(step, run.batches(), self.mine, self._check)
         computed = time.monotonic()
@@ -86,6 +107,7 @@ class Generation:
         run.tuner.round(computed - began, time.monotonic() - computed, result.span)
         lo, hi = self.mine
         self._pace.step(computed - began, (hi - lo) * result.span, time.monotonic() - began)
+        self._traffic.add(self.group.given_bytes - given, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked = result.agreed.mark
         control.activity.begin("update", step)
@@ -161,18 +183,19 @@ class Generation:
         passed = now - self._progress_at
         if passed < PROGRESS_EVERY_S:
             return
-        position = self.run.position
+        run, position = self.run, self.run.position
         samples = position.ledger.samples
         self.control.send(
             {
                 "kind": "progress",
                 "generation": self.order.number,
                 "step": position.step,
-                "epoch": position.epoch(self.run.schedule),
+                "epoch": position.epoch(run.schedule),
                 "loss": position.loss,
                 "samples": samples,
                 "pace": self._pace.told,
                 "samples_per_second": (samples - self._progress_samples) / passed,
+                **self._traffic.told(run.gradients.layout.values, self.group.size),
             }
         )
         self._progress_at, self._progress_samples = now, samples

@@ -143,6 +143,9 @@ def _job_row(told: dict[str, Any]) -> list[str]:
 
 def _job_text(told: dict[str, Any]) -> str:
     parts = [_jobs_text({"jobs": [told]}), f"state hash {told['state_hash']}"]
+    if told["compression"]:
+        sent = f"a trainer sends {megabytes(told['bytes_per_step'])} per step"
+        parts.append(f"{sent}, {told['compression']:.1f} times less than float32")
     parts += [notice["text"] for notice in told["notices"]]
     if told["generations"]:
         rows = [

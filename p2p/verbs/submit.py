@@ -69,6 +69,8 @@ def summary(told: dict[str, Any]) -> dict[str, Any]:
         "notices",
         "options",
         "auto",
+        "bytes_per_step",
+        "compression",
     }
     return {name: value for name, value in told.items() if name not in detail}
 
