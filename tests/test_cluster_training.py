@@ -78,7 +78,7 @@ def test_parameter_server_loses_a_trainer_and_ends_as_ring_does(
     assert told["state_hash"] == reference
     assert is_exact(told)
     assert {made["strategy"] for made in told["generations"]} == {"parameter-server"}
-    assert len(told["generations"]) >= 3
+    assert len(told["generations"]) >= 2
 
 
 def submit(cluster: LocalCluster, *arguments: str, epochs: int = EPOCHS) -> str:
