@@ -5,8 +5,8 @@ newest generation, and only while this peer holds a live lease from the leader.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from p2p.deadlines import Pulse, hung
@@ -33,6 +33,7 @@ class LocalTrainer:
     held: bool = False
     gpu: str | None = None  # its uuid; None = it computes on the CPU
     pulse: Pulse | None = None
+    told_asks: int = 0  # how many of the wishes for a checkpoint it knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,14 @@ class Crashes:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A part of a checkpoint on this peer's disk."""
+
+    job: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     self_id: str
     now_s: float
@@ -57,7 +66,7 @@ class Local:
     warm: bool  # the spare can fork
     trainers: Mapping[str, LocalTrainer]  # by job
     crashes: Mapping[str, Crashes]  # by job
-    unusable: Set[str] = frozenset()  # checkpoints that a trainer could not begin from
+    files: Mapping[str, File] = field(default_factory=dict)  # parts of checkpoints, by path
     gpus: tuple[str, ...] = ()  # that trainers here may be given, by uuid; none = they take the CPU
     unstartable: str | None = None  # why no trainer can be started, for some time now
 
@@ -65,7 +74,6 @@ class Local:
 @dataclass(frozen=True, slots=True)
 class Start:
     job: Job
-    resume: str | None  # a checkpoint of our own to begin from
     gpu: str | None = None
 
 
@@ -93,13 +101,20 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """A message for a trainer: a generation or a hold."""
+    """A message for a trainer: a generation, a hold or the wish for a checkpoint."""
 
     child: str
     message: Mapping[str, Any]
 
 
-Action = Start | Stop | Kill | GiveUp | Tell
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete a part of a checkpoint that the log does not keep."""
+
+    path: str
+
+
+Action = Start | Stop | Kill | GiveUp | Tell | Remove
 
 
 def plan(state: State, local: Local) -> list[Action]:
@@ -108,6 +123,7 @@ def plan(state: State, local: Local) -> list[Action]:
         *_kills(local),
         *_starts(state, local),
         *_tells(state, local),
+        *_removes(state, local),
     ]
 
 
@@ -155,19 +171,27 @@ def _starts(state: State, local: Local) -> Iterator[Start | GiveUp]:
             # A GPU of its own where there are enough, else the one with the fewest trainers.
             gpu = min(local.gpus, key=lambda uuid: used[uuid], default=None)
             used[gpu] += 1
-            yield Start(job, _own_checkpoint(job, local), gpu)
+            yield Start(job, gpu)
         elif not local.warm and local.unstartable is not None:
             yield GiveUp(job.id, local.unstartable)
 
 
-def _own_checkpoint(job: Job, local: Local) -> str | None:
-    """The newest checkpoint on this peer's disk; only of use when every trainer was lost."""
-    own = [
-        made
+def _removes(state: State, local: Local) -> Iterator[Remove]:
+    """A file may be newer than what is agreed: then it is a part of what soon will be."""
+    kept = {
+        part.path
+        for job in (state.jobs.values() if local.files else ())
         for made in job.checkpoints
-        if made.peer == local.self_id and made.path not in local.unusable
-    ]
-    return max(own, key=lambda made: made.step).path if own else None
+        for part in made.parts
+        if part.peer == local.self_id
+    }
+    for path, file in local.files.items():
+        owner = state.jobs.get(file.job)
+        if path in kept or owner is None:  # of a job that this log does not know: not ours to judge
+            continue
+        oldest = owner.checkpoints[0].step if owner.checkpoints else 0
+        if file.step < oldest or (owner.is_final and file.job not in local.trainers):
+            yield Remove(path)
 
 
 def _tells(state: State, local: Local) -> Iterator[Tell]:
@@ -183,12 +207,15 @@ def _tells(state: State, local: Local) -> Iterator[Tell]:
         seats = [(seat.peer, seat.child) for seat in newest.seats]
         seated = (local.self_id, trainer.child) in seats
         if not newest.closed and seated and trainer.told_generation < newest.number:
-            yield Tell(trainer.child, generation_message(job))
+            yield Tell(trainer.child, generation_message(job, local.self_id))
         elif not newest.closed and not seated and not trainer.held and trainer.told_generation:
             yield Tell(trainer.child, {"kind": "hold", "wanted": False})
+        if job.asked and seated and trainer.told_asks < job.asks:
+            yield Tell(trainer.child, {"kind": "checkpoint", "number": job.asks})
 
 
-def generation_message(job: Job) -> dict[str, Any]:
+def generation_message(job: Job, self_id: str) -> dict[str, Any]:
+    """With what this peer has of the job's checkpoints, should no trainer be left to ask."""
     newest = job.generation
     assert newest is not None
     return {
@@ -200,4 +227,17 @@ def generation_message(job: Job) -> dict[str, Any]:
         "shards": [[seat.first_shard, seat.last_shard] for seat in newest.seats],
         "mark_every_s": 0.5,
         "method": newest.method.to_order(),
+        "checkpoints": [
+            {
+                "step": made.step,
+                "state_hash": made.state_hash,
+                "count": made.count,
+                "parts": [
+                    {"number": part.number, "path": part.path, "digest": part.digest}
+                    for part in made.parts
+                    if part.peer == self_id
+                ],
+            }
+            for made in job.checkpoints
+        ],
     }

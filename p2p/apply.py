@@ -9,6 +9,7 @@ sentence; apply never raises on what is in the log.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from p2p.apply_checkpoints import CHECKPOINT_COMMANDS
 from p2p.apply_data import DATA_COMMANDS
 from p2p.apply_jobs import JOB_COMMANDS
 from p2p.apply_members import MEMBER_COMMANDS
@@ -24,6 +25,7 @@ Handler = Callable[[State, Command], tuple[State, Answer]]
 COMMANDS: dict[str, Handler] = {
     **MEMBER_COMMANDS,
     **JOB_COMMANDS,
+    **CHECKPOINT_COMMANDS,
     **STORE_COMMANDS,
     **DATA_COMMANDS,
     **SESSION_COMMANDS,

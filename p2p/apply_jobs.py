@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from p2p.apply_checkpoints import restored, usable_only
+from p2p.job_records import Command, active, closed, fenced, moved, with_job
 from p2p.journal import Rejected, with_event
 from p2p.state import (
-    CHECKPOINTS_MAX,
     FINAL_JOBS_MAX,
     GENERATIONS_MAX,
     HISTORY_POINTS_MAX,
-    JOB_TRANSITIONS,
     LEDGER_ROWS_MAX,
     TEXT_MAX,
-    Checkpoint,
     Generation,
     Job,
     JobState,
@@ -28,29 +27,30 @@ from p2p.state import (
 )
 from p2p.training.method import Method
 
-Command = Mapping[str, Any]
 Result = tuple[State, Mapping[str, Any]]
 
 
 def submit(state: State, command: Command) -> Result:
     newest = max((int(id_.removeprefix("job-")) for id_ in state.jobs), default=0)
     job = Job(id=f"job-{newest + 1}", name=str(command["name"]), spec=dict(command["spec"]))
-    state = _with_job(_without_oldest_final(state), job)
     text = f"{job.name} was submitted"
+    if "restored" in command:
+        job, text = restored(state, command["restored"], job)
+    state = with_job(_without_oldest_final(state), job)
     return with_event(state, command, "job-submitted", text, job=job.id), {"job": job.id}
 
 
 def assign(state: State, command: Command) -> Result:
     """The peers that shall keep a trainer for the job, and those set aside."""
-    job = _active(state, command)
+    job = active(state, command)
     job = replace(
         job,
         assigned=tuple(command["peers"]),
         excluded={**job.excluded, **command.get("excluded", {})},
     )
     if job.state == "queued" and job.assigned:
-        job = _move(job, "starting", str(command["reason"]))
-    state = _with_job(state, job)
+        job = moved(job, "starting", str(command["reason"]))
+    state = with_job(state, job)
     for peer, why in command.get("excluded", {}).items():
         text = f"{job.name}: {why}"
         state = with_event(
@@ -60,7 +60,7 @@ def assign(state: State, command: Command) -> Result:
 
 
 def generation(state: State, command: Command) -> Result:
-    job = _active(state, command)
+    job = active(state, command)
     number = command["number"]
     newest = job.generation.number if job.generation else 0
     if number != newest + 1:
@@ -71,8 +71,8 @@ def generation(state: State, command: Command) -> Result:
     formed = Generation(number, seats, str(command["reason"]), job.method)
     generations = (*job.generations, formed)[-GENERATIONS_MAX:]
     job = replace(job, generations=generations, steps_total=command.get("steps_total"))
-    job = _move(job, "recovering" if number > 1 else "starting", formed.reason)
-    state = _with_job(state, job)
+    job = moved(job, "recovering" if number > 1 else "starting", formed.reason)
+    state = with_job(state, job)
     names = ", ".join(_name(state, seat.peer) for seat in formed.seats)
     text = f"{job.name} generation {number} with {names}: {formed.reason}"
     return with_event(state, command, "generation", text, job=job.id), {}
@@ -80,28 +80,30 @@ def generation(state: State, command: Command) -> Result:
 
 def entered(state: State, command: Command) -> Result:
     """The newest generation applied its first step (or found nothing left to do)."""
-    job = _fenced(state, command)
+    job, start_step = fenced(state, command), command["start_step"]
+    # Trainers that begin anew do not know how far those before them had come.
+    back = 0 if job.mark is None else job.mark.step - start_step
     newest = replace(
         job.generations[-1],
-        start_step=command["start_step"],
+        start_step=start_step,
         stall_s=command["stall_s"],
-        steps_repeated=command["steps_repeated"],
+        steps_repeated=max(command["steps_repeated"], back),
     )
-    job = replace(job, generations=(*job.generations[:-1], newest))
-    went_back = job.mark is not None and command["start_step"] < job.mark.step
-    state = _with_job(
-        state, _move(job, "running", "") if job.state in ("starting", "recovering") else job
+    job = usable_only(replace(job, generations=(*job.generations[:-1], newest)), start_step)
+    went_back = back > 0
+    state = with_job(
+        state, moved(job, "running", "") if job.state in ("starting", "recovering") else job
     )
     if went_back:
         assert job.mark is not None
-        text = f"{job.name}: every trainer was lost, back from {job.mark.step} to "
-        text += f"step {command['start_step']}"
+        origin = f"the checkpoint of step {start_step}" if start_step else "the beginning"
+        text = f"{job.name}: every trainer was lost, back from step {job.mark.step} to {origin}"
         state = with_event(state, command, "went-back", text, severity="warning", job=job.id)
     return state, {}
 
 
 def mark(state: State, command: Command) -> Result:
-    job = _fenced(state, command)
+    job = fenced(state, command)
     made = Mark(**command["mark"], at_s=float(command["at_s"]))
     marks = job.marks if job.mark is None or made.step != job.mark.step else job.marks[:-1]
     job = replace(
@@ -109,7 +111,7 @@ def mark(state: State, command: Command) -> Result:
         marks=_thinned((*marks, made)),
         ledger=_continued(job.ledger, command.get("ledger", ())),
     )
-    return _noticed(_with_job(state, job), command, job), {}
+    return _noticed(with_job(state, job), command, job), {}
 
 
 def _noticed(state: State, command: Command, job: Job) -> State:
@@ -120,7 +122,7 @@ def _noticed(state: State, command: Command, job: Job) -> State:
             text = f"{job.name}: {notice.text}"
             told = {"peer": notice.peer, "job": job.id}
             state = with_event(state, command, "notice", text, severity="warning", **told)
-    return _with_job(state, replace(_active(state, command), notices=notices))
+    return with_job(state, replace(active(state, command), notices=notices))
 
 
 def _notice(state: State, told: Mapping[str, Any]) -> Notice:
@@ -128,68 +130,40 @@ def _notice(state: State, told: Mapping[str, Any]) -> Notice:
     return Notice(text) if peer is None else Notice(f"{_name(state, peer)}: {text}", str(peer))
 
 
-def checkpoint(state: State, command: Command) -> Result:
-    job = _fenced(state, command)
-    made = Checkpoint(**command["checkpoint"])
-    others = [old for old in job.checkpoints if (old.step, old.peer) != (made.step, made.peer)]
-    job = replace(job, checkpoints=(*others, made)[-CHECKPOINTS_MAX:])
-    return with_event(
-        _with_job(state, job),
-        command,
-        "checkpoint",
-        f"{job.name}: checkpoint of step {made.step} in {made.path}",
-        peer=made.peer,
-        job=job.id,
-    ), {}
-
-
-def checkpoint_failed(state: State, command: Command) -> Result:
-    """A periodic checkpoint could not be written; the job goes on."""
-    job = _fenced(state, command)
-    if job.failed_checkpoint == command["step"]:
-        raise Rejected(f"{job.name}: that was said already")
-    state = _with_job(state, replace(job, failed_checkpoint=int(command["step"])))
-    text = f"{job.name}: {command['error']}"
-    peer = str(command["peer"])
-    return with_event(
-        state, command, "checkpoint-failed", text, severity="error", peer=peer, job=job.id
-    ), {}
-
-
 def crashed(state: State, command: Command) -> Result:
     """A trainer died; its peer starts another after a while."""
-    job, peer = _active(state, command), str(command["peer"])
+    job, peer = active(state, command), str(command["peer"])
     if job.crashed.get(peer) == command["child"]:
         raise Rejected(f"{job.name}: that was said already")
     known = {other: child for other, child in job.crashed.items() if other in state.members}
     job = replace(job, crashed={**known, peer: str(command["child"])})
     text = f"{job.name}: {str(command['reason'])[:TEXT_MAX]}"
     told = {"peer": peer, "job": job.id}
-    state = _with_job(state, job)
+    state = with_job(state, job)
     return with_event(state, command, "trainer-crashed", text, severity="warning", **told), {}
 
 
 def pause(state: State, command: Command) -> Result:
-    job = _move(_active(state, command), "paused", str(command.get("reason", "paused by a user")))
-    return _told(state, command, _closed(job), "job-paused", "paused")
+    job = moved(active(state, command), "paused", str(command.get("reason", "paused by a user")))
+    return _told(state, command, closed(job), "job-paused", "paused")
 
 
 def resume(state: State, command: Command) -> Result:
-    job = _active(state, command)
+    job = active(state, command)
     if job.state != "paused":
         raise Rejected(f"{job.name} is {job.state}, not paused")
-    job = _move(job, "recovering" if job.generations else "queued", "resumed")
+    job = moved(job, "recovering" if job.generations else "queued", "resumed")
     return _told(state, command, job, "job-resumed", "resumed")
 
 
 def cancel(state: State, command: Command) -> Result:
-    job = _move(_active(state, command), "cancelled", str(command.get("reason", "by a user")))
+    job = moved(active(state, command), "cancelled", str(command.get("reason", "by a user")))
     return _told(state, command, replace(job, assigned=()), "job-cancelled", "cancelled")
 
 
 def set_method(state: State, command: Command) -> Result:
     """Another strategy, codec or option; the next generation, and so a step's end, brings it in."""
-    job = _active(state, command)
+    job = active(state, command)
     was, told = job.method, command["method"]
     if command["after_revision"] != was.revision:
         raise Rejected(f"{job.name} was set otherwise meanwhile ({was.reason}): try again")
@@ -204,22 +178,22 @@ def set_method(state: State, command: Command) -> Result:
 
 def wait(state: State, command: Command) -> Result:
     """A job that cannot go on now says for what it waits; nobody steps in its old generation."""
-    job = _active(state, command)
+    job = active(state, command)
     reason = str(command["reason"])
     target: JobState = "recovering" if job.state == "running" else job.state
-    state = _with_job(state, _closed(_move(job, target, reason)))
+    state = with_job(state, closed(moved(job, target, reason)))
     text = f"{job.name} {reason}"
     return with_event(state, command, "job-waits", text, severity="warning", job=job.id), {}
 
 
 def finish(state: State, command: Command) -> Result:
-    job = _move(_fenced(state, command), "finished", "")
+    job = moved(fenced(state, command), "finished", "")
     return _told(state, command, replace(job, assigned=()), "job-finished", "finished")
 
 
 def fail(state: State, command: Command) -> Result:
     reason = str(command["reason"])
-    job = replace(_move(_active(state, command), "failed", reason), assigned=())
+    job = replace(moved(active(state, command), "failed", reason), assigned=())
     text = f"failed: {reason}"
     state, answer = _told(state, command, job, "job-failed", text)
     return replace(
@@ -228,42 +202,8 @@ def fail(state: State, command: Command) -> Result:
 
 
 def _told(state: State, command: Command, job: Job, kind: str, text: str) -> Result:
-    state = with_event(_with_job(state, job), command, kind, f"{job.name} {text}", job=job.id)
+    state = with_event(with_job(state, job), command, kind, f"{job.name} {text}", job=job.id)
     return state, {"job": job.id, "state": job.state}
-
-
-def _active(state: State, command: Command) -> Job:
-    job = state.jobs.get(str(command["job"]))
-    if job is None:
-        raise Rejected(f"there is no job {command['job']}")
-    if job.is_final:
-        raise Rejected(f"{job.name} is {job.state} already")
-    return job
-
-
-def _fenced(state: State, command: Command) -> Job:
-    job = _active(state, command)
-    newest = job.generation.number if job.generation else 0
-    if command["generation"] != newest:
-        raise Rejected(f"from generation {command['generation']}, the newest is {newest}")
-    return job
-
-
-def _move(job: Job, target: JobState, reason: str) -> Job:
-    if target != job.state and target not in JOB_TRANSITIONS[job.state]:
-        raise Rejected(f"{job.name} is {job.state} and cannot become {target}")
-    return replace(job, state=target, reason=reason)
-
-
-def _closed(job: Job) -> Job:
-    if not job.generations:
-        return job
-    closed = replace(job.generations[-1], closed=True)
-    return replace(job, generations=(*job.generations[:-1], closed))
-
-
-def _with_job(state: State, job: Job) -> State:
-    return replace(state, jobs={**state.jobs, job.id: job})
 
 
 def _without_oldest_final(state: State) -> State:
@@ -303,8 +243,6 @@ JOB_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.generation": generation,
     "job.entered": entered,
     "job.mark": mark,
-    "job.checkpoint": checkpoint,
-    "job.checkpoint_failed": checkpoint_failed,
     "job.crashed": crashed,
     "job.pause": pause,
     "job.resume": resume,

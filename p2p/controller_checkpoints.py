@@ -1,33 +1,67 @@
-"""Checkpoints: what trainers wrote goes into the log, and what could not be written has
-consequences.
+"""Checkpoints: what trainers wrote goes into the log once all parts of it are on disk; what could
+not be written or read has consequences; and a job without a living trainer goes back to one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Set
+from typing import Any
 
 from p2p.controller_failures import set_aside
-from p2p.seated import Command, Names, Trainers, pairs
-from p2p.state import Generation, Job
+from p2p.reports import TrainerReport
+from p2p.seated import Command, Names, Trainers, of, pairs
+from p2p.state import Checkpoint, Generation, Job
+
+# How long a job that lost all its trainers waits for peers that have its newest checkpoint, before
+# it goes back to an older one.
+HOLDERS_S = 30.0
+
+Key = tuple[int, int, str]  # step, number of parts, hash of the state
 
 
 def checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[Command]:
     fence = {"job": job.id, "generation": newest.number}
-    known = {(made.step, made.peer) for made in job.checkpoints}
-    fields = ("step", "path", "bytes", "seconds", "state_hash")
+    told: dict[Key, dict[str, Mapping[str, Any]]] = {}
+    for peer, trainer in trainers.items():
+        for each in trainer.checkpoints:
+            told.setdefault((each["step"], each["count"], each["state_hash"]), {})[peer] = each
+    known = {each.step for each in job.checkpoints}
+    oldest = min(known, default=-1)
+    for key, by_peer in sorted(told.items()):
+        step, count, state_hash = key
+        # Before its trainers have said where it begins, nobody knows which steps are to come again.
+        if step in known or step < oldest or newest.start_step is None:
+            continue
+        parts = [{**part, "peer": peer} for peer, each in by_peer.items() for part in each["parts"]]
+        complete = {part["number"] for part in parts} >= set(range(count))
+        if not complete or _more_to_come(job, trainers, key, by_peer):
+            continue
+        made = {"step": step, "state_hash": state_hash, "count": count, "parts": parts}
+        yield {"type": "job.checkpoint", **fence, "checkpoint": made}
     for seat, trainer in pairs(newest, trainers):
-        for made in trainer.checkpoints:
-            if (made["step"], seat.peer) not in known:
-                facts = {name: made[name] for name in fields}
-                yield {
-                    "type": "job.checkpoint",
-                    **fence,
-                    "checkpoint": {**facts, "peer": seat.peer},
-                }
         failed = trainer.checkpoint_failed
         # Several may keep the report of a failure; an older one must not replace a newer for ever.
         newest_failed = -1 if job.failed_checkpoint is None else job.failed_checkpoint
         if failed and failed["step"] > newest_failed:
-            told = {"step": failed["step"], "error": failed["error"], "peer": seat.peer}
-            yield {"type": "job.checkpoint_failed", **fence, **told}
+            said = {"step": failed["step"], "error": failed["error"], "peer": seat.peer}
+            yield {"type": "job.checkpoint_failed", **fence, **said}
+
+
+def _more_to_come(
+    job: Job, trainers: Trainers, key: Key, by_peer: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether a trainer that writes parts of this checkpoint, too, is still at it."""
+    number, writers = max((each["generation"], each["writers"]) for each in by_peer.values())
+    written_in = [made for made in job.generations if made.number == number]
+    return any(
+        seat.peer not in by_peer and not _is_past(trainer, key[0])
+        for made in written_in
+        for seat, trainer in pairs(made, trainers)
+        if trainer.is_ready and seat in made.seats[:writers]
+    )
+
+
+def _is_past(trainer: TrainerReport, step: int) -> bool:
+    failed = int(trainer.checkpoint_failed.get("step", -1))
+    return max([failed, *(int(each["step"]) for each in trainer.checkpoints)]) >= step
 
 
 def unwritten(job: Job, names: Names, trainers: Trainers) -> Command | None:
@@ -47,3 +81,56 @@ def unwritten(job: Job, names: Names, trainers: Trainers) -> Command | None:
         reason = f"{error}; then `p2pnode resume {job.id}`"
         return {"type": "job.pause", "job": job.id, "reason": reason}
     return None
+
+
+def unusable(job: Job, trainers: Trainers) -> Command | None:
+    """The trainers were to go back to a checkpoint, and no intact copy of some part is left."""
+    newest = job.generation
+    if newest is None or newest.closed:
+        return None
+    for _, trainer in pairs(newest, trainers):
+        told = of(newest, trainer.unusable)
+        if told and any(each.step == told["step"] for each in job.checkpoints):
+            said = {"step": told["step"], "error": told["error"]}
+            fence = {"job": job.id, "generation": newest.number}
+            return {"type": "job.checkpoint_unusable", **fence, **said}
+    return None
+
+
+def is_alive(job: Job, ready: Trainers) -> bool:
+    """Whether a trainer that made a step of the job is still there, and so its newest state."""
+    return any(
+        seat.peer in ready and ready[seat.peer].child == seat.child
+        for made in job.generations
+        if made.start_step is not None
+        for seat in made.seats
+    )
+
+
+def way_back(job: Job, ready: Container[str]) -> Checkpoint | None:
+    """The checkpoint that trainers on these peers begin from, when no other state is left."""
+    found = [each for each in job.checkpoints if each.is_within(ready)]
+    return found[-1] if found else None
+
+
+def must_wait(
+    job: Job, ready: Set[str], members: Set[str], names: Names, waited_s: float
+) -> str | None:
+    """Without a living trainer: why the job waits for more peers than these before it begins.
+
+    None: it need not. `members` may still come, those not among them never will.
+    """
+    within_reach = [each for each in job.checkpoints if each.is_within(members)]
+    best, now = (within_reach[-1] if within_reach else None), way_back(job, ready)
+    if best is None and job.origin is not None and now is None:
+        return f"the checkpoint of step {job.origin[1]} of {job.origin[0]} is gone with the peers "\
+            f"that had it: `p2pnode cancel {job.id}`"  # fmt: skip
+    if best is None or (now is not None and waited_s >= HOLDERS_S):
+        return None
+    lacking = [held for held in best.holders.values() if not any(peer in ready for peer in held)]
+    if not any(peer in members for held in lacking for peer in held):
+        return None
+    wanted = sorted({names.get(peer, peer) for held in lacking for peer in held if peer in members})
+    either = "one of " if len(wanted) > 1 else ""
+    return f"waits for {either}{', '.join(wanted)}, where the rest of the checkpoint of step " \
+        f"{best.step} is"  # fmt: skip

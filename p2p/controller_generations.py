@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Set
 
 from p2p.awaited import AWAITED_S
+from p2p.controller_checkpoints import is_alive, must_wait, way_back
 from p2p.controller_failures import set_aside
 from p2p.rebalancing import Paces, better, deal, filled, hopeless, ranges
 from p2p.seated import Command, Names, Trainers, of, seated_reports
 from p2p.state import TEXT_MAX, Generation, Job
 from p2p.training.strategies import catalog
+
+# How long ready trainers wait for the others' to warm up before a job starts without them.
+WARM_UP_S = 5.0
 
 
 def form(
@@ -15,22 +19,24 @@ def form(
     usable: Set[str],
     names: Names,
     trainers: Trainers,
-    impatient: bool,
+    waited_s: float,
     missed: Set[str],
 ) -> Iterator[Command]:
     """A new generation when a seat was lost, when a trainer waits for one, or when another method
     was set.
 
-    The first one waits for all assigned peers, unless `impatient`: who warms up late joins later.
-    A later one waits for the `missed`, who alone are as far as the job (p2p.awaited).
+    The first one waits for all assigned peers, but not for ever: who warms up late joins later.
+    `waited_s` = since the first trainer was ready. A later one waits for the `missed`, who alone
+    are as far as the job (p2p.awaited).
     """
     ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
     least = int(job.spec.get("peers_min") or 1)
     if newest is None:
         warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
+        impatient = waited_s >= WARM_UP_S
         if ready and (not warming or impatient) and len(ready) >= least:
-            yield _generation(job, 1, ready, "the job starts")
+            yield from _begin(job, ready, names, waited_s, "the job starts")
         elif not warming and job.state == "starting":
             yield from _waits(job, least, len(ready))
         return
@@ -55,7 +61,26 @@ def form(
         yield from _waits(job, least, len(ready))
         return
     why = _why(usable, names, lost, joined, job.method.reason if reset else "")
-    yield _generation(job, newest.number + 1, ready, why)
+    if is_alive(job, ready):
+        yield _generation(job, newest.number + 1, ready, why)
+    else:
+        yield from _begin(job, ready, names, waited_s, why)
+
+
+def _begin(job: Job, ready: Trainers, names: Names, waited_s: float, why: str) -> Iterator[Command]:
+    """No trainer has made a step of it: from a checkpoint, if there is one."""
+    reason = must_wait(job, ready.keys(), names.keys(), names, waited_s)
+    if reason is not None:
+        yield from _says(job, reason)
+        return
+    back = way_back(job, ready.keys())
+    number = job.generation.number + 1 if job.generation else 1
+    if number == 1 and back is not None and job.origin is not None:
+        why += f" from the checkpoint of step {back.step} of {job.origin[0]}"
+    elif back is not None or job.mark is not None:
+        where = f"the checkpoint of step {back.step}" if back else "the beginning"
+        why += f"; every trainer was lost: back to {where}"
+    yield _generation(job, number, ready, why)
 
 
 def _waits(job: Job, least: int, have: int) -> Iterator[Command]:

@@ -5,16 +5,13 @@ first match wins where they exclude each other.
 from collections.abc import Iterator, Mapping, Set
 
 from p2p.awaited import awaited
-from p2p.controller_checkpoints import unwritten
+from p2p.controller_checkpoints import unusable, unwritten
 from p2p.controller_failures import crashes, failure, refused
 from p2p.controller_generations import form
 from p2p.controller_marks import end, facts
 from p2p.reports import Observed
 from p2p.seated import Command, Trainers
 from p2p.state import Job, Member
-
-# How long ready trainers wait for the others' to warm up before a job starts without them.
-WARM_UP_S = 5.0
 
 
 def plan_job(
@@ -37,7 +34,7 @@ def plan_job(
         return
     yield from crashes(job, names, trainers)
     yield from facts(job, names, trainers)
-    lost = unwritten(job, names, trainers)
+    lost = unusable(job, trainers) or unwritten(job, names, trainers)
     if lost is not None:
         yield lost
         return
@@ -49,9 +46,9 @@ def plan_job(
     if job.state != "paused" and concerned <= set(observed.reports):
         # A new leader judges no trainer before its peer has reported, or counts as dead.
         since_s = [observed.ready_s[child] for child in _ready_children(trainers, observed)]
-        impatient = observed.now_s - min(since_s, default=observed.now_s) >= WARM_UP_S
+        waited_s = observed.now_s - min(since_s, default=observed.now_s)
         missed = awaited(job, members, usable, observed)
-        yield from form(job, usable, names, trainers, impatient, missed)
+        yield from form(job, usable, names, trainers, waited_s, missed)
 
 
 def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:

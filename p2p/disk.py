@@ -10,11 +10,13 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from p2p.errors import P2PError
 
+PIECE_BYTES = 8 * 1024 * 1024  # of a large file, written at a time
 RESERVE_BYTES = 1 << 20
 TEMPORARY = ".new"  # ends the name of a file that replace() has not put in place yet
 
@@ -249,10 +251,21 @@ def replace_file(path: Path, temporary: Path, data: bytes) -> None:
 
     Raises OSError; then `path` is as it was and `temporary` is gone.
     """
+    replace_by_pieces(path, temporary, [data])
+
+
+def replace_by_pieces(path: Path, temporary: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """The same with much data: the disk works on one piece while the next is made."""
     try:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write_all(file, data)
+            written = 0
+            for piece in pieces:
+                _write_all(file, piece)
+                size = len(piece)
+                if size >= PIECE_BYTES:  # starts writing it out, and lets go of the cache's copy
+                    os.posix_fadvise(file, written, size, os.POSIX_FADV_DONTNEED)
+                written += size
             os.fsync(file)
         finally:
             os.close(file)
@@ -278,7 +291,7 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _write_all(file: int, data: bytes) -> None:
+def _write_all(file: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]

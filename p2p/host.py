@@ -17,6 +17,7 @@ import psutil
 
 from consensus.errors import RaftError
 from p2p import data_dir, gpus, runtime_dir
+from p2p.checkpoint_shelf import FolderShelf
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.content.folder import ContentFolder
@@ -239,6 +240,7 @@ class _Host:
             fault=self._fault,
             new_id=lambda: uuid.uuid4().hex[:12],
             content=self.content,
+            shelf=FolderShelf(self.folder.path / "checkpoints"),
         )
         return Peer(identity, parts)
 

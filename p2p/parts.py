@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from consensus.node import RawNode
+from p2p.checkpoint_shelf import Shelf
 from p2p.clock import Clock
 from p2p.content.contract import Content, MemoryContent
 from p2p.gpus import NO_GPUS, Gpus
@@ -47,3 +48,4 @@ class Parts:
     make_node: MakeNode = RawNode  # the simulator watches the core through a class of its own
     snapshots: SnapshotPolicy = DEFAULT_POLICY
     content: Content = field(default_factory=MemoryContent)
+    shelf: Shelf | None = None  # None = of its own, in memory

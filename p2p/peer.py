@@ -66,7 +66,8 @@ class Peer:
         )
         self.state = self.snapshots.stored()
         self.desk = TrainerDesk(
-            parts.workplace, parts.children, parts.new_id, self.bulletins.report_now
+            *(parts.workplace, parts.children, parts.new_id, self.bulletins.report_now),
+            parts.shelf,
         )
         self.fetching = Fetching(identity.id, parts.content, parts.clock, self._look)
         self.leadership = Leadership(

@@ -48,6 +48,7 @@ class TrainerReport:
     checkpoint_failed: Mapping[str, Any] = field(default_factory=dict)
     # How often it died here of late, how the last time, and how long its peer then waits.
     crashed: Mapping[str, Any] = field(default_factory=dict)
+    unusable: Mapping[str, Any] = field(default_factory=dict)  # a checkpoint, in a generation
     checkpoints: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -166,11 +167,17 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "crashed": {"child": (str,), "count": (int,), "error": (str,), "again_s": _NUMBER},
     "checkpoint_failed": {"step": (int,), "error": (str,)},
+    "unusable": {**dict.fromkeys(("generation", "step"), (int,)), "error": (str,)},
     "checkpoint": {
-        **dict.fromkeys(("step", "bytes"), (int,)),
-        **dict.fromkeys(("path", "state_hash"), (str,)),
-        "seconds": _NUMBER,
+        **dict.fromkeys(("generation", "step", "count", "writers"), (int,)),
+        "state_hash": (str,),
+        "parts": (list,),
     },
+}
+_PART: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("number", "bytes"), (int,)),
+    **dict.fromkeys(("path", "digest"), (str,)),
+    "seconds": _NUMBER,
 }
 
 
@@ -195,6 +202,12 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
         _check_said(kind, message)
     if kind == "progress":
         _check_pace(message.get("pace", []))
+    for part in message["parts"] if kind == "checkpoint" else ():
+        if not isinstance(part, dict) or not (
+            part.keys() == _PART.keys()
+            and all(isinstance(part[name], kinds) for name, kinds in _PART.items())
+        ):
+            raise Malformed("a trainer's 'checkpoint' message: a part of it is wrong")
 
 
 def _check_pace(pace: Any) -> None:
@@ -232,6 +245,7 @@ def _check_said(kind: str, message: Mapping[str, Any]) -> None:
 # The kinds of a trainer's messages of which the last one is kept, each a field of its report.
 KEPT_MESSAGES = (
     *("ready", "entered", "progress", "mark", "finished", "refused", "failed", "checkpoint_failed"),
+    "unusable",
 )
 _REPORTED = (*KEPT_MESSAGES, "crashed")
 
@@ -248,7 +262,7 @@ def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:
 
 def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
     for name in _REPORTED:
-        if fields[name]:
+        if fields.get(name):
             check_trainer_message(name, _map(fields[name]))
     for made in fields["checkpoints"]:
         check_trainer_message("checkpoint", _map(made))
@@ -259,7 +273,7 @@ def _trainer_from_wire(fields: Mapping[str, Any]) -> TrainerReport:
         job=str(fields["job"]),
         phase=str(fields["phase"]),
         checkpoints=tuple(_map(made) for made in fields["checkpoints"]),
-        **{name: _map(fields[name]) for name in _REPORTED},
+        **{name: _map(fields.get(name, {})) for name in _REPORTED},
     )
 
 

@@ -5,7 +5,7 @@ sockets or disks; times are what the proposing leader wrote into the command.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
@@ -38,7 +38,8 @@ EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
 # What is kept of a job, the newest: else snapshots and `p2pnode job` would grow for ever.
 GENERATIONS_MAX = 1_000
-CHECKPOINTS_MAX = 1_000
+CHECKPOINTS_KEPT = 3  # the newest, of a job that says nothing else
+CHECKPOINTS_KEPT_MAX = 1_000
 LEDGER_ROWS_MAX = 10_000
 FINAL_JOBS_MAX = 200
 DATASETS_MAX = 1_000
@@ -141,13 +142,45 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    step: int
+class Part:
+    """One file of a checkpoint, on the disk of `peer`. Several peers may have the same `number`.
+
+    `digest` = what its bytes are checked against ("" of what older versions wrote).
+    """
+
+    number: int
     peer: str
     path: str
     bytes: int
     seconds: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state of the job on disk: `count` parts, from 0, each at least once among `parts`.
+
+    Numbers from `count` on: what belongs to one trainer's shards alone; training can go on without.
+    """
+
+    step: int
     state_hash: str
+    count: int
+    parts: tuple[Part, ...]
+
+    @property
+    def holders(self) -> dict[int, tuple[str, ...]]:
+        """By number the peers that have this part."""
+        numbers = dict.fromkeys((*range(self.count), *(part.number for part in self.parts)))
+        return {
+            number: tuple(part.peer for part in self.parts if part.number == number)
+            for number in numbers
+        }
+
+    def is_within(self, peers: Container[str]) -> bool:
+        """Whether these peers have all of it that is needed."""
+        held = self.holders
+        return all(any(peer in peers for peer in held[n]) for n in range(self.count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +207,16 @@ class Job:
     ledger: tuple[Mapping[str, int], ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     failed_checkpoint: int | None = None  # the last step whose checkpoint could not be written
+    asks: int = 0  # how often somebody asked for a checkpoint, and whether it is still to come
+    asked: bool = False
+    origin: tuple[str, int] | None = None  # the job and step whose checkpoint it begins from
     notices: tuple[Notice, ...] = ()  # as of the last mark
     crashed: Mapping[str, str] = field(default_factory=dict)  # by peer, the last trainer told of
     was_set: Method | None = None  # what `p2pnode set` made of the method since it was submitted
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self.checkpoints[-1] if self.checkpoints else None
 
     @property
     def method(self) -> Method:

@@ -16,6 +16,7 @@ from p2p.state import (
     Mark,
     Member,
     Notice,
+    Part,
     Seat,
     Session,
     State,
@@ -25,10 +26,12 @@ from p2p.state_wire import FORMAT, GENERATION, JOB
 from p2p.store import StoreBuilder
 from p2p.training.method import Method
 
+# When one trainer wrote all of a checkpoint into one file, its record said everything.
+_WHOLE_FIELDS = 6
 # A record holds at most what one command brought, and that is at most 4 MiB.
 _RECORD_BYTES_MAX = 8 * 1024 * 1024
 
-Made = TypeVar("Made", Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
+Made = TypeVar("Made", Member, Seat, Mark, Part, Event, Dataset, Method)
 
 
 class MalformedState(Exception):
@@ -189,8 +192,29 @@ class _Draft:
     def add_ledger(self, row: Any) -> None:
         self.last_job.ledger.append(row)
 
+    def add_asks(self, number: Any, is_open: Any) -> None:
+        job = self.last_job
+        job.job = replace(job.job, asks=_number(number), asked=bool(is_open))
+
+    def add_origin(self, origin: Any, step: Any) -> None:
+        job = self.last_job
+        job.job = replace(job.job, origin=(_text(origin), _number(step)))
+
     def add_checkpoint(self, *values: Any) -> None:
-        self.last_job.checkpoints.append(_made(Checkpoint, values))
+        if len(values) == _WHOLE_FIELDS:
+            step, peer, path, size_bytes, seconds, state_hash = values
+            parts: tuple[Part, ...] = (Part(0, peer, path, size_bytes, seconds, ""),)
+            count = 1
+        else:
+            step, state_hash, count = values
+            parts = ()
+        made = Checkpoint(_number(step), _text(state_hash), _number(count), parts)
+        self.last_job.checkpoints.append(made)
+
+    def add_part(self, *values: Any) -> None:
+        checkpoints = self.last_job.checkpoints
+        made = checkpoints.pop()
+        checkpoints.append(replace(made, parts=(*made.parts, _made(Part, values))))
 
     def add_event(self, *values: Any) -> None:
         self.events.append(_made(Event, values))
@@ -232,9 +256,7 @@ def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:
     return State(cluster_id=_text(cluster_id), name=_text(name), turn=_number(turn))
 
 
-_WIDTHS = {
-    kind: len(fields(kind)) for kind in (Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
-}
+_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Part, Event, Dataset, Method)}
 
 
 def _made(kind: type[Made], values: tuple[Any, ...]) -> Made:

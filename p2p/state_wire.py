@@ -4,10 +4,11 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
 
     state FORMAT cluster_id name turn
     member …, removed id                             in the order in which the state has them
-    job …, and after each: set method …, crashed child by peer, generation … (after each: method …,
-        seat …), mark …, notice …, ledger row, checkpoint …
+    job …, and after each: set method …, crashed child by peer, asks number open, origin job step,
+        generation … (after each: method …, seat …), mark …, notice …, ledger row, checkpoint …
+        (after each: part …)
                                         method and set: only where it is not as it was submitted;
-                                        crashed: only if any was
+                                        crashed, asks, origin: only if there is any
     event …
     dataset …
     session id used unseen_from, and after each: answer number answer
@@ -26,7 +27,7 @@ from typing import Any
 
 import msgpack
 
-from p2p.state import Checkpoint, Dataset, Event, Job, Mark, Member, Seat, State
+from p2p.state import Dataset, Event, Job, Mark, Member, Part, Seat, State
 from p2p.training.method import Method
 
 FORMAT = 1
@@ -54,8 +55,8 @@ def _fields_of(kind: type) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*(each.name for each in fields(kind)))
 
 
-_member, _seat, _mark, _checkpoint, _event, _dataset, _method = map(
-    _fields_of, (Member, Seat, Mark, Checkpoint, Event, Dataset, Method)
+_member, _seat, _mark, _part, _event, _dataset, _method = map(
+    _fields_of, (Member, Seat, Mark, Part, Event, Dataset, Method)
 )
 GENERATION = ("number", "reason", "start_step", "stall_s", "steps_repeated", "closed")
 JOB = ("id", "name", "spec", "state", "reason", "excluded", "steps_total")
@@ -89,6 +90,10 @@ def _job_records(job: Job) -> Iterator[Record]:
         yield ("set", *_method(job.was_set))
     if job.crashed:
         yield ("crashed", job.crashed)
+    if job.asks:
+        yield ("asks", job.asks, job.asked)
+    if job.origin is not None:
+        yield ("origin", *job.origin)
     for generation in job.generations:
         yield ("generation", *_generation(generation))
         if generation.method.revision:
@@ -102,4 +107,6 @@ def _job_records(job: Job) -> Iterator[Record]:
     for row in job.ledger:
         yield ("ledger", row)
     for checkpoint in job.checkpoints:
-        yield ("checkpoint", *_checkpoint(checkpoint))
+        yield ("checkpoint", checkpoint.step, checkpoint.state_hash, checkpoint.count)
+        for part in checkpoint.parts:
+            yield ("part", *_part(part))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Start, Stop, Tell, plan
+from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Remove, Start, Stop, Tell, plan
+from p2p.checkpoint_shelf import MemoryShelf, Shelf
 from p2p.crash_records import CrashRecords
 from p2p.deadlines import pulse
 from p2p.job_spec import for_trainers
@@ -52,7 +53,6 @@ class Workplace:
             "keys": dict(self.keys),
             "checkpoint_dir": f"{self.checkpoint_dir}/{job.id}",
             "source_dir": self.source_dir,
-            "resume": start.resume,
             "gpu": start.gpu,
         }
 
@@ -66,7 +66,9 @@ class TrainerDesk:
         children: Children,
         new_id: Callable[[], str],
         changed: Callable[[], None],
+        shelf: Shelf | None = None,
     ) -> None:
+        self.shelf = MemoryShelf() if shelf is None else shelf
         self.reports: dict[str, TrainerReport] = {}  # by job
         self._workplace = workplace
         self._children = children
@@ -74,8 +76,6 @@ class TrainerDesk:
         self._changed = changed
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes = CrashRecords()
-        self._resumed: dict[str, str] = {}  # by child, the checkpoint it was to begin from
-        self._unusable: set[str] = set()
         self._stopping: dict[str, float] = {}  # by child, since when
         self._acted_s: float | None = None
         self._leased_s = 0.0
@@ -90,7 +90,7 @@ class TrainerDesk:
             warm=self._children.warm,
             trainers=self._local,
             crashes=self._crashes.by_job,
-            unusable=self._unusable,
+            files=self.shelf.files,
             gpus=self._workplace.gpus,
             unstartable=self._children.problem,
         )
@@ -109,6 +109,8 @@ class TrainerDesk:
                     self._give_up(action)
                 case Tell():
                     self._tell(action)
+                case Remove():
+                    self.shelf.remove(action.path)
 
     def lease(self, from_s: float, now_s: float) -> None:
         """Let the trainers step on; called while the peer is in touch with a quorum's leader."""
@@ -125,10 +127,6 @@ class TrainerDesk:
             self._children.kill(trainer.child)
         return len(self._local)
 
-    def ask(self, job: str, message: Mapping[str, Any]) -> None:
-        if job in self._local:
-            self._children.send(self._local[job].child, message)
-
     def on_message(self, child: str, message: Mapping[str, Any], now_s: float) -> None:
         """Raises Malformed for a message that lacks what its kind must have."""
         job = self._job_of(child)
@@ -140,12 +138,9 @@ class TrainerDesk:
         if kind == "pulse":
             self._local[job] = replace(self._local[job], pulse=pulse(message, now_s))
             return
-        if kind == "failed" and message.get("during") == "resume" and child in self._resumed:
-            # The file is gone or damaged: the next trainer begins from an older one, or at step 0
-            # and gets the state from the others.
-            self._unusable.add(self._resumed[child])
-            return
         if kind == "checkpoint":
+            for part in message["parts"]:
+                self.shelf.add(part["path"], job, message["step"])
             told = (*report.checkpoints, message)[-CHECKPOINTS_TOLD:]
             report = replace(report, checkpoints=told)
         elif kind in KEPT_MESSAGES:
@@ -163,7 +158,6 @@ class TrainerDesk:
     def on_exit(self, child: str, how: str, now_s: float) -> None:
         """`how` is empty when `on_status` will say it."""
         job = self._job_of(child)
-        self._resumed.pop(child, None)
         if job is None:
             return
         wanted = self._stopping.pop(child, None) is not None
@@ -235,8 +229,6 @@ class TrainerDesk:
         self._local[job] = LocalTrainer(child, job, "starting", gpu=start.gpu)
         self.reports[job] = TrainerReport(child, job, "starting")
         self._tell_crash(job)
-        if start.resume is not None:
-            self._resumed[child] = start.resume
         self._children.start(child, self._workplace.begin(start))
         self._leased_s = 0.0
 
@@ -256,9 +248,15 @@ class TrainerDesk:
         job = self._job_of(tell.child)
         if job is None:
             return
-        held = tell.message["kind"] == "hold"
-        told = self._local[job].told_generation if held else int(tell.message["number"])
-        self._local[job] = replace(self._local[job], held=held, told_generation=told)
+        match tell.message["kind"]:
+            case "hold":
+                changed = replace(self._local[job], held=True)
+            case "checkpoint":
+                changed = replace(self._local[job], told_asks=int(tell.message["number"]))
+            case _:
+                number = int(tell.message["number"])
+                changed = replace(self._local[job], held=False, told_generation=number)
+        self._local[job] = changed
         self._children.send(tell.child, tell.message)
 
     def _job_of(self, child: str) -> str | None:

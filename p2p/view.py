@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from p2p.state import Generation, Job, Member, State
+from p2p.state import Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
 
@@ -183,10 +183,26 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "notices": [asdict(notice) for notice in job.notices],
         "generations": [_generation(made) for made in job.generations],
         "ledger": [dict(row) for row in job.ledger],
-        "checkpoints": [
-            asdict(made)
-            for made in sorted(job.checkpoints, key=lambda made: (made.step, made.peer))
-        ],
+        "checkpoints": [checkpoint(made) for made in job.checkpoints],
+    }
+
+
+def checkpoint(made: Checkpoint) -> dict[str, Any]:
+    """`path` = the file, or the folder of the first of several, on `peer`; `bytes` without copies.
+
+    `seconds` from the copy between two steps until the last part was durable.
+    """
+    first = made.parts[0]
+    path = first.path if made.count == 1 else first.path.rpartition("/")[0]
+    sizes = {part.number: part.bytes for part in made.parts}
+    return {
+        "step": made.step,
+        "path": path,
+        "bytes": sum(sizes.values()),
+        "seconds": max(part.seconds for part in made.parts),
+        "state_hash": made.state_hash,
+        "peer": first.peer,
+        "parts": [asdict(part) for part in made.parts],
     }
 
 

@@ -11,6 +11,7 @@ from collectives.errors import Aborted
 from collectives.operations import Group
 from collectives.reductions import Array
 from p2p.training.catchup import CaughtUp, catch_up
+from p2p.training.layout import Wish
 from p2p.training.run import Run
 from tests.fake_group import FakeGroup, Hub, groups, together
 
@@ -38,7 +39,9 @@ def step(runs: list[Run], count: int = 1, apply_on: set[int] | None = None) -> N
         at = runs[0].position.step
         for rank, run in enumerate(runs):
             run.strategy.compute(at, run.batches(), cuts(len(runs))[rank], lambda: None)
-        calls = [partial(run.strategy.exchange, made[r], at, False) for r, run in enumerate(runs)]
+        calls = [
+            partial(run.strategy.exchange, made[r], at, Wish.NOTHING) for r, run in enumerate(runs)
+        ]
         last = apply_on is not None and number == count - 1
         for rank, result in enumerate(together(calls)):
             if not last or rank in (apply_on or ()):

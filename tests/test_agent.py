@@ -11,8 +11,10 @@ from p2p.agent import (
     CRASHES_MAX,
     FORGIVEN_EVERY_S,
     Crashes,
+    File,
     Local,
     LocalTrainer,
+    Remove,
     Start,
     Stop,
     Tell,
@@ -26,7 +28,7 @@ from p2p.processes import MemoryChildren
 from p2p.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
 from tests.peer_fakes import applied, founded, generation, running, with_job
-from tools.sim.trainers import checkpoint, standing
+from tools.sim.trainers import agreed_checkpoint, checkpoint, standing
 
 
 def local(*trainers: LocalTrainer, **fields: Any) -> Local:
@@ -80,16 +82,37 @@ def test_backoff_doubles_and_ends() -> None:
     assert waits[-1] == BACKOFF_MAX_S
 
 
-def test_it_begins_from_its_own_newest_checkpoint() -> None:
+def test_a_trainer_is_told_which_parts_of_checkpoints_its_peer_has() -> None:
     state = running("a", "b")
-    for step, peer in ((5, "a"), (9, "a"), (20, "b")):
-        made = {**checkpoint(step), "peer": peer}
-        del made["kind"]
-        save = {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": made}
-        state = applied(state, save)
-    (start,) = plan(state, local())
-    assert isinstance(start, Start)
-    assert start.resume == "/data/9"
+    state = applied(state, agreed_checkpoint("a", 9), agreed_checkpoint("b", 20))
+    told = generation_message(state.jobs["job-1"], "a")["checkpoints"]
+    part = {"number": 0, "path": "/data/9", "digest": "sha256:part"}
+    assert [(each["step"], each["parts"]) for each in told] == [(9, [part]), (20, [])]
+
+
+def test_a_wish_for_a_checkpoint_is_told_once() -> None:
+    state = applied(running("a"), {"type": "job.checkpoint_ask", "job": "job-1"})
+    wish = Tell("child-a", {"kind": "checkpoint", "number": 1})
+    assert wish in plan(state, local(mine()))
+    assert wish not in plan(state, local(replace(mine(), told_asks=1)))
+    done = applied(state, agreed_checkpoint("a", 9))
+    assert wish not in plan(done, local(mine()))
+
+
+def test_files_that_the_log_does_not_keep_are_removed() -> None:
+    state = running("a", keep_checkpoints=2)
+    state = applied(state, *(agreed_checkpoint("a", step) for step in (10, 20, 30)))
+    files = {f"/data/{step}": File("job-1", step) for step in (10, 15, 20, 25, 30, 40)}
+    files["/data/of-another-cluster"] = File("job-9", 1)
+
+    def removed(state: State, *trainers: LocalTrainer) -> list[str]:
+        at = replace(local(*trainers), files=files)
+        return [action.path for action in plan(state, at) if isinstance(action, Remove)]
+
+    assert removed(state, mine()) == ["/data/10", "/data/15"], "40 may be agreed yet, 25 too"
+    state = applied(state, {"type": "job.finish", "job": "job-1", "generation": 1})
+    assert removed(state, mine()) == ["/data/10", "/data/15"]
+    assert removed(state) == ["/data/10", "/data/15", "/data/25", "/data/40"]
 
 
 def test_a_trainer_stops_when_its_job_ends_or_runs_elsewhere() -> None:
@@ -106,7 +129,7 @@ def test_a_trainer_stops_when_its_job_ends_or_runs_elsewhere() -> None:
 
 def test_a_ready_trainer_is_told_the_newest_generation_once() -> None:
     state = running("a", "b")
-    message = generation_message(state.jobs["job-1"])
+    message = generation_message(state.jobs["job-1"], "a")
     assert plan(state, local(mine())) == [Tell("child-a", message)]
     assert message["number"] == 1
     assert message["shards"] == [[0, 6], [6, 12]]

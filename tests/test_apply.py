@@ -21,7 +21,7 @@ from tests.peer_fakes import (
     running,
     with_job,
 )
-from tools.sim.trainers import checkpoint
+from tools.sim.trainers import agreed_checkpoint
 
 
 def error_of(state: State, command: dict[str, Any]) -> str:
@@ -134,9 +134,7 @@ def test_the_life_of_a_job() -> None:
     state = running("a", "b")
     assert state.jobs["job-1"].state == "running"
     state = applied(state, mark(1, 40))
-    made = {**checkpoint(40), "peer": "a"}
-    del made["kind"]
-    save = {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": made}
+    save = agreed_checkpoint("a", 40)
     state = applied(state, save, save)
     assert len(state.jobs["job-1"].checkpoints) == 1, "told twice, kept once"
     state = applied(state, {"type": "job.finish", "job": "job-1", "generation": 1})
@@ -211,7 +209,8 @@ def test_a_peer_is_set_aside_with_the_reason() -> None:
 def test_going_back_is_told_once() -> None:
     state = applied(running("a"), mark(1, 30), generation(2, "a"), entered(2, 10))
     texts = [event.text for event in state.events if event.kind == "went-back"]
-    assert texts == ["run: every trainer was lost, back from 30 to step 10"]
+    assert texts == ["run: every trainer was lost, back from step 30 to the checkpoint of step 10"]
+    assert state.jobs["job-1"].generations[-1].steps_repeated == 20
 
 
 def in_state(target: str) -> State:
@@ -293,19 +292,16 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_a_job_the_newest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2p.apply_jobs.GENERATIONS_MAX", 3)
-    monkeypatch.setattr("p2p.apply_jobs.CHECKPOINTS_MAX", 3)
     monkeypatch.setattr("p2p.apply_jobs.LEDGER_ROWS_MAX", 3)
     state = running("a")
     for number in range(2, 8):
-        made = {**checkpoint(number), "peer": "a"}
-        del made["kind"]
-        fence = {"job": "job-1", "generation": number}
         row = {"epoch": number, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}
         state = applied(
             state,
             generation(number, "a"),
             {**mark(number, number), "ledger": [row]},
-            {"type": "job.checkpoint", **fence, "checkpoint": made},
+            entered(number, number),
+            agreed_checkpoint("a", number, number),
         )
     job = state.jobs["job-1"]
     assert [made.number for made in job.generations] == [5, 6, 7]

@@ -29,6 +29,8 @@ PURE = [
     *("p2p/journal.py", "p2p/reports.py", "p2p/view.py", "p2p/agent.py", "p2p/autopilot.py"),
     *("p2p/drills.py", "p2p/links.py", "p2p/find.py", "p2p/proposals.py"),
     *("p2p/digest.py", "p2p/standing.py", "p2p/state_reader.py"),
+    *("p2p/apply_checkpoints.py", "p2p/job_records.py", "p2p/checkpoint_names.py"),
+    "p2p/safetensors_file.py",
     *(
         "p2p/controller.py",
         "p2p/controller_jobs.py",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2p.apply import apply
 from p2p.awaited import AWAITED_S
 from p2p.controller import GRACE_S, SILENT_S, plan
-from p2p.controller_jobs import WARM_UP_S
+from p2p.controller_generations import WARM_UP_S
 from p2p.controller_marks import odd_one_out
 from p2p.reports import Observed, PeerReport, TrainerReport
 from p2p.state import State

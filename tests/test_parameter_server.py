@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 from collectives.errors import Aborted
 from p2p.errors import Usage
 from p2p.training.blame import TaskFailed
+from p2p.training.layout import Wish
 from p2p.training.method import Method
 from p2p.training.run import Run
 from p2p.training.spread import Diverged
@@ -112,7 +113,7 @@ def ending_step(runs: list[Run], operations: int) -> int:
 
     def one(rank: int) -> bool:
         try:
-            runs[rank].apply(runs[rank].strategy.exchange(made[rank], at, False))
+            runs[rank].apply(runs[rank].strategy.exchange(made[rank], at, Wish.NOTHING))
             runs[rank].settle(made[rank])
         except Aborted:
             return runs[rank].position.step > at

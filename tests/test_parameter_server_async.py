@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 from collectives.errors import Aborted
 from collectives.operations import Group
 from p2p.errors import Usage
+from p2p.training.layout import Wish
 from p2p.training.method import Method
 from p2p.training.run import Run
 from tests.fake_group import groups, together
@@ -66,7 +67,7 @@ def window(run: Run, group: Group, shards: tuple[int, int]) -> bool:
     at = run.position.step
     try:
         run.strategy.compute(at, run.batches(), shards, lambda: None)
-        run.apply(run.strategy.exchange(group, at, False))
+        run.apply(run.strategy.exchange(group, at, Wish.NOTHING))
     except Aborted:
         return False
     return True

@@ -19,7 +19,7 @@ from p2p.training.blame import SENTENCE_MAX, sentence
 from p2p.training.spare import Spare
 from tests.peer_fakes import applied, observed, report, running, trainer
 from tests.peer_twins import grown
-from tools.sim.trainers import STEPS, checkpoint, standing
+from tools.sim.trainers import STEPS, standing
 
 
 def rows(*epochs: int, samples: int = 10) -> list[dict[str, int]]:
@@ -146,30 +146,6 @@ def test_a_spare_that_cannot_fork_lives_on(monkeypatch: pytest.MonkeyPatch) -> N
     with ours:
         spare._fork("c", theirs)
         assert ours.recv(1) == b""  # the peer sees a trainer that ended
-
-
-def test_a_checkpoint_that_cannot_be_used_is_left_aside() -> None:
-    cluster = grown(1)
-    assert "ok" in cluster.ask("a", "submit", task="digits")
-    twin = cluster.leader
-    cluster.until(lambda: twin.peer.state.jobs["job-1"].state == "running", "running")
-    for step in (10, 20):
-        twin.peer.on_trainer(next(iter(twin.children.started)), checkpoint(step))
-        cluster.run(0.1)
-    cluster.step = lambda: None  # type: ignore[method-assign]  # from here on we play the trainers
-    resumed = []
-    for _ in range(3):
-        child, begin = next(iter(twin.children.started.items()))
-        resumed.append(begin["resume"])
-        failed = {"user_error": False, "error": "cannot resume: no such file"}
-        if begin["resume"] is not None:
-            twin.peer.on_trainer(child, {"kind": "failed", "during": "resume", **failed})
-        twin.children.end(child)
-        twin.peer.on_trainer_exit(child, "its process ended")
-        cluster.clock.advance(60.0)
-        twin.peer.advance()
-    assert resumed == [None, "/data/20", "/data/10"]
-    assert twin.peer.state.jobs["job-1"].excluded == {}
 
 
 def test_the_last_peer_that_runs_is_not_removed() -> None:

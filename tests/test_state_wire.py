@@ -21,7 +21,7 @@ from p2p.state_wire import CHUNK_BYTES, to_chunks
 from p2p.store import Store
 from tests.log_strategies import commands
 from tests.peer_fakes import applied, dataset, generation, running
-from tools.sim.trainers import checkpoint
+from tools.sim.trainers import agreed_checkpoint
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,8 +29,6 @@ ROOT = Path(__file__).parent.parent
 def full() -> State:
     """A state in which nothing is empty."""
     state = running("a", "b")
-    made = checkpoint(3)
-    del made["kind"]
     fence = {"job": "job-1", "generation": 2}
     mark = {"step": 1, "epoch": 0, "samples": 12, "loss": 0.5, "metrics": {"accuracy": 0.9}}
     mark |= {"samples_per_second": 1.0, "state_hash": "sha256:x"}
@@ -42,7 +40,9 @@ def full() -> State:
         {"type": "job.set", "job": "job-1", "method": codec, "after_revision": 0, "reason": "x"},
         generation(2, "a", "b"),
         {"type": "job.mark", **fence, "mark": mark, "ledger": [row], "notices": notices},
-        {"type": "job.checkpoint", **fence, "checkpoint": {**made, "peer": "a"}},
+        {"type": "job.checkpoint_ask", "job": "job-1"},
+        agreed_checkpoint("a", 3, 2),
+        {"type": "job.checkpoint_ask", "job": "job-1"},
         {"type": "job.checkpoint_failed", **fence, "step": 4, "error": "full", "peer": "a"},
         {"type": "job.crashed", "job": "job-1", "peer": "a", "child": "c", "reason": "r"},
         {"type": "member.remove", "peer": "b"},
@@ -54,7 +54,7 @@ def full() -> State:
     assert not [
         name
         for name in _names(state.jobs["job-1"])
-        if name != "excluded"
+        if name not in ("excluded", "origin")
         and getattr(state.jobs["job-1"], name) in (None, (), {}, "")
         and name != "reason"
     ]

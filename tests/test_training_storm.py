@@ -14,6 +14,7 @@ import pytest
 from collectives.errors import Aborted
 from collectives.operations import Group
 from p2p.training.catchup import catch_up
+from p2p.training.layout import Wish
 from p2p.training.method import Method
 from p2p.training.run import Run
 from p2p.training.strategies.strategy import Result
@@ -111,7 +112,7 @@ def live(runs: list[Run], random: Random, until: int | None) -> None:
 
 
 def one(run: Run, group: Group) -> Result:
-    result = run.strategy.exchange(group, run.position.step, False)
+    result = run.strategy.exchange(group, run.position.step, Wish.NOTHING)
     run.apply(result)
     return result
 

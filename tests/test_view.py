@@ -12,7 +12,7 @@ from p2p.reports import check_trainer_message
 from p2p.state import State
 from p2p.view import RaftView, Vitals
 from tests.peer_fakes import applied, described, founded, generation, mark, running
-from tools.sim.trainers import checkpoint
+from tools.sim.trainers import agreed_checkpoint
 
 RAFT = RaftView("b", 3, "a", True, 9, 8, frozenset({"a", "b"}), 0.12345)
 
@@ -31,10 +31,7 @@ JOB_KEYS = {
 
 def busy() -> State:
     """Three peers, a job with two generations, a mark and a checkpoint."""
-    made = {**checkpoint(5), "peer": "a"}
-    del made["kind"]
-    save = {"type": "job.checkpoint", "job": "job-1", "generation": 1, "checkpoint": made}
-    return applied(running("a", "b", "c"), mark(1, 5), save)
+    return applied(running("a", "b", "c"), mark(1, 5), agreed_checkpoint("a", 5))
 
 
 def progress(number: int, step: int) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     assert set(told["generations"][0]) == number
     assert set(told["ledger"][0]) == {"epoch", "samples", "distinct", "repeated", "missing"}
     saved = {"step", "path", "bytes", "seconds", "state_hash"}
-    assert set(told["checkpoints"][0]) == saved | {"peer"}
+    assert set(told["checkpoints"][0]) == saved | {"peer", "parts"}
     json.dumps(told, allow_nan=False)
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from p2p.training import task as tasks
+from p2p.training.layout import Wish
 from p2p.training.run import Run
 from p2p.training.spec import parse
 from tests.fake_group import groups, together
@@ -31,7 +32,7 @@ def steps(
             # One after the other: torch's and numpy's generators belong to the whole process.
             run.strategy.compute(run.position.step, run.batches(), cuts[rank], lambda: None)
         calls = [
-            partial(run.strategy.exchange, made[rank], run.position.step, False)
+            partial(run.strategy.exchange, made[rank], run.position.step, Wish.NOTHING)
             for rank, run in enumerate(runs)
         ]
         for rank, result in enumerate(together(calls)):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ class Stage:
         self._renewer = threading.Thread(target=self._renew, daemon=True)
         self._renewer.start()
 
-    def start(self, name: str, spec: dict[str, Any], resume: str | None = None) -> Trainer:
+    def start(self, name: str, spec: dict[str, Any]) -> Trainer:
         """Fork a trainer and tell it to begin."""
         trainer = Trainer(name, self.spare, f"{name}-{len(self.trainers)}-{id(self)}")
         self.trainers.append(trainer)
@@ -200,7 +200,6 @@ class Stage:
             keys=self.keys,
             checkpoint_dir=str(self.folder / f"checkpoints-{name}"),
             source_dir=str(self.folder / "source"),
-            resume=resume,
         )
         return trainer
 
@@ -217,7 +216,9 @@ class Stage:
         shards: list[tuple[int, int]] | None = None,
         mark_every_s: float = 0.0,
         method: dict[str, Any] | None = None,
+        checkpoints: Mapping[str, list[Message]] | None = None,
     ) -> int:
+        """`checkpoints` = by name, what a trainer is told to have of any."""
         self.number += 1
         for trainer in members:
             trainer.tell(
@@ -227,6 +228,7 @@ class Stage:
                 shards=shards or even(len(members)),
                 mark_every_s=mark_every_s,
                 method=method,
+                checkpoints=(checkpoints or {}).get(trainer.name, []),
             )
         self.lease()  # after the order: else a step of the last generation could still complete
         return self.number

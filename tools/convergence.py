@@ -25,6 +25,7 @@ from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane, Endpoints
 from p2p.errors import Usage
 from p2p.training import task
+from p2p.training.layout import Wish
 from p2p.training.run import Run
 from p2p.training.spec import parse
 
@@ -134,7 +135,7 @@ class Trainer:
 
     def exchange(self) -> Any:
         group, step = cast(Group, self.group), self.run.position.step
-        return self.run.strategy.exchange(group, step, False)
+        return self.run.strategy.exchange(group, step, Wish.NOTHING)
 
     def settle(self) -> None:
         """Have the whole state, where the strategy spreads it over trainers."""

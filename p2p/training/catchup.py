@@ -6,9 +6,11 @@ checked against the hash that every trainer at that step says.
 
 Where the optimizer state is spread over trainers (p2p.training.spread), it is first made whole for
 a joiner. If a part of it was lost with all that kept it, all go back to the newest whole state that
-somebody remembers; the steps since then are computed again.
+somebody remembers; the steps since then are computed again. Where no trainer has come as far as a
+checkpoint, all begin from that (p2p.training.going_back).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import numpy as np
 from collectives.operations import Group
 from p2p.errors import P2PError
 from p2p.training.blame import TaskFailed
+from p2p.training.going_back import Offer, go_back, newest_complete
 from p2p.training.parity import check_start, majority
 from p2p.training.run import Run
 from p2p.training.spread import Diverged, complete, is_lost, level, newest_versions
@@ -34,13 +37,18 @@ class CaughtUp:
     evaluated: bool
 
 
-def catch_up(group: Group, run: Run) -> CaughtUp:
-    """Bring every member to the highest step. Raises Aborted, Diverged, checkpoint.Damaged."""
-    views = _gather(group, _hello(run))
+def catch_up(group: Group, run: Run, offers: Sequence[Offer] = ()) -> CaughtUp:
+    """Bring every member to the highest step, be it that of a checkpoint (`offers` = what of any
+    lies here). Raises Aborted, Diverged, checkpoint.Damaged, going_back.Unusable."""
+    views = _gather(group, {**_hello(run), "offers": [offer.to_tell() for offer in offers]})
     steps = [int(view["step"]) for view in views]
     top = max(steps)
     _check_same_job(views, group.rank, top)
     run.odd_ranks = odd_ranks([view["probe"] for view in views])
+    back = newest_complete([view["offers"] for view in views], above=top)
+    if back is not None:
+        go_back(group, run, offers, back)
+        return CaughtUp("state", run.position.evaluated == run.position.step)
     ahead = [rank for rank, step in enumerate(steps) if step == top]
     retaining = [rank for rank in ahead if views[rank]["retained"] is not None]
     one_behind = [

@@ -1,23 +1,32 @@
-"""Writes checkpoints of a run while it goes on: copies first, then a thread does the slow part."""
+"""Writes this trainer's parts of checkpoints while training goes on: copied first, then written.
 
+The copy goes into memory that is kept for the next one, laid out as the file will be. It is made
+by a thread: the next step's forward and backward passes only read parameters and moments, so only
+what they may change is copied at once, and the next update waits for the rest.
+"""
+
+import mmap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from p2p.checkpoint_names import cut_evenly, majority, name_of, written_by
 from p2p.training import checkpoint
 from p2p.training.blame import sentence
-from p2p.training.run import Run, common
-from p2p.training.state import state_hash
+from p2p.training.checkpoint import Contents
+from p2p.training.run import Run
 from p2p.training.stream import Message
 
 # Without --checkpoint-every: at the end of an epoch if the last one is so old, and in the midst of
 # an epoch if it is so much older.
 EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
+ALIGNMENT = 64
 
 
 def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
@@ -28,13 +37,77 @@ def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: f
     return age_s >= (EPOCH_CHECKPOINT_S if ends_epoch else CHECKPOINT_S)
 
 
+class Memory:
+    """Bytes that are used again: the first use of fresh pages costs more than ten copies."""
+
+    def __init__(self) -> None:
+        self._all = memoryview(b"")
+
+    def room(self, size: int) -> memoryview:
+        """What was there before is lost."""
+        if len(self._all) < size:
+            self._all = memoryview(b"")  # first, so that there is room for the larger one
+            made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            made.madvise(mmap.MADV_HUGEPAGE)
+            self._all = memoryview(made)
+        return self._all[:size]
+
+
+def share(tensors: Mapping[str, Tensor], number: int, count: int) -> dict[str, Tensor]:
+    """The tensors of one part of `count`."""
+    names = sorted(tensors)
+    first, last = cut_evenly([tensors[name].nbytes for name in names], count)[number]
+    return {name: tensors[name] for name in names[first:last]}
+
+
+class Copy:
+    """Some parts, by number, as their files will be. `late` = what `finish` is still to copy."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        parts: Mapping[int, Mapping[str, Tensor]],
+        metadata: Mapping[str, Any],
+        late: Callable[[str], bool],
+    ) -> None:
+        laid = [checkpoint.places(part) for part in parts.values()]
+        sizes = [entries[-1].end if entries else 0 for entries in laid]
+        rooms = [size + -size % ALIGNMENT for size in sizes]
+        room = memory.room(sum(rooms) or 1)
+        self.contents: list[tuple[int, Contents]] = []
+        self._late: list[tuple[Tensor, Tensor]] = []
+        at = 0
+        for (number, part), entries, size, taken in zip(
+            parts.items(), laid, sizes, rooms, strict=True
+        ):
+            data = room[at : at + size]
+            at += taken
+            self.contents.append((number, Contents.of(entries, data, metadata)))
+            for entry in entries:
+                if entry.end > entry.begin:
+                    source = part[entry.name].detach()
+                    raw = torch.frombuffer(data[entry.begin : entry.end], dtype=source.dtype)
+                    pair = (raw.view(source.shape), source)
+                    if late(entry.name):
+                        self._late.append(pair)
+                    else:
+                        pair[0].copy_(source)
+
+    def finish(self) -> None:
+        for target, source in self._late:
+            target.copy_(source)
+
+
 class Checkpoints:
     """One at a time; a second waits for the first."""
 
     def __init__(self, folder: Path, run: Run, send: Callable[[Message], None]) -> None:
         self._folder, self._run, self._send = folder, run, send
         self._thread: threading.Thread | None = None
-        self._last_written = -1
+        self._copied = threading.Event()
+        self._copied.set()
+        self._memory = Memory()
+        self._final = (-1, False)
         self._started_at = time.monotonic()
         checkpoint.sweep(folder)
 
@@ -43,51 +116,88 @@ class Checkpoints:
         every, ends_epoch = self._run.spec.checkpoint_every, self._run.schedule.ends_epoch(step)
         return is_due(before, step, every, ends_epoch, time.monotonic() - self._started_at)
 
-    def start(self) -> None:
-        """Write the newest whole state in the background.
+    def start(self, generation: int, rank: int, trainers: int) -> None:
+        """Write this trainer's parts of the newest whole state in the background.
 
-        A failure is reported as "checkpoint_failed"; training goes on.
+        Call `wait_copied` before the state changes. A failure is reported as "checkpoint_failed";
+        training goes on.
+        """
+        told = {"generation": generation, "count": trainers, "writers": trainers}
+        self._begin(told, rank, written_by(rank, trainers))
+
+    def start_whole(self, generation: int) -> None:
+        """The same of all of it, in one file, by this trainer alone, the first of its ring."""
+        self._begin({"generation": generation, "count": 1, "writers": 1}, 0, [0])
+
+    def write_final(self, generation: int, rank: int, trainers: int) -> None:
+        """All of it in one file, now, if this trainer has to and did not yet.
+
+        Raises CheckpointFailed.
         """
         self.wait()
-        self._started_at = time.monotonic()
-        self._thread = threading.Thread(target=self._try, args=self._all(), name="checkpoint")
-        self._thread.start()
+        final = self._run.position.step, rank < majority(trainers)
+        if self._final != final:
+            told = {"generation": generation, "count": 1, "writers": trainers}
+            began = time.monotonic()
+            copy, told = self._prepare(told, rank, written_by(rank, trainers, whole=True))
+            copy.finish()
+            self._write(copy, told, began)
+            self._final = final
 
-    def write_final(self) -> None:
-        """Write now, unless this step is written already. Raises CheckpointFailed."""
-        self.wait()
-        if self._last_written != self._run.position.step:
-            self._write(*self._all())
-
-    def _all(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors, metadata = self._run.whole()
-        return {**tensors, **self._run.own()}, metadata
+    def wait_copied(self) -> None:
+        """Until the state may change again."""
+        self._copied.wait()
 
     def wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _try(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        try:
-            self._write(tensors, metadata)
-        except Exception as error:  # whatever it is, training goes on and the peer hears of it
-            told = {"step": metadata["step"], "error": sentence(error)}
-            self._send({"kind": "checkpoint_failed", **told})
-
-    def _write(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        began, step = time.monotonic(), int(metadata["step"])
-        digest = state_hash(common(tensors))
-        data = checkpoint.pack(tensors, {**metadata, "state_hash": digest})
-        path = checkpoint.write(self._folder, step, data)
-        self._last_written = step
-        self._send(
-            {
-                "kind": "checkpoint",
-                "step": step,
-                "path": str(path),
-                "bytes": len(data),
-                "seconds": time.monotonic() - began,
-                "state_hash": digest,
-            }
+    def _begin(self, told: Message, rank: int, numbers: list[int]) -> None:
+        self.wait()
+        self._started_at = began = time.monotonic()
+        copy, told = self._prepare(told, rank, numbers)
+        self._copied.clear()
+        self._thread = threading.Thread(
+            target=self._try, args=(copy, told, began), name="checkpoint"
         )
+        self._thread.start()
+        if not self._run.strategy.updates_only_in_apply:
+            self.wait_copied()
+
+    def _prepare(self, told: Message, rank: int, numbers: list[int]) -> tuple[Copy, Message]:
+        tensors, metadata, digest = self._run.whole()
+        count = told["count"]
+        parts = {number: share(tensors, number, count) for number in numbers}
+        own = self._run.own()
+        if own:
+            parts[count + rank] = own
+        copy = Copy(self._memory, parts, {**metadata, "state_hash": digest}, self._run.is_steady)
+        return copy, {**told, "step": int(metadata["step"]), "state_hash": digest}
+
+    def _try(self, copy: Copy, told: Message, began: float) -> None:
+        try:
+            try:
+                copy.finish()
+            finally:
+                self._copied.set()
+            self._write(copy, told, began)
+        except Exception as error:  # whatever it is, training goes on and the peer hears of it
+            failed = {"step": told["step"], "error": sentence(error)}
+            self._send({"kind": "checkpoint_failed", **failed})
+
+    def _write(self, copy: Copy, told: Message, began: float) -> None:
+        parts = []
+        for number, contents in copy.contents:
+            path = self._folder / name_of(told["step"], number, told["count"])
+            digest = checkpoint.write(path, contents)
+            parts.append(
+                {
+                    "number": number,
+                    "path": str(path),
+                    "bytes": contents.size,
+                    "seconds": time.monotonic() - began,
+                    "digest": digest,
+                }
+            )
+        self._send({"kind": "checkpoint", **told, "parts": parts})

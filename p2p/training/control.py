@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from collectives.plane import Aborted, DataPlane, OutOfStep
 from p2p.training.activity import PULSE_EVERY_S, Activity
+from p2p.training.going_back import Offer
 from p2p.training.method import Method
 from p2p.training.stream import Decoder, MalformedFrame, Message, encode
 
@@ -33,6 +34,7 @@ class Order:
     arrived: float
     after_hold: bool
     method: Method | None  # None = as the job was submitted
+    offers: tuple[Offer, ...] = ()  # what of the job's checkpoints lies on this peer's disk
 
 
 class Control:
@@ -112,10 +114,14 @@ class Control:
             )
         self.check(generation)
 
-    def take_checkpoint_request(self) -> bool:
+    @property
+    def checkpoint_asked(self) -> bool:
+        """Somebody wants a checkpoint; until one was begun."""
+        return self._asked
+
+    def checkpoint_begun(self) -> None:
         with self._changed:
-            asked, self._asked = self._asked, False
-            return asked
+            self._asked = False
 
     def _runnable(self, after: int) -> Order | None:
         order = self._order
@@ -181,5 +187,6 @@ class Control:
             time.monotonic(),
             self._was_held,
             Method.from_order(message["method"]) if message.get("method") else None,
+            tuple(Offer.parse(told) for told in message.get("checkpoints", ())),
         )
         self._was_held = False

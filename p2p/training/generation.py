@@ -14,6 +14,8 @@ from p2p.training.catchup import CaughtUp, catch_up
 from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
+from p2p.training.going_back import Unusable
+from p2p.training.layout import Wish
 from p2p.training.pace import PaceMeter
 from p2p.training.parity import level_or_name
 from p2p.training.run import Run
@@ -79,7 +81,8 @@ class Generation:
         begin = self.control.activity.begin
         self._begin_measuring()
         begin("exchange", self.run.position.step)
-        caught_up = catch_up(self.group, self.run)
+        self.checkpoints.wait_copied()
+        caught_up = self._catch_up()
         self._prepare_entered(caught_up)
         run = self.run
         run.remember()
@@ -103,13 +106,14 @@ class Generation:
         run.strategy.compute(step, run.batches(), self.mine, self._check)
         computed = time.monotonic()
         control.activity.begin("exchange", step)
-        result = run.strategy.exchange(self.group, step, self._mark_due())
+        result = run.strategy.exchange(self.group, step, self._wish())
         run.tuner.round(computed - began, time.monotonic() - computed, result.span)
         lo, hi = self.mine
         self._pace.step(computed - began, (hi - lo) * result.span, time.monotonic() - began)
         self._traffic.add(self.group.given_bytes - given, result.span)
         control.may_step(number)  # nothing is completed without a lease either
-        marked = result.agreed.mark
+        marked, saved = result.agreed.mark, result.agreed.checkpoint
+        self.checkpoints.wait_copied()
         control.activity.begin("update", step)
         run.apply(result)
         self.clock.applied_at = time.monotonic()
@@ -121,7 +125,9 @@ class Generation:
         if marked:
             self._mark()
         self._progress()
-        self._checkpoint(step)
+        if saved and not run.done:
+            self.control.checkpoint_begun()
+            self.checkpoints.start(number, self.group.rank, self.group.size)
 
     def _begin_measuring(self) -> None:
         schedule, layout = self.run.schedule, self.run.gradients.layout
@@ -133,12 +139,25 @@ class Generation:
         number = self.order.number
         return lambda: self.control.check(number)
 
-    def _mark_due(self) -> bool:
+    def _catch_up(self) -> CaughtUp:
+        try:
+            return catch_up(self.group, self.run, self.order.offers)
+        except Unusable as error:
+            told = {"generation": self.order.number, "step": error.step, "error": str(error)}
+            self.control.send({"kind": "unusable", **told})
+            raise Aborted(str(error)) from error  # the leader says how it goes on
+
+    def _wish(self) -> Wish:
+        """What rank 0 wants all to do after the round. A checkpoint is made at a mark: the state
+        is whole then, and its hash known."""
         run, step = self.run, self.run.position.step
-        due = time.monotonic() - self._marked_at >= self.order.mark_every_s
-        if run.strategy.spreads:  # the state is whole, as checkpoints need it, at marks only
-            due = due or self.checkpoints.is_due(step, step + run.strategy.span(step))
-        return self.group.rank == 0 and due
+        if self.group.rank:
+            return Wish.NOTHING
+        due = self.checkpoints.is_due(step, step + run.strategy.span(step))
+        if due or self.control.checkpoint_asked:
+            return Wish.CHECKPOINT
+        marked_s = time.monotonic() - self._marked_at
+        return Wish.MARK if marked_s >= self.order.mark_every_s else Wish.NOTHING
 
     def _evaluate(self) -> None:
         position = self.run.position
@@ -200,25 +219,18 @@ class Generation:
         )
         self._progress_at, self._progress_samples = now, samples
 
-    def _checkpoint(self, before: int) -> None:
-        asked = self.control.take_checkpoint_request()
-        due = self.checkpoints.is_due(before, self.run.position.step) and not self.run.done
-        if self.group.rank == 0 and (asked or due):
-            self.checkpoints.start()
-
     def _finish(self) -> None:
         self.control.activity.begin("write", self.run.position.step)
         self.run.settle(self.group)  # who died in the last mark may have kept others from it
         self._agree()
-        if self.group.rank == 0:
-            self._write_final()
+        self._write_final()
         self.group.all_gather(b"")  # "finished" means that the final checkpoint is on disk
         self.control.send({"kind": "finished", **self._standing()})
 
     def _write_final(self) -> None:
         """Raises Aborted when it cannot be written: the state stays here, another order follows."""
         try:
-            self.checkpoints.write_final()
+            self.checkpoints.write_final(self.order.number, self.group.rank, self.group.size)
         except CheckpointFailed as error:
             step = self.run.position.step
             told = {"kind": "checkpoint_failed", "step": step, "error": str(error)}

@@ -7,12 +7,13 @@ bits everywhere.
 
 agreed, float64[m]: what a MAX over all trainers settles, -inf where a trainer has no say: per shard
 its loss, sample count, fingerprint and metrics, per parameter whether any shard used it, changes of
-integer buffers (the same in every shard), not-finite and mark flags.
+integer buffers (the same in every shard), a not-finite flag and a Wish.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,14 @@ from p2p.training.order import Indices, fingerprint, shard_of
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
+
+
+class Wish(IntEnum):
+    """What all do after a round; of several wishes the highest. A checkpoint takes a mark, too."""
+
+    NOTHING = 0
+    MARK = 1
+    CHECKPOINT = 2
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,11 @@ class Agreed:
 
     @property
     def mark(self) -> bool:
-        return bool(self.numbers[self.layout.mark] > 0)
+        return bool(self.numbers[self.layout.mark] >= Wish.MARK)
+
+    @property
+    def checkpoint(self) -> bool:
+        return bool(self.numbers[self.layout.mark] >= Wish.CHECKPOINT)
 
     @property
     def loss(self) -> float:

@@ -1,7 +1,6 @@
 """One job on one trainer: the task, its model, and how far it has come."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from collectives.operations import Group
-from p2p.errors import P2PError
 from p2p.training import checkpoint, task
 from p2p.training.blame import TaskFailed
 from p2p.training.checkpoint import Damaged
@@ -21,6 +19,7 @@ from p2p.training.order import Indices, Schedule, batch, permutation
 from p2p.training.position import Position
 from p2p.training.spec import JobSpec
 from p2p.training.spread import complete
+from p2p.training.state import PREFIX as OPTIMIZER_PREFIX
 from p2p.training.state import TrainingState, Unfit, state_hash
 from p2p.training.strategies import catalog
 from p2p.training.strategies.feedback import MEMORY
@@ -44,6 +43,7 @@ class Run:
         self.train = user_task.dataset("train")
         self.schedule = self._schedule()
         self.state = TrainingState(self.model, optimizer, user_task.rates(optimizer))
+        self._trainable = {self.state.names[p] for p in self.state.trainable}
         self.position = Position(Ledger(len(self.train)))
         self._order: tuple[int, Indices] = (-1, np.zeros(0, np.int64))
         self._hash: tuple[int, str] = (-1, "")
@@ -145,9 +145,9 @@ class Run:
         return {**self.state.tensors(), **{STRATEGY_PREFIX + name: t for name, t in own}}
 
     def own(self) -> dict[str, Tensor]:
-        """Copies of what belongs to this trainer's shards alone: part of the state, but in no hash.
+        """What belongs to this trainer's shards alone: part of the state, but in no hash.
         A checkpoint has that of all trainers beside `tensors`, which all have alike."""
-        return {STRATEGY_PREFIX + name: t.clone() for name, t in self.strategy.own().items()}
+        return {STRATEGY_PREFIX + name: t for name, t in self.strategy.own().items()}
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of `tensors` that share no memory, with each other neither."""
@@ -205,12 +205,17 @@ class Run:
         """The step of the newest whole state that this trainer could go back to."""
         return int(self._point[1]["step"]) if self._point is not None else None
 
-    def whole(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Copies of the newest whole state's tensors, and what goes beside them."""
+    def whole(self) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+        """The newest whole state's tensors, live or not, what goes beside them, and their hash."""
         if self.state.kept is None:
-            return self.snapshot(), self.metadata()
+            return self.tensors(), self.metadata(), self.hash()
         assert self._point is not None
-        return self._point
+        return *self._point, state_hash(self._point[0])
+
+    def is_steady(self, name: str) -> bool:
+        """Whether the state's tensor of that name changes in `apply` only, whatever the task and
+        the exchange do: trainable parameters and their moments."""
+        return name.startswith(OPTIMIZER_PREFIX) or name in self._trainable
 
     def pack_point(self) -> bytes:
         """The state at `point`, to give to another trainer."""
@@ -223,7 +228,12 @@ class Run:
         (that of its own metadata when none is given). What `own` gave may be among it, of any
         shards."""
         tensors, metadata = checkpoint.unpack(data)
-        expected = expected_hash or metadata.get("state_hash")
+        self.become(tensors, metadata, expected_hash or metadata.get("state_hash"))
+
+    def become(
+        self, tensors: dict[str, Tensor], metadata: dict[str, Any], expected: str | None
+    ) -> None:
+        """Become this state. Raises Damaged when it is not of this job or not that hash."""
         if state_hash(common(tensors)) != expected:
             raise Damaged(f"its state is not {expected}")
         ours = {k: v for k, v in asdict(self.schedule).items() if k != "steps_total"}
@@ -252,13 +262,6 @@ class Run:
             self.strategy.restore(tensors)
         else:
             self._carried = revision, tensors
-
-    def resume(self, path: str) -> None:
-        """Start from a checkpoint file instead of step 0. Raises P2PError with one sentence."""
-        try:
-            self.restore(Path(path).read_bytes())
-        except (OSError, Damaged) as error:
-            raise P2PError(f"cannot resume from {path}: {error}") from error
 
     def _schedule(self) -> Schedule:
         options = self.task.options

@@ -50,6 +50,7 @@ class Trainer:
         self.during = "import"
         self.task_file: str | None = None
         self.clock = Clock()
+        self.seat = (-1, -1)  # its last generation, and its rank there
 
     def live(self) -> None:
         begin = self.control.begin()
@@ -61,11 +62,6 @@ class Trainer:
         self.during = "step"
         self.run.warm_up()
         self.during = "setup"
-        if begin.get("resume"):
-            self.during = "resume"
-            self.run.resume(str(begin["resume"]))
-            self.clock.highest = self.run.position.step
-            self.during = "setup"
         keys = CurveKeys(**{name: _bytes(key) for name, key in begin["keys"].items()})
         self.plane = DataPlane(
             str(begin["bind_host"]), str(begin["ipc_dir"]), keys, begin.get("advertise_host")
@@ -84,16 +80,17 @@ class Trainer:
 
     def _obey(self) -> None:
         done = -1
-        last_rank = 0
         while (order := self.control.wait(done)) is not None:
             if order == "checkpoint":
-                if last_rank == 0:
-                    self.checkpoints.start()
+                number, rank = self.seat
+                if rank == 0:
+                    self.checkpoints.start_whole(number)
+                    self.checkpoints.wait_copied()
                 continue
             assert isinstance(order, Order)
             done = order.number
             try:
-                last_rank = self._take_part(order, last_rank)
+                self._take_part(order)
             except LostPeer:
                 # The leader orders a generation without it. If it does not, only a connection broke
                 # and nobody else knows: then one trainer after the other makes itself heard below.
@@ -107,10 +104,10 @@ class Trainer:
             except Aborted:
                 continue
 
-    def _take_part(self, order: Order, last_rank: int) -> int:
+    def _take_part(self, order: Order) -> None:
         members = _members(order)
         if self.plane.endpoints not in members:
-            return last_rank  # not for this process: wait for the next
+            return  # not for this process: wait for the next
         rank = members.index(self.plane.endpoints)
         _check_shards(order, self.run.schedule.shards)
         try:
@@ -118,10 +115,10 @@ class Trainer:
         except (P2PError, TaskFailed, ValueError) as error:
             told = {"generation": order.number, "error": sentence(error, self.task_file)}
             self.control.send({"kind": "refused", **told})
-            return last_rank  # the leader orders another generation, by another method
+            return  # the leader orders another generation, by another method
+        self.seat = order.number, rank
         group = self.plane.enter(self.run.spec.id, order.number, rank, members)
         Generation(order, group, self.run, self.control, self.checkpoints, self.clock).live()
-        return rank
 
     def _say_ready(self) -> None:
         schedule = self.run.schedule

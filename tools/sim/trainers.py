@@ -67,7 +67,7 @@ class Trainers:
         if said == "finished" or not may_finish:
             return []
         self._said[child] = number, "finished"
-        saved = [checkpoint(STEPS)] if ranks[0] == child else []
+        saved = [checkpoint(STEPS, generation=number)] if ranks[0] == child else []
         return [*saved, {"kind": "finished", **standing(number, STEPS)}]
 
 
@@ -85,6 +85,21 @@ def standing(number: int, step: int, digest: str = "sha256:same") -> dict[str, A
     }
 
 
-def checkpoint(step: int) -> dict[str, Any]:
-    facts = {"path": f"/data/{step}", "bytes": 10, "seconds": 0.1, "state_hash": "sha256:same"}
-    return {"kind": "checkpoint", "step": step, **facts}
+def checkpoint(
+    step: int, number: int = 0, count: int = 1, *, generation: int = 1, writers: int = 1
+) -> dict[str, Any]:
+    """What a trainer says that wrote one part of a checkpoint."""
+    path = f"/data/{step}" if count == 1 else f"/data/{step}.{number}"
+    part = {"number": number, "path": path, "bytes": 10, "seconds": 0.1, "digest": "sha256:part"}
+    whole = {"step": step, "count": count, "state_hash": "sha256:same"}
+    fence = {"generation": generation, "writers": writers}
+    return {"kind": "checkpoint", **fence, **whole, "parts": [part]}
+
+
+def agreed_checkpoint(peer: str, step: int, generation: int = 1) -> dict[str, Any]:
+    """The command by which a checkpoint of one file is in the log."""
+    told = checkpoint(step)
+    parts = [{**part, "peer": peer} for part in told["parts"]]
+    made = {**{name: told[name] for name in ("step", "state_hash", "count")}, "parts": parts}
+    fence = {"job": "job-1", "generation": generation}
+    return {"type": "job.checkpoint", **fence, "checkpoint": made}

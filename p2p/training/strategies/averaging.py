@@ -8,7 +8,7 @@ from torch import Tensor
 from collectives.codecs.codec import NO_SCALES, Scales
 from collectives.maxima import maxima
 from collectives.operations import Group
-from p2p.training.layout import Agreed, Float32s, Float64s
+from p2p.training.layout import Agreed, Float32s, Float64s, Wish
 from p2p.training.order import Indices
 from p2p.training.state import Unfit
 from p2p.training.strategies.strategy import Check, Context, Notice, Result, Results, Shards
@@ -19,6 +19,7 @@ class Averaging:
 
     spreads = False
     asynchronous = False
+    updates_only_in_apply = True
     pending: int | None = None
 
     def __init__(self, context: Context, values: int | None = None, words: int = 0) -> None:
@@ -53,9 +54,9 @@ class Averaging:
         self._batches = batches
         self.gradients.compute(step, batches[0], mine, check)
 
-    def exchange(self, group: Group, step: int, mark: bool) -> Result:
+    def exchange(self, group: Group, step: int, wish: Wish) -> Result:
         result, said = self.room(step), self._said()
-        said[self.gradients.layout.mark] = float(mark)
+        said[self.gradients.layout.mark] = float(wish)
         scales = self._scales()
         settled = np.empty_like(scales)
         maxima(group, (said, scales), (result.agreed.numbers, settled))

@@ -37,6 +37,8 @@ class LocalSgd(Ring):
     it computes; 4 bytes per parameter for the outer momentum.
     """
 
+    updates_only_in_apply = False
+
     def __init__(self, context: Context) -> None:
         layout, options = context.gradients.layout, context.options
         averaged = options["inner_state"] == "average"

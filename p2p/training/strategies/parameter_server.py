@@ -46,6 +46,7 @@ class ParameterServer(Averaging):
     the changes of the buffers."""
 
     spreads = True
+    updates_only_in_apply = False
 
     def __init__(self, context: Context) -> None:
         layout, parameters = context.gradients.layout, context.gradients.parameters

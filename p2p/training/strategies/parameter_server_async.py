@@ -19,7 +19,7 @@ import numpy as np
 
 from collectives.errors import OutOfStep
 from collectives.operations import Group
-from p2p.training.layout import Float32s
+from p2p.training.layout import Float32s, Wish
 from p2p.training.order import Indices, cut, fingerprint, shard_of
 from p2p.training.strategies.parameter_server import ParameterServer
 from p2p.training.strategies.parameter_server_map import Partition
@@ -92,7 +92,7 @@ class Asynchronous(ParameterServer):
         """Nothing yet: shards are computed while others' messages come."""
         self._batches, self._mine, self._check = batches, mine, check
 
-    def exchange(self, group: Group, step: int, mark: bool) -> Result:
+    def exchange(self, group: Group, step: int, wish: Wish) -> Result:
         """Unlike elsewhere an abort leaves parameters changed: `state.versions` says how."""
         state, span = self.context.state, self.span(step)
         self._open = (step, span)
@@ -113,7 +113,7 @@ class Asynchronous(ParameterServer):
                 self._compute_step(group, window, step)
             elif not window.done:
                 group.wait()
-        self._conclude(window, mark, (time.monotonic() - began) / span)
+        self._conclude(window, wish, (time.monotonic() - began) / span)
         group.all_reduce(self._saying, result.agreed.numbers, "max")
         result.agreed.check_samples(step, self._batches)
         own = self.gradients.layout.agreed
@@ -166,11 +166,11 @@ class Asynchronous(ParameterServer):
             said[layout.losses.start + shard] = 0.0
         self._losses = dict.fromkeys(range(*self._mine), (0.0, 0))
 
-    def _conclude(self, window: Window, mark: bool, step_s: float) -> None:
+    def _conclude(self, window: Window, wish: Wish, step_s: float) -> None:
         layout, said = self.gradients.layout, self._saying
         for shard, (total, samples) in self._losses.items():
             said[layout.losses.start + shard] = total / samples if samples else 0.0
-        said[layout.mark] = float(mark)
+        said[layout.mark] = float(wish)
         said[layout.agreed] = float(self._parts.any_finite)
         counts = np.array(window.stalenesses, np.float64)
         steps = np.arange(len(counts))

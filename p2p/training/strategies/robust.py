@@ -25,7 +25,7 @@ from collectives.errors import OutOfStep
 from collectives.operations import Group
 from p2p.training.blame import TaskFailed
 from p2p.training.gradients import seed_everything
-from p2p.training.layout import Agreed, Float32s, Float64s
+from p2p.training.layout import Agreed, Float32s, Float64s, Wish
 from p2p.training.order import AGGREGATION, cut, fingerprint, seed_of, shard_of
 from p2p.training.strategies.averaging import Averaging
 from p2p.training.strategies.robust_guard import Guard, Suspicion, guard
@@ -36,13 +36,13 @@ from p2p.training.strategies.strategy import Context, Notice, Result, Shards
 class Crowd:
     """The trainers that have samples in this step, by ascending rank. `weights` = how many;
     `said` = their numbers (see layout.Agreed), None where these make no sense; `rows` = what they
-    contribute: all of it, or this rank's segment. `mark` = rank 0 asks for one."""
+    contribute: all of it, or this rank's segment. `wish` = that of rank 0."""
 
     ranks: list[int]
     weights: list[float]
     said: list[Float64s | None]
     rows: list[Float32s]
-    mark: bool
+    wish: Wish
 
     def only(self, indices: Sequence[int]) -> "Crowd":
         return Crowd(
@@ -50,7 +50,7 @@ class Crowd:
             [self.weights[i] for i in indices],
             [self.said[i] for i in indices],
             [self.rows[i] for i in indices],
-            self.mark,
+            self.wish,
         )
 
 
@@ -77,9 +77,9 @@ class Robust(Averaging):
         text = "its gradients are far from all others', step after step"
         return weaker + [Notice(text, rank) for rank in self._suspicion.named]
 
-    def exchange(self, group: Group, step: int, mark: bool) -> Result:
+    def exchange(self, group: Group, step: int, wish: Wish) -> Result:
         result = self.room(step)
-        self.gradients.said[self.gradients.layout.mark] = float(mark)
+        self.gradients.said[self.gradients.layout.mark] = float(wish)
         segment = slice(*cut(self._length, group.size)[group.rank])
         crowd = self._gather(group, segment)
         apart = self._apart(group, crowd, segment)
@@ -120,7 +120,8 @@ class Robust(Averaging):
             arrived = _swap(group, [row[each] for each in ends])
         told = _to_all(group, self.gradients.said)
         everybodys = [self._statement(rank, each) for rank, each in enumerate(told)]
-        mark = everybodys[0] is not None and everybodys[0][self.gradients.layout.mark] > 0
+        asked = 0.0 if everybodys[0] is None else float(everybodys[0][self.gradients.layout.mark])
+        wish = Wish(int(asked)) if asked in Wish.__members__.values() else Wish.NOTHING
         ranks = [rank for rank, weight in enumerate(weights) if weight > 0]
         said = [everybodys[rank] for rank in ranks]
         rows = []
@@ -128,7 +129,7 @@ class Robust(Averaging):
             values = _array(arrived[rank], np.float32)
             wrong = statement is None or len(values) != segment.stop - segment.start
             rows.append(np.full(segment.stop - segment.start, np.nan, "f4") if wrong else values)
-        return Crowd(ranks, [weights[rank] for rank in ranks], said, rows, bool(mark))
+        return Crowd(ranks, [weights[rank] for rank in ranks], said, rows, wish)
 
     def _contribution(self, samples: float) -> Float32s:
         """float32[length]: the mean of this trainer's shards over their samples."""
@@ -181,7 +182,7 @@ class Robust(Averaging):
             numbers[layout.counts.start + shard] = len(used)
             numbers[layout.prints.start + shard] = fingerprint(used)
         numbers[layout.losses] = 0.0
-        numbers[layout.mark] = float(kept.mark)
+        numbers[layout.mark] = float(kept.wish)
         sound = [said for said in kept.said if said is not None]
         if sound:
             numbers[layout.used] = np.max([said[layout.used] for said in sound], axis=0)

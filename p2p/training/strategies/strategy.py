@@ -5,7 +5,7 @@ A run calls it like this, round after round; a round covers `span` steps (global
     strategy.enter(group, shards)                  # once per generation, all standing equal
     batches = [the samples of step, step + 1, …]   # strategy.span(step) of them
     strategy.compute(step, batches, mine, check)
-    result = strategy.exchange(group, step, mark)  # the same bytes for everybody, or Aborted
+    result = strategy.exchange(group, step, wish)  # the same bytes for everybody, or Aborted
     strategy.apply(result)                         # never half done
 
 What one trainer applied and another did not (it was aborted between the two) is retained, for the
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from collectives.operations import Group
 from p2p.training.gradients import Gradients
-from p2p.training.layout import Agreed, Float32s
+from p2p.training.layout import Agreed, Float32s, Wish
 from p2p.training.order import Indices, Schedule
 from p2p.training.state import TrainingState
 from p2p.training.strategies.catalog import Value
@@ -71,6 +71,7 @@ class Strategy(Protocol):
 
     spreads: bool  # each trainer keeps the optimizer state of some parameters only
     asynchronous: bool  # parameters may have had later steps than the run, after an abort
+    updates_only_in_apply: bool  # parameters and moments; not in `compute` or `exchange`
     pending: int | None  # with `spreads`: the step of which it could apply a result of another's
     retained: Result | None  # the last applied one, as long as the state is still the one after it
 
@@ -89,7 +90,7 @@ class Strategy(Protocol):
     ) -> None:
         """This trainer's shards [lo, hi) of the round. `check` may raise between two shards."""
 
-    def exchange(self, group: Group, step: int, mark: bool) -> Result:
+    def exchange(self, group: Group, step: int, wish: Wish) -> Result:
         """Agree on the round's result. Raises Aborted; then nothing has changed."""
 
     def apply(self, result: Result) -> None:

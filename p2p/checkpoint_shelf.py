@@ -1,0 +1,58 @@
+"""The parts of checkpoints on one peer's disk: which there are, and their removal."""
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from p2p.agent import File
+from p2p.checkpoint_names import TEMPORARY, step_of
+
+
+class Shelf(Protocol):
+    @property
+    def files(self) -> dict[str, File]:
+        """By path."""
+
+    def add(self, path: str, job: str, step: int) -> None:
+        """A trainer wrote it."""
+
+    def remove(self, path: str) -> None:
+        """Delete it, now or soon."""
+
+
+class MemoryShelf:
+    """The twin: remembers names only."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, File] = {}
+
+    def add(self, path: str, job: str, step: int) -> None:
+        self.files[path] = File(job, step)
+
+    def remove(self, path: str) -> None:
+        self.files.pop(path, None)
+
+
+class FolderShelf(MemoryShelf):
+    """A folder per job. Made before any trainer runs: what is half written is nobody's."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        for path in folder.glob("*/*"):
+            step = step_of(path.name)
+            if step is not None:
+                self.add(str(path), path.parent.name, step)
+            elif path.name.startswith(TEMPORARY):
+                self.remove(str(path))
+
+    def remove(self, path: str) -> None:
+        """By a thread: a file system takes its time to free gigabytes."""
+        super().remove(path)
+        threading.Thread(target=_unlink, args=(Path(path),), name="remove", daemon=True).start()
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it stays, and the next start of the peer tries again
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()  # only when nothing else is in it
