@@ -145,7 +145,7 @@ class Run:
         return {**self.state.tensors(), **{STRATEGY_PREFIX + name: t for name, t in own}}
 
     def own(self) -> dict[str, Tensor]:
-        """What belongs to this trainer's shards alone: part of the state, but in no hash.
+        """Live tensors that belong to this trainer's shards alone: part of the state, in no hash.
         A checkpoint has that of all trainers beside `tensors`, which all have alike."""
         return {STRATEGY_PREFIX + name: t for name, t in self.strategy.own().items()}
 
