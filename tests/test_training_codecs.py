@@ -112,7 +112,8 @@ def test_any_number_of_trainers_goes_on_from_a_checkpoint_with_the_same_bits(
     spec = {"shards": SHARDS, "codec": codec, "strategy": strategy, "options": options}
     runs = [new_run(Small, **spec) for _ in range(2)]
     steps(runs, [(0, 3), (3, 7)], 4, {0, 1})
-    saved = {**runs[0].snapshot(), **runs[0].own(), **runs[1].own()}
+    own = {name: t.clone() for run in runs for name, t in run.own().items()}
+    saved = {**runs[0].snapshot(), **own}
     assert len(runs[0].own()) == 3
     metadata = {**runs[0].metadata(), "state_hash": runs[1].hash()}
     steps(runs, [(0, 3), (3, 7)], 3, {0, 1})
