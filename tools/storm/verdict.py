@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
+from p2p.checkpoint_names import TEMPORARY
 from p2p.local_cluster import LocalCluster
 from p2p.training import checkpoint
 from p2p.training.run import common
@@ -49,11 +51,15 @@ def lost_checkpoints(job: Told) -> Iterator[str]:
     torch.set_num_threads(1)
     for made in job["checkpoints"]:
         who = f"{job['id']}: the checkpoint of step {made['step']} in {made['path']}"
-        try:
-            tensors, _ = checkpoint.unpack(Path(made["path"]).read_bytes())
-        except (OSError, checkpoint.Damaged) as error:
-            yield f"{who} is lost: {error}"
-            continue
+        tensors: dict[str, Tensor] = {}
+        for part in made["parts"]:
+            try:
+                data = Path(part["path"]).read_bytes()
+                if checkpoint.digest_of(memoryview(data)) != part["digest"]:
+                    yield f"{who}: {part['path']} is not what was written"
+                tensors |= checkpoint.unpack(data)[0]
+            except (OSError, checkpoint.Damaged) as error:
+                yield f"{who} is lost: {part['path']}: {error}"
         if state_hash(common(tensors)) != made["state_hash"]:
             yield f"{who} is not {made['state_hash']}"
 
@@ -82,7 +88,7 @@ def left_behind(cluster: LocalCluster) -> Iterator[str]:
         except (OSError, psutil.Error):
             continue
     for path in sorted(cluster.folder.rglob("*")):
-        if path.is_socket() or path.name.startswith(checkpoint.PREFIX):
+        if path.is_socket() or path.name.startswith(TEMPORARY):
             yield f"{path.relative_to(cluster.folder)} is left"
 
 
