@@ -13,6 +13,7 @@ from p2p.training import checkpoint
 from p2p.training.blame import TaskFailed
 from p2p.training.checkpoint import Damaged
 from p2p.training.checkpoints import CHECKPOINT_S, EPOCH_CHECKPOINT_S, is_due
+from p2p.training.generation import marks_apart_s
 from p2p.training.state import TrainingState, Unfit, state_hash
 from tests.test_training_gradients import Plain
 from tests.training_fakes import new_run, steps
@@ -147,3 +148,11 @@ def test_when_a_checkpoint_is_due(
 def test_a_round_that_passes_a_multiple_makes_a_checkpoint_due() -> None:
     ends = [8, 16, 24, 32, 40, 48]
     assert [end for end in ends if is_due(end - 8, end, 15, False, 0.0)] == [16, 32, 48]
+
+
+@pytest.mark.parametrize(
+    ("ordered_s", "took_s", "apart_s"),
+    [(0.5, 0.0002, 0.5), (0.5, 0.01, 0.5), (0.5, 0.09, 4.5), (0.5, 60.0, 10.0), (0.0, 1.0, 0.0)],
+)
+def test_marks_of_a_large_state_are_rarer(ordered_s: float, took_s: float, apart_s: float) -> None:
+    assert marks_apart_s(ordered_s, took_s) == pytest.approx(apart_s)

@@ -23,7 +23,17 @@ from p2p.training.stream import Message
 
 PROGRESS_EVERY_S = 0.2
 FLOAT32_BYTES = 4
+MARKS_SHARE = 0.02  # of the time may go into marks, if they are not more than
+MARKS_RARER = 20  # times as far apart as ordered
 LEDGER_LINES_TOLD = 1_000  # the log has the older ones from earlier marks
+
+
+def marks_apart_s(ordered_s: float, took_s: float) -> float:
+    """How long after a mark the next one is due, when that one took so long.
+
+    Hashing a state of 120 MB takes 90 ms: every half second, that is a sixth of the training.
+    """
+    return min(max(ordered_s, took_s / MARKS_SHARE), ordered_s * MARKS_RARER)
 
 
 @dataclass
@@ -68,7 +78,7 @@ class Generation:
         self.order, self.group, self.run = order, group, run
         self.control, self.checkpoints, self.clock = control, checkpoints, clock
         self.mine = order.shards[group.rank]
-        self._marked_at = time.monotonic()
+        self._marked_at, self._mark_took_s = time.monotonic(), 0.0
         self._progress_at = time.monotonic()
         self._progress_samples = run.position.ledger.samples
         self._pace = PaceMeter()
@@ -156,8 +166,9 @@ class Generation:
         due = self.checkpoints.is_due(step, step + run.strategy.span(step))
         if due or self.control.checkpoint_asked:
             return Wish.CHECKPOINT
-        marked_s = time.monotonic() - self._marked_at
-        return Wish.MARK if marked_s >= self.order.mark_every_s else Wish.NOTHING
+        passed_s = time.monotonic() - self._marked_at
+        due = passed_s >= marks_apart_s(self.order.mark_every_s, self._mark_took_s)
+        return Wish.MARK if due else Wish.NOTHING
 
     def _evaluate(self) -> None:
         position = self.run.position
@@ -166,7 +177,7 @@ class Generation:
         position.metrics, position.evaluated = metrics, position.step
 
     def _mark(self) -> None:
-        self._marked_at = time.monotonic()
+        began = time.monotonic()
         self.control.activity.begin("exchange", self.run.position.step)
         self.run.settle(self.group)
         self.run.tuner.mark(self.group)
@@ -177,6 +188,8 @@ class Generation:
         self._agree()
         if self._differs:
             self.control.send({"kind": "mark", **self._standing(), **told})
+        self._marked_at = time.monotonic()
+        self._mark_took_s = self._marked_at - began
 
     def _agree(self) -> None:
         """Compare the states of all; the leader waits to hear what differs."""
