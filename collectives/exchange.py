@@ -1,9 +1,10 @@
-"""Every collective straight over the links between all members: a plan's machine, at work.
+"""Every collective straight over the wires between all members: a plan's machine, at work.
 
 Small calls go in one hop; all-reduce and broadcast of more than `ONE_HOP_BYTES_MAX` in two.
 """
 
 from collections import deque
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import zmq
@@ -13,38 +14,49 @@ from collectives.errors import OutOfStep
 from collectives.frames import Header, Stream, fingerprint
 from collectives.links import Links
 from collectives.plan import Act, Hop, Machine, OutOfOrder, Send, make_plan
+from collectives.records import Record
 from collectives.reductions import Reduction
+from collectives.wire import Wire
+from collectives.wiring import connect
 
 # Measured over the loopback, CPU per call: 1 MiB chunks cost a tenth more than these at 4 and 16 MB
 # (2 and 3 ranks), 512 KiB ones 3 % more again, and twice as long ones save 3 % but overlap less.
 # A second hop saves more than it costs from 512 KiB to 1 MiB on; sooner where the line is slow.
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 512 << 10
 ONE_HOP_BYTES_MAX = 1 << 18
 
 _PLACING = Reduction("sum", np.dtype(np.uint8))  # of calls that combine nothing: never used
 
 
-class Exchange:
-    """Takes every call."""
+Connect = Callable[[Links], Mapping[int, Wire]]
 
-    def __init__(self, links: Links) -> None:
-        self.links = links
+
+class Exchange:
+    """Takes every call. The ranks' wires are connected before the first."""
+
+    def __init__(self, links: Links, connect: Connect = connect) -> None:
+        self.links, self._connect = links, connect
+        self._wires: Mapping[int, Wire] | None = None
+        self._spare = Spare()
 
     def takes(self, call: Call) -> bool:
         return True
+
+    def run(self, call: Call) -> None:
+        links = self.links
+        if self._wires is None:
+            self._wires = self._connect(links)
+        plan = make_plan(call, links.rank, links.size, self._hops(call))
+        chunk_length = max(1, CHUNK_BYTES // max(1, call.source.itemsize))
+        machine = Machine(plan, links.rank, chunk_length)
+        _Run(links, self._wires, call, machine, self._spare).go()
 
     def interrupt(self) -> None:
         """It sleeps in `DataPlane.wait` only."""
 
     def end(self) -> None:
-        """Nothing is kept between calls."""
-
-    def run(self, call: Call) -> None:
-        links = self.links
-        plan = make_plan(call, links.rank, links.size, self._hops(call))
-        chunk_length = max(1, CHUNK_BYTES // max(1, call.source.itemsize))
-        machine = Machine(plan, links.rank, chunk_length)
-        _Run(links, call, machine).go()
+        for wire in (self._wires or {}).values():
+            wire.end()
 
     def _hops(self, call: Call) -> int:
         if call.kind not in (Kind.ALL_REDUCE, Kind.BROADCAST):
@@ -52,17 +64,38 @@ class Exchange:
         return 1 if call.length * call.source.itemsize <= ONE_HOP_BYTES_MAX else 2
 
 
-class _Run:
-    """One call on its way. What waits for room in a link stays in that link's outbox."""
+class Spare:
+    """Memory for chunks that wait to be combined, used again and again."""
 
-    def __init__(self, links: Links, call: Call, machine: Machine) -> None:
-        self.links, self.call, self.machine = links, call, machine
-        self.outboxes: dict[int, tuple[deque[Send], deque[Send]]] = {}  # by rank, for both hops
-        self.held: dict[int, dict[int, zmq.Frame]] = {}  # by chunk and sender
-        self.sent = call.source
+    def __init__(self) -> None:
+        self._free: list[Array] = []
+
+    def take(self, nbytes: int) -> Array:
+        """nbytes <= CHUNK_BYTES of uint8."""
+        whole = self._free.pop() if self._free else np.empty(CHUNK_BYTES, np.uint8)
+        return whole[:nbytes]
+
+    def give(self, chunk: Array) -> None:
+        self._free.append(chunk if chunk.base is None else chunk.base)
+
+
+class _Run:
+    """One call on its way. What waits for room in a wire stays in that wire's outbox."""
+
+    def __init__(
+        self, links: Links, wires: Mapping[int, Wire], call: Call, machine: Machine, spare: Spare
+    ) -> None:
+        self.links, self.wires, self.call, self.machine = links, wires, call, machine
+        self.outboxes = {rank: (deque[Send](), deque[Send]()) for rank in wires}  # for both hops
+        self.coming: dict[int, tuple[Record, Array]] = {}  # by sender: what has begun to come
+        self.held: dict[int, dict[int, Array]] = {}  # by chunk and sender
+        self.spare, self.sent = spare, call.source
         self.reduction = call.reduction or _PLACING
+        apart = not np.may_share_memory(call.source, call.out)
+        # Of every chunk that is combined, one can be received where the result will be.
+        self.in_out = min(wires, default=0) if apart else links.rank
         # In two hops, what is written has been sent and taken before; in one it has not.
-        if not machine.plan.onward and np.may_share_memory(call.source, call.out):
+        if not machine.plan.onward and not apart:
             self.sent = call.source.copy()
 
     def go(self) -> None:
@@ -70,21 +103,22 @@ class _Run:
             self._enqueue(send)
         self._begin_own()
         while True:
+            self.links.check()
+            moved = self._take()
             blocked = self._flush()
             if not self.machine.awaited and not blocked:
                 return
-            if not self._take():
-                self.links.progress(self.machine.awaited, blocked)
+            if not moved:
+                self._sleep(blocked)
 
-    def _take(self) -> bool:
-        """Handle one chunk that has come, if one has."""
-        for sender in self.machine.awaited:
-            if self.links.has(Stream.COLLECTIVE, sender):
-                header, frame = self.links.pop(Stream.COLLECTIVE, sender)
-                check_in_step(self.links, header, self.call.sequence, self.call.fingerprint)
-                self._on_chunk(sender, header.part, header.chunk, frame)
-                return True
-        return False
+    def _sleep(self, blocked: set[int]) -> None:
+        awaited = self.machine.awaited
+        files = [
+            (wire.fileno(), zmq.POLLIN * (rank in awaited) | zmq.POLLOUT * (rank in blocked))
+            for rank, wire in self.wires.items()
+            if rank in awaited or rank in blocked
+        ]
+        self.links.progress((), files=files)
 
     def _begin_own(self) -> None:
         plan, call = self.machine.plan, self.call
@@ -95,62 +129,91 @@ class _Run:
         elif source.size and not np.may_share_memory(source, out):
             np.copyto(out, source)
 
-    def _enqueue(self, send: Send) -> None:
-        first, second = self.outboxes.setdefault(send.to, (deque(), deque()))
-        (first if send.hop == Hop.FIRST else second).append(send)
+    # Out.
 
-    def _flush(self) -> list[int]:
-        """Send what there is room for; the ranks whose links are full. Finished chunks go first:
+    def _enqueue(self, send: Send) -> None:
+        self.outboxes[send.to][send.hop].append(send)
+
+    def _flush(self) -> set[int]:
+        """Send what there is room for; the ranks whose wires are full. Finished chunks go first:
         they are still in the cache."""
-        blocked = []
+        blocked = set()
         for to, (first, second) in self.outboxes.items():
-            for box in (second, first):
-                while box and self._send(box[0]):
-                    box.popleft()
-                if box:
-                    blocked.append(to)
-                    break
+            wire = self.wires[to]
+            while wire.flush() and (box := second or first):
+                self._begin(wire, box.popleft())
+            if wire.busy:
+                blocked.add(to)
         return blocked
 
-    def _send(self, send: Send) -> bool:
+    def _begin(self, wire: Wire, send: Send) -> None:
         array = self.sent if send.hop == Hop.FIRST else self.call.out
-        payload = array[send.start : send.stop].view(np.uint8).data
-        header = self.links.header(
-            *(Stream.COLLECTIVE, self.call.sequence, self.call.fingerprint, len(payload)),
-            part=send.hop,
-            chunk=send.index,
-        )
-        return self.links.send_nowait(send.to, header, payload)
+        payload = _bytes(array[send.start : send.stop])
+        call = self.call
+        record = Record(call.sequence, call.fingerprint, send.hop, send.index, len(payload))
+        wire.begin(record, payload)
 
-    def _on_chunk(self, sender: int, hop: int, index: int, frame: zmq.Frame) -> None:
+    # In.
+
+    def _take(self) -> bool:
+        """Take a chunk from every rank from which one has come, if any has."""
+        came = [self._take_from(sender) for sender in list(self.machine.awaited)]
+        return any(came)
+
+    def _take_from(self, sender: int) -> bool:
+        if sender not in self.coming:
+            record = self.wires[sender].next()
+            if record is None:
+                return False
+            self.coming[sender] = record, self._room(sender, record)
+        record, room = self.coming[sender]
+        if not self.wires[sender].take(_bytes(room)):
+            return False
+        del self.coming[sender]
+        self._on_chunk(sender, record, room)
+        return True
+
+    def _room(self, sender: int, record: Record) -> Array:
+        """Where to receive this. Raises OutOfStep when it is not what should come."""
+        call = self.call
+        if (record.sequence, record.fingerprint) != (call.sequence, call.fingerprint):
+            raise _not_together(sender, self.links.rank)
         try:
-            act, start, stop = self.machine.on_chunk(sender, hop, index)
+            start, stop = self.machine.expect(sender, record.hop, record.chunk)
         except OutOfOrder as error:
             raise OutOfStep(f"data from rank {sender} was lost on the way: {error}") from error
-        out = self.call.out[start:stop]
-        if len(frame) != out.nbytes:
-            raise OutOfStep(f"{len(frame)} bytes came from rank {sender}, not {out.nbytes}")
-        if act is Act.PLACE:
-            np.copyto(out, np.frombuffer(frame.buffer, out.dtype))
-        else:
-            self.held.setdefault(index, {})[sender] = frame
+        out = call.out[start:stop]
+        if record.length != out.nbytes:
+            raise OutOfStep(f"{record.length} bytes came from rank {sender}, not {out.nbytes}")
+        if self.machine.combines(record.hop) and sender != self.in_out:
+            return self.spare.take(out.nbytes).view(out.dtype)
+        return out
+
+    def _on_chunk(self, sender: int, record: Record, room: Array) -> None:
+        index = record.chunk
+        act = self.machine.on_chunk(sender, record.hop, index)
+        if act is not Act.PLACE:
+            self.held.setdefault(index, {})[sender] = room
         if act is Act.COMBINE:
-            self._combine(index, out)
-        if act is not Act.HOLD and hop == Hop.FIRST:
+            self._combine(index)
+        if act is not Act.HOLD and record.hop == Hop.FIRST:
             for send in self.machine.onward(index):
                 self._enqueue(send)
 
-    def _combine(self, index: int, out: Array) -> None:
+    def _combine(self, index: int) -> None:
         """In rank order, whoever came first."""
-        frames = self.held.pop(index)
+        chunks = self.held.pop(index)
         start, stop = self.machine.bounds(self.machine.plan.own, index)
-        parts = [
-            self.call.source[start:stop]
-            if rank == self.links.rank
-            else np.frombuffer(frames[rank].buffer, out.dtype)
-            for rank in range(self.links.size)
-        ]
-        self.reduction.fold(parts, out)
+        chunks[self.links.rank] = self.call.source[start:stop]
+        out = slice(*self.machine.bounds(self.machine.plan.mine, index))
+        self.reduction.fold([chunks[rank] for rank in range(self.links.size)], self.call.out[out])
+        for rank, chunk in chunks.items():
+            if rank not in (self.links.rank, self.in_out):
+                self.spare.give(chunk)
+
+
+def _bytes(array: Array) -> memoryview:
+    return array.view(np.uint8).data
 
 
 def gather_payloads(links: Links, sequence: int, payload: bytes) -> list[bytes]:
@@ -170,4 +233,8 @@ def gather_payloads(links: Links, sequence: int, payload: bytes) -> list[bytes]:
 def check_in_step(links: Links, header: Header, sequence: int, kind: int) -> None:
     """Raises OutOfStep when what came belongs to another operation than the one that runs."""
     if (header.sequence, header.fingerprint) != (sequence, kind):
-        raise OutOfStep(f"rank {header.sender} is not in the same operation as rank {links.rank}")
+        raise _not_together(header.sender, links.rank)
+
+
+def _not_together(sender: int, rank: int) -> OutOfStep:
+    return OutOfStep(f"rank {sender} is not in the same operation as rank {rank}")

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     COLLECTIVE = 1
     MESSAGE = 2
     MEMORY = 3  # where memory lies that members on one host share
+    WIRE = 4  # where a member listens for others' connections
 
 
 class Control(IntEnum):
@@ -49,7 +50,7 @@ def unpack(data: bytes | memoryview) -> Header | None:
     if len(data) != HEADER_BYTES:
         return None
     mark, job, generation, sender, stream, *rest = _LAYOUT.unpack(data)
-    if mark != _MARK or stream > Stream.MEMORY:
+    if mark != _MARK or stream > Stream.WIRE:
         return None
     return Header(job, generation, sender, Stream(stream), *rest)
 

@@ -50,7 +50,7 @@ class Links:
         self.awaited: frozenset[int] = frozenset()  # while this rank sleeps
         self.one_host = all(member.host == plane.endpoints.host for member in members)
         self._plane = plane
-        self._members = tuple(members)
+        self.site, self.members = plane.site, tuple(members)
         self._over = ""
         self._push: dict[int, zmq.Socket[bytes]] = {}
         self._silent: dict[int, zmq.Socket[bytes]] = {}  # monitors of links to who said no hello
@@ -65,6 +65,10 @@ class Links:
                 self._silent[to] = watch(self._push[to], _UNREACHABLE)
                 plane.connect(self._push[to], member)
                 self._post(to, hello, b"")
+
+    def near(self, rank: int) -> bool:
+        """Whether it is on this host, and so is its private folder."""
+        return self._plane.endpoints.near(self.members[rank])
 
     def header(
         self,
@@ -133,11 +137,13 @@ class Links:
         awaited: Collection[int],
         blocked: Collection[int] = (),
         seconds: float | None = None,
+        files: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Queue what has arrived; if nothing has, sleep until something does or a link has room.
 
         `awaited`: ranks without which the operation cannot go on, `blocked`: those whose links are
-        full. Raises LostPeer when one of these is gone, or any other without a farewell.
+        full. `files`: other descriptors that end the sleep, and at what (zmq.POLLIN, POLLOUT).
+        Raises LostPeer when one of these ranks is gone, or any other without a farewell.
         """
         self.check()
         if self._plane.pump():
@@ -147,7 +153,7 @@ class Links:
         monitors = list(self._silent.values())
         if self._missed:
             seconds = min(seconds or SILENT_SECONDS_MAX, SILENT_SECONDS_MAX)
-        self._plane.wait([self._push[to] for to in blocked], monitors, seconds)
+        self._plane.wait([self._push[to] for to in blocked], monitors, seconds, files)
         self.awaited = frozenset()
         if monitors:
             self._check_silent()
@@ -236,7 +242,7 @@ class Links:
         broken = self.header(Stream.CONTROL, 0, 0, 0, part=Control.BROKEN, chunk=cause).pack()
         for to in self._there():
             push = self._plane.open()
-            self._plane.connect(push, self._members[to])
+            self._plane.connect(push, self.members[to])
             push.send_multipart((broken, b""), zmq.NOBLOCK)
             push.close(linger=LINGER_MS)
 

@@ -31,7 +31,7 @@ class Hop(IntEnum):
 class Act(IntEnum):
     """What to do with a chunk that has come."""
 
-    PLACE = 0  # copy it to its place in out
+    PLACE = 0  # it belongs into out as it is
     HOLD = 1  # keep it until the others' same chunk is here
     COMBINE = 2  # it was the last one: combine all, into out
 
@@ -127,8 +127,9 @@ def _by_counts(counts: Sequence[int]) -> tuple[Span, ...]:
 
 
 class Machine:
-    """Send everything `start()` names; for every chunk that comes call `on_chunk` and do as its
-    Act says; after PLACE or COMBINE of a first-hop chunk send what `onward` names."""
+    """Send everything `start()` names; for every chunk call `expect` when it begins to come, and
+    `on_chunk` when it is here, and do as its Act says; after PLACE or COMBINE of a first-hop chunk
+    send what `onward` names."""
 
     def __init__(self, plan: Plan, rank: int, chunk_length: int) -> None:
         self.plan, self.rank, self.chunk_length = plan, rank, chunk_length
@@ -158,20 +159,30 @@ class Machine:
                 if index < self._chunks(self.plan.sends[to]):
                     yield Send(to, Hop.FIRST, index, *self.bounds(self.plan.sends[to], index))
 
-    def on_chunk(self, sender: int, hop: int, index: int) -> tuple[Act, int, int]:
-        """(what to do, start, stop in out). Raises OutOfOrder, which changes nothing."""
+    def expect(self, sender: int, hop: int, index: int) -> Span:
+        """Where in out the chunk belongs that begins to come.
+
+        Raises OutOfOrder, which changes nothing.
+        """
         if hop not in (0, 1) or not index == self._next[hop][sender] < self._count[hop][sender]:
             raise OutOfOrder(f"chunk {index} of hop {hop} came from rank {sender} out of turn")
         self._next[hop][sender] += 1
+        spans = self.plan.receives if hop == Hop.FIRST else self.plan.returns
+        return self.bounds(spans[sender], index)
+
+    def combines(self, hop: int) -> bool:
+        """Whether a chunk of this hop is one of several that are combined."""
+        return hop == Hop.FIRST and self.plan.combined
+
+    def on_chunk(self, sender: int, hop: int, index: int) -> Act:
+        """An expected chunk is here. What to do."""
         self._left[sender] -= 1
         if not self._left[sender]:
             del self._left[sender]
-        spans = self.plan.receives if hop == Hop.FIRST else self.plan.returns
-        act = Act.PLACE
-        if hop == Hop.FIRST and self.plan.combined:
-            self._held[index] += 1
-            act = Act.COMBINE if self._held[index] == len(spans) - 1 else Act.HOLD
-        return act, *self.bounds(spans[sender], index)
+        if not self.combines(hop):
+            return Act.PLACE
+        self._held[index] += 1
+        return Act.COMBINE if self._held[index] == len(self.plan.receives) - 1 else Act.HOLD
 
     def onward(self, index: int) -> Iterator[Send]:
         for to in self.plan.onward:

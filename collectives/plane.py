@@ -49,6 +49,10 @@ class Endpoints:
     def to_wire(self) -> dict[str, str]:
         return asdict(self)
 
+    def near(self, other: "Endpoints") -> bool:
+        """Whether the other's ipc socket is here."""
+        return self.host == other.host and Path(other.ipc.removeprefix("ipc://")).exists()
+
     @classmethod
     def from_wire(cls, wire: Any) -> "Endpoints":
         """Raises ValueError when this is not what `to_wire` made."""
@@ -56,6 +60,15 @@ class Endpoints:
         if not isinstance(wire, dict) or not all(isinstance(wire.get(f), str) for f in fields):
             raise ValueError(f"not the endpoints of a data plane: {wire!r:.200}")
         return cls(**{field: wire[field] for field in fields})
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where connections besides the plane's own sockets are taken, and whether in the clear."""
+
+    host: str
+    folder: str
+    plain_tcp: bool
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,8 @@ class DataPlane:
         ipc = self._ipc_path = _private_path(ipc_dir)
         keep_receive_memory()
         self.dropped: Counter[str] = Counter()
-        self._keys, self._plain_tcp = keys, plain_tcp
+        self._keys = keys
+        self.site = Site(bind_host, str(Path(ipc).parent), plain_tcp)
         self._floor = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -136,7 +150,7 @@ class DataPlane:
         # A socket's security applies to what is bound after it is set: ipc is guarded by the
         # directory's mode and stays plain, TCP is not.
         pull.bind(f"ipc://{ipc}")
-        if not self._plain_tcp:
+        if not self.site.plain_tcp:
             pull.curve_server = True
             pull.curve_secretkey = self._keys.server_secret
             pull.curve_publickey = self._keys.server_public
@@ -216,10 +230,10 @@ class DataPlane:
 
     def connect(self, push: "zmq.Socket[bytes]", target: Endpoints) -> None:
         """To this member: by ipc where its path can be seen, else by TCP."""
-        if target.host == self.endpoints.host and Path(target.ipc.removeprefix("ipc://")).exists():
+        if self.endpoints.near(target):
             push.connect(target.ipc)
             return
-        if not self._plain_tcp:
+        if not self.site.plain_tcp:
             push.curve_serverkey = self._keys.server_public
             push.curve_publickey = self._keys.client_public
             push.curve_secretkey = self._keys.client_secret
@@ -253,13 +267,16 @@ class DataPlane:
         blocked: "Sequence[zmq.Socket[bytes]]" = (),
         monitors: "Sequence[zmq.Socket[bytes]]" = (),
         seconds: float | None = None,
+        files: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Sleep until data arrives, `blocked` take a message, a monitor tells, an abort or wake."""
+        """Sleep until data arrives, `blocked` take a message, a monitor or one of `files` tells,
+        an abort or wake."""
         connections = self.connections.monitor
         awaited: list[tuple[Any, int]] = [
             *((self._pull, zmq.POLLIN), (self._wake, zmq.POLLIN), (connections, zmq.POLLIN)),
             *((monitor, zmq.POLLIN) for monitor in monitors),
             *((push, zmq.POLLOUT) for push in blocked),
+            *files,
         ]
         for ready, _ in zmq.zmq_poll(awaited, -1 if seconds is None else int(seconds * 1000)):
             if ready == self._wake:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from collectives import exchange
 from collectives.call import Array, Call, Kind
 from collectives.errors import Aborted
-from collectives.exchange import Exchange
+from collectives.exchange import Connect, Exchange
 from collectives.links import Links
 from collectives.plan import Act, Machine, OutOfOrder, make_plan
 from collectives.reductions import Reduction
@@ -97,7 +97,7 @@ class Case:
 
         def act(links: MemoryLinks) -> Array:
             source = self.sources[links.rank]
-            algorithm = Exchange(cast(Links, links))
+            algorithm = Exchange(cast(Links, links), cast(Connect, links.connect))
             for sequence in range(1, calls + 1):
                 out = source.copy() if in_place else np.empty_like(self.expected[links.rank])
                 given = out if in_place else source
@@ -200,9 +200,10 @@ def test_a_chunk_out_of_turn_is_refused_and_changes_nothing(wrong: tuple[int, in
     machine = Machine(make_plan(case.call(0, *case.sources[:2]), 0, 3, hops=2), 0, 4)
     awaited = dict(machine.awaited)
     with pytest.raises(OutOfOrder):
-        machine.on_chunk(*wrong)
+        machine.expect(*wrong)
     assert machine.awaited == awaited
-    assert machine.on_chunk(1, 0, 0)[0] is Act.HOLD
+    assert machine.expect(1, 0, 0) == machine.expect(2, 0, 0) == (0, 4)
+    assert machine.on_chunk(1, 0, 0) is Act.HOLD
     with pytest.raises(OutOfOrder):
-        machine.on_chunk(1, 0, 0)
-    assert machine.on_chunk(2, 0, 0)[0] is Act.COMBINE
+        machine.expect(1, 0, 0)
+    assert machine.on_chunk(2, 0, 0) is Act.COMBINE
