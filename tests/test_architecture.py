@@ -19,6 +19,7 @@ MAY_IMPORT = {
 PURE = [
     "consensus",
     *("collectives/plan.py", "collectives/call.py", "collectives/frames.py"),
+    "collectives/records.py",
     "collectives/blockscale.py",
     "collectives/codec_names.py",
     "collectives/codecs",
