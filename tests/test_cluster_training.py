@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from tests.cluster_fixtures import (
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 EPOCHS = 8
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 STEPS = EPOCHS * 24
 
 
@@ -284,6 +290,31 @@ def test_a_peer_that_sends_noise_is_outvoted_and_named(three: LocalCluster, tmp_
     events = p2pnode(three, "events", "--json").json["events"]
     assert [event["peer"] for event in events if event["kind"] == "notice"] == [liar["id"]]
     assert named in p2pnode(three, "job", told["id"]).out
+
+
+def test_the_readme_s_examples_run_as_written(one: LocalCluster, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
+    shutil.copy(ROOT / "LICENSE", tmp_path)
+    programs = {
+        "p2pnode": [sys.executable, "-P", "-m", "p2p.cli"],
+        "python": [sys.executable],
+    }
+    lines = [line[4:] for line in README.splitlines() if line.startswith("    p")]
+    shown = [line for line in lines if "docs/examples/" in line]
+    assert len(shown) == 4
+    for line in shown:
+        program, *arguments = shlex.split(line.replace("$PWD", str(tmp_path)))
+        done = subprocess.run(
+            [*programs[program], *arguments],
+            cwd=tmp_path,
+            env=one.environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert program == "python" or " finished " in done.stdout
 
 
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:
