@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from collectives.operations import Group
+from p2p.training.device import moved
 from p2p.training.gradients import seed_everything
 from p2p.training.order import EVALUATION, Schedule, cut, seed_of
 from p2p.training.task import Task
@@ -20,6 +21,7 @@ class Evaluation:
 
     def __init__(self, task: Task, model: nn.Module, schedule: Schedule) -> None:
         self.task, self.model, self.schedule = task, model, schedule
+        self._device = next(model.parameters()).device
         self._test: Any = task.dataset("test") if task.can_evaluate else []
         self.samples = len(self._test)
         self._names = sorted(self._sums(0, min(2, self.samples))) if task.can_evaluate else []
@@ -49,7 +51,7 @@ class Evaluation:
             with torch.no_grad():
                 for at in range(first, last, SAMPLES_AT_ONCE):
                     wanted = range(at, min(at + SAMPLES_AT_ONCE, last))
-                    batch = self.task.fetch(self._test, wanted)
+                    batch = moved(self.task.fetch(self._test, wanted), self._device)
                     for name, value in self.task.evaluate(self.model, batch, len(wanted)).items():
                         sums[name] = sums.get(name, 0.0) + value
         finally:

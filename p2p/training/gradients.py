@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from collectives.shm_memory import empty
 from p2p.training.blame import REMEDY, TaskFailed, user_code
+from p2p.training.device import moved, rows_from
 from p2p.training.layout import Agreed, BufferWatch, Layout, views
 from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprint, seed_of
 from p2p.training.state import TrainingState, raw
@@ -34,6 +34,9 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for generator in torch.cuda.default_generators:
+            generator.manual_seed(seed)
 
 
 class Gradients:
@@ -49,6 +52,8 @@ class Gradients:
         if not self.parameters:
             raise TaskFailed("the model has no trainable parameter")
         self._shapes: list[Tensor] = [p.detach() for p in self.parameters]
+        self.device = self.parameters[0].device
+        self.carrier = rows_from(self.device)
         watch = BufferWatch(state.model)
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
@@ -96,7 +101,7 @@ class Gradients:
         lo, hi = mine
         layout = self.layout
         if len(self._rows) != hi - lo:
-            self._rows = torch.from_numpy(empty((hi - lo, layout.values), np.float32)).zero_()
+            self._rows = self.carrier.room(hi - lo, layout.values)
         self.said = self.layout.nothing_said()
         self.numbers = []
         base = [b.clone() for b in (*self.buffers.floats, *self.buffers.integers)]
@@ -113,6 +118,7 @@ class Gradients:
                 self.said[layout.losses.start + shard] = loss if np.isfinite(loss) else 0.0
                 if not np.isfinite(loss):
                     self.said[layout.not_finite] = 1.0
+        self.carrier.settle()
 
     def update(self, average: npt.NDArray[np.float32], agreed: Agreed, step: int) -> None:
         """One optimizer step by float32[layout.values], and the buffers' changes. Never half done:
@@ -132,7 +138,8 @@ class Gradients:
     ) -> None:
         """One optimizer step of these parameters (by number) by the average times `factor`; the
         others stay as they are."""
-        gradients = views(torch.from_numpy(average)[self.layout.gradients], self._shapes)
+        flat = torch.from_numpy(average)[self.layout.gradients].to(self.device)
+        gradients = views(flat, self._shapes)
         used = (agreed.numbers[self.layout.used] > 0).tolist()
         for number in only:
             if used[number]:
@@ -149,12 +156,12 @@ class Gradients:
         with torch.no_grad():
             floats = views(torch.from_numpy(changes), self.buffers.floats)
             for buffer, change in zip(self.buffers.floats, floats, strict=True):
-                buffer.add_(change)
+                buffer.add_(change.to(buffer.device))
             whole = torch.from_numpy(agreed.numbers[self.layout.integers])
             for buffer, change in zip(
                 self.buffers.integers, views(whole, self.buffers.integers), strict=True
             ):
-                buffer.add_(change.to(buffer.dtype))
+                buffer.add_(change.to(buffer))
 
     def _fill_row(
         self, step: int, shard: int, indices: Indices, batch: int, base: list[Tensor]
@@ -168,7 +175,7 @@ class Gradients:
             self._shapes[i].new_zeros(self._shapes[i].numel()) if g is None else g.reshape(-1)
             for i, g in enumerate(gradients)
         ]
-        torch.cat(flat, out=row[layout.gradients])
+        self.carrier.fill(row[layout.gradients], flat)
         if base:
             self._take_changes(row[layout.changes], base)
             row[layout.changes].mul_(weight)
@@ -200,7 +207,7 @@ class Gradients:
     def _backward(
         self, indices: Indices, weight: float
     ) -> tuple[float, list[float], tuple[Tensor | None, ...]]:
-        batch = self.task.fetch(self.train, indices)
+        batch = moved(self.task.fetch(self.train, indices), self.device)
         loss, metrics = self.task.loss(self.state.model, batch)
         with user_code(self.task.file):
             start = torch.full_like(loss, weight)  # free: it starts the backward

@@ -11,6 +11,7 @@ from collectives.operations import Group
 from p2p.training import checkpoint, task
 from p2p.training.blame import TaskFailed
 from p2p.training.checkpoint import Damaged
+from p2p.training.device import CPU
 from p2p.training.evaluation import Evaluation
 from p2p.training.gradients import Gradients, seed_everything
 from p2p.training.ledger import Ledger
@@ -34,11 +35,11 @@ OWN_PREFIX = STRATEGY_PREFIX + MEMORY  # of those that only one trainer has
 class Run:
     """Starts in the job's initial state, which is the same for every trainer (step 0)."""
 
-    def __init__(self, spec: JobSpec, user_task: task.Task) -> None:
+    def __init__(self, spec: JobSpec, user_task: task.Task, device: torch.device = CPU) -> None:
         self.spec, self.task = spec, user_task
         self._threads(spec.threads)
         seed_everything(spec.seed)
-        self.model = user_task.model()
+        self.model = user_task.model().to(device)  # before the optimizer, which keeps parameters
         optimizer = user_task.optimizer(self.model)
         self.train = user_task.dataset("train")
         self.schedule = self._schedule()
@@ -152,7 +153,7 @@ class Run:
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of `tensors` that share no memory, with each other neither."""
         return {
-            name: t.clone(memory_format=torch.contiguous_format)
+            name: t.clone(memory_format=torch.contiguous_format).cpu()
             for name, t in self.tensors().items()
         }
 

@@ -153,7 +153,7 @@ def _kept(
 def _digest(state: TrainingState, number: int) -> int:
     digest = 0
     for name, tensor in sorted(state.moments([number])[0].items()):
-        raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        raw = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         digest = zlib.crc32(raw.data, zlib.crc32(name.encode(), digest))
     return digest
 

@@ -61,7 +61,7 @@ class TrainingState:
     def snapshot(self) -> dict[str, Tensor]:
         """Copies that share no memory, with each other neither (tied weights stand twice)."""
         return {
-            name: t.clone(memory_format=torch.contiguous_format)
+            name: t.clone(memory_format=torch.contiguous_format).cpu()
             for name, t in self.tensors().items()
         }
 
@@ -99,7 +99,7 @@ class TrainingState:
         self.optimizer.state.clear()
         self.kept = self.versions = None
         for name, (parameter, moment) in places.items():
-            self.optimizer.state[parameter][moment] = moments[name].clone()
+            self._keep(parameter, moment, moments[name].clone())
         for (parameter, key), number in counters.items():
             self.optimizer.state[parameter][key] = number
         for group, saved in zip(self.optimizer.param_groups, groups, strict=True):
@@ -124,7 +124,7 @@ class TrainingState:
             (self._place(name), value) for name, value in (*tensors.items(), *counters.items())
         ]
         for (parameter, moment), value in found:
-            self.optimizer.state[parameter][moment] = value
+            self._keep(parameter, moment, value)
 
     def keep_only(self, numbers: frozenset[int]) -> None:
         """Let go of the optimizer state of all other parameters."""
@@ -149,6 +149,19 @@ class TrainingState:
                                  "travel to other peers")  # fmt: skip
         return tensors, counters
 
+    def _keep(self, parameter: Tensor, moment: str, value: Tensor | Scalar) -> None:
+        """Where the optimizer looks for it: on the parameter's device, but that counters stay on
+        the CPU unless its kernel counts itself (as Optimizer.load_state_dict has it)."""
+        if isinstance(value, Tensor):
+            group = next(
+                group
+                for group in self.optimizer.param_groups
+                if any(each is parameter for each in group["params"])
+            )
+            counts = moment == "step" and not (group.get("fused") or group.get("capturable"))
+            value = value.cpu() if counts else value.to(parameter.device)
+        self.optimizer.state[parameter][moment] = value
+
     def _place(self, name: str) -> tuple[Tensor, str]:
         owner, _, moment = name.rpartition(".")
         for parameter, known in self.names.items():
@@ -166,8 +179,8 @@ def state_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def raw(tensor: Tensor) -> memoryview:
-    """The tensor's bytes."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    """The tensor's bytes, in the host's memory."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     data: memoryview = flat.numpy().data
     return data
 

@@ -15,6 +15,7 @@ from p2p.training import task
 from p2p.training.blame import TaskFailed, sentence
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
+from p2p.training.device import take
 from p2p.training.generation import Clock, Generation
 from p2p.training.run import Run
 from p2p.training.spec import parse
@@ -55,10 +56,11 @@ class Trainer:
     def live(self) -> None:
         begin = self.control.begin()
         spec = parse(begin["job"])
+        device = take(begin.get("gpu"))
         cls = task.load(spec, str(begin["source_dir"]))
         self.task_file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         self.during = "setup"
-        self.run = Run(spec, task.create(cls, spec))
+        self.run = Run(spec, task.create(cls, spec), device)
         self.during = "step"
         self.run.warm_up()
         self.during = "setup"

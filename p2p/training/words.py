@@ -23,7 +23,9 @@ class Words:
 
     def store(self, number: int, out: Float32s) -> None:
         """This tensor's bytes into out[words of this tensor]."""
-        raw = self._tensors[number].detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        raw = (
+            self._tensors[number].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        )
         out.view(np.uint8)[: len(raw)] = raw
 
     def load(self, number: int, words: Float32s) -> None:

@@ -34,11 +34,11 @@ class Inner:
         into `changes`, one after the other; of the integer buffers as new numbers."""
         old = iter(self._copies)
         for new, place in zip(self._parameters, views(descent, self._parameters), strict=True):
-            torch.sub(next(old).float(), new.float(), out=place)
+            _subtract(next(old), new, place)
         floats, integers = self._buffers.floats, self._buffers.integers
         for new, place in zip(floats, views(changes, floats), strict=True):
-            torch.sub(new.float(), next(old).float(), out=place)
-        found = [(new - next(old)).reshape(-1).double().numpy() for new in integers]
+            _subtract(new, next(old), place)
+        found = [(new - next(old)).reshape(-1).double().cpu().numpy() for new in integers]
         return np.concatenate(found) if found else np.zeros(0)
 
     def put_back(self) -> None:
@@ -135,7 +135,7 @@ class Moments:
         state, parameters = self._gradients.state.optimizer.state, self._gradients.parameters
         for slot, value in zip(self.tensors, views(values, self._shapes), strict=True):
             if used[slot.number]:
-                state[parameters[slot.number]][slot.key] = value.to(slot.example.dtype, copy=True)
+                state[parameters[slot.number]][slot.key] = value.to(slot.example, copy=True)
         for slot, count in zip(self.counters, counters, strict=True):
             if used[slot.number]:
                 state[parameters[slot.number]][slot.key] = (
@@ -146,6 +146,14 @@ class Moments:
         for slot in self.constants:
             if used[slot.number]:
                 state[parameters[slot.number]][slot.key] = slot.example
+
+
+def _subtract(one: Tensor, other: Tensor, out: Tensor) -> None:
+    """`out` is in the host's memory, wherever the others are."""
+    if one.device == out.device:
+        torch.sub(one.float(), other.float(), out=out)
+    else:
+        out.copy_(one.float() - other.float())
 
 
 def _cloned(moments: dict[str, Any]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class LocalSgd(Ring):
         with torch.no_grad():
             shaped = views(self._lr * descent, [p.detach() for p in gradients.parameters])
             for parameter, step in zip(gradients.parameters, shaped, strict=True):
-                parameter.sub_(step.to(parameter.dtype))
+                parameter.sub_(step.to(parameter))
         gradients.change_buffers(result.values[layout.changes], agreed)
         if self._moments is None:
             gradients.state.optimizer.state.clear()
