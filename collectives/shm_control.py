@@ -19,6 +19,7 @@ after it has read has read what was meant.
 import os
 import secrets
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,8 @@ _STEPS = ABANDONED - 1
 
 _IDENTITY = struct.Struct("=8sQQQ16s")  # job, generation, rank, ranks, nonce
 _NOTICE = struct.Struct("=QQ 7Q 7Q")
-_IDENTITY_AT, _NOTICES_AT, _SLOTS_AT = 64, (256, 512), 4096
+RANKS_MAX = 128  # whose counts have room
+_IDENTITY_AT, _NOTICES_AT, _COUNTS_AT, _SLOTS_AT = 64, (256, 512), (1024, 2048), 4096
 _SLOTS = 4
 _PAGE = 4096
 
@@ -132,6 +134,10 @@ class ControlSegment:
     def describe(self, operation: int, notice: Notice) -> None:
         self._write(_NOTICES_AT[operation % 2], notice.pack())
 
+    def tell_counts(self, operation: int, counts: Sequence[int]) -> None:
+        """How many elements of an ALL_TO_ALL go to each rank."""
+        self._write(_COUNTS_AT[operation % 2], struct.pack(f"={len(counts)}Q", *counts))
+
     def staged(self, step: int, dtype: np.dtype[Any], length: int, at: int) -> NDArray[Any]:
         """Where to write what others are to read in the next step: elements from `at` on."""
         offset = _staged_at(step) + at * dtype.itemsize
@@ -200,6 +206,10 @@ class OtherControl:
             self._forgotten = notice.forgotten
             self._unmap()
         return notice
+
+    def counts(self, operation: int) -> tuple[int, ...]:
+        at = _COUNTS_AT[operation % 2]
+        return struct.unpack(f"={self._size}Q", self._bytes[at : at + 8 * self._size].tobytes())
 
     def staged(self, step: int, dtype: np.dtype[Any], length: int, at: int) -> NDArray[Any]:
         return self._mapping.array(dtype, length, _staged_at(step) + at * dtype.itemsize)

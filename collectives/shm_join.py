@@ -12,11 +12,11 @@ import traceback
 from collections.abc import Callable
 
 from collectives import futex
-from collectives.call import Call, Kind
+from collectives.call import Call
 from collectives.errors import Aborted
 from collectives.exchange import gather_payloads
 from collectives.links import Links
-from collectives.shm_control import ControlSegment, Membership, OtherControl
+from collectives.shm_control import RANKS_MAX, ControlSegment, Membership, OtherControl
 from collectives.shm_memory import MEMORY
 from collectives.shm_operations import SharedOperations
 
@@ -29,7 +29,7 @@ class SharedMemory:
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self._tried = not links.one_host or links.size == 1
+        self._tried = not links.one_host or not 1 < links.size <= RANKS_MAX
         self._operations: SharedOperations | None = None
 
     def takes(self, call: Call) -> bool:
@@ -37,8 +37,7 @@ class SharedMemory:
         if not self._tried:
             self._tried = True
             self._operations = join(self._links, self._gather)
-        # Of ALL_TO_ALL not all ranks know all counts, and so not how many steps it has.
-        return self._operations is not None and call.kind is not Kind.ALL_TO_ALL
+        return self._operations is not None
 
     def run(self, call: Call) -> None:
         assert self._operations is not None

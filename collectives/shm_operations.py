@@ -9,32 +9,19 @@ nothing is read from main memory but the sources, nothing written to it but the 
 A rank reads others' memory and writes its own. Before it returns, nobody reads `source` any more.
 """
 
-import contextlib
-import os
-import time
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from collectives import futex, kernels
 from collectives.call import Array, Call, Kind
 from collectives.errors import LostPeer, OutOfStep
-from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
-from collectives.shm_memory import RegisteredMemory
+from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl
+from collectives.shm_memory import Place, RegisteredMemory
 from collectives.shm_passes import PAST_CACHE_BYTES_MIN, Part, Passes
-from collectives.shm_plan import Need, Plan, plan_of
+from collectives.shm_plan import Need, Pieces, Plan, plan_of
+from collectives.shm_waits import Generation, Waits
 from collectives.shm_watch import Watch
 
-LOOKS_BEFORE_SLEEP = 1000  # 50 us: about what it takes to fall asleep and be woken
 STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
-
-
-class Generation(Protocol):
-    """What the operations are part of."""
-
-    awaited: frozenset[int]  # ranks, while this one sleeps
-
-    def check(self) -> None:
-        """Raises Aborted when the generation is over."""
 
 
 class SharedOperations:
@@ -52,32 +39,30 @@ class SharedOperations:
         generation: Generation,
     ) -> None:
         self.rank, self.size = rank, len(others) + 1
-        self._control, self._memory, self._generation = control, memory, generation
+        self._control, self._memory = control, memory
         self._passes = Passes(generation.check)
         # From the next rank on, so that not all read the same rank's memory at the same time.
         self._others = sorted(others, key=lambda other: (other.rank - rank) % self.size)
         self._step = 0  # of all operations so far; our progress word says how many are complete
         self._operation = 0
-        self._asleep_on: int | None = None
-        # Where ranks share cores, looking keeps from work the one that is waited for.
-        alone = self.size <= len(os.sched_getaffinity(0))
-        self._looks_before_sleep = LOOKS_BEFORE_SLEEP if alone else 0
-        self._looks = 0
-        self._lost: set[int] = set()
+        self._waits = Waits(generation, self.size)
         self._over = False
-        self._watch = Watch({other.rank: other.pidfd for other in others}, self.on_lost)
+        self._watch = Watch({other.rank: other.pidfd for other in others}, self._waits.on_lost)
 
     def run(self, call: Call) -> None:
         """Raises LostPeer, OutOfStep, OSError (memory of another rank cannot be mapped)."""
         for steps in self.work(call):
             for other in self._others:
-                self._await(other, steps)
+                self._waits.until(other, steps)
 
     def work(self, call: Call) -> Iterator[int]:
         """The operation, but for waiting: yields how many steps all others must have completed."""
+        if call.kind is Kind.ALL_TO_ALL:
+            yield from self._all_to_all(call)
+            return
         width = call.source.itemsize
         plan = plan_of(call.kind, call.length, width, call.root, self.rank, self.size)
-        mine = self._describe(call, plan)
+        mine = self._describe(call, self._place_of(call, plan), plan.may_stay)
         parts: dict[int, Part] = {}
         for step in range(plan.steps):
             if step < plan.chunks and mine.source is None and plan.offers(self.rank):
@@ -95,10 +80,54 @@ class SharedOperations:
             self._step += 1
             if step < plan.steps - 1:
                 self._control.publish(self._step)
-        if any(part.in_place for part in parts.values()) and not plan.by_segments:
+        if not plan.by_segments:
+            yield from self._until_read(mine, parts)
+
+    def _until_read(self, mine: Notice, parts: dict[int, Part]) -> Iterator[int]:
+        """The end of an operation whose last step read what others offered."""
+        if any(part.in_place for part in parts.values()):
             self._control.publish(self._step)
             if mine.source is not None:
                 yield self._step  # until nobody reads `source` any more
+
+    def _all_to_all(self, call: Call) -> Iterator[int]:
+        """Like `work`. How many chunks there are, all know when they know all ranks' counts."""
+        pieces = Pieces(call.source.itemsize, self.rank, self.size)
+        place = self._memory.find(call.source) if call.source.nbytes > STAGED_BYTES_MAX else None
+        mine = self._describe(call, place)
+        self._control.tell_counts(self._operation, call.sends)
+        parts: dict[int, Part] = {}
+        counts: dict[int, tuple[int, ...]] = {}
+        for step in itertools.count():
+            if mine.source is None:
+                self._stage(pieces.staged(call.sends, step), call.source)
+            if step > 0:
+                yield self._step
+                parts = parts or self._parts(call, mine)
+                counts = counts or self._counts(call)
+                for rank, taken in pieces.taken(counts, call.receives, step - 1):
+                    data = parts[rank].data(self._step - 1, taken.source)
+                    target = call.out[taken.start : taken.start + taken.source.length]
+                    self._passes.copy(data, target, call.out)
+                self._check_there(parts)
+            self._step += 1
+            if step > 0 and step >= pieces.chunks(counts):
+                break
+            self._control.publish(self._step)
+        yield from self._until_read(mine, parts)
+
+    def _counts(self, call: Call) -> dict[int, tuple[int, ...]]:
+        """How much each rank sends to each, by rank. Raises OutOfStep when it does not fit."""
+        counts = {self.rank: call.sends}
+        for other in self._others:
+            counts[other.rank] = other.counts(self._operation)
+        for rank, sends in counts.items():
+            if sends[self.rank] != call.receives[rank]:
+                raise OutOfStep(
+                    f"rank {rank} sends {sends[self.rank]} elements to rank {self.rank}, "
+                    f"which expects {call.receives[rank]}"
+                )
+        return counts
 
     def _where_it_stays(self, plan: Plan, call: Call, parts: dict[int, Part]) -> Iterator[int]:
         """The rest of an operation in which nobody needs a slot, after its first step."""
@@ -123,11 +152,10 @@ class SharedOperations:
 
     def interrupt(self) -> None:
         """From any thread: whoever sleeps in an operation looks at `check` again."""
-        looks = self._looks
-        while looks == self._looks and (address := self._asleep_on) is not None:
-            with contextlib.suppress(OSError):  # it woke up, and the memory is gone
-                futex.wake(address)
-            time.sleep(0.0001)  # it may have looked just before, and be about to fall asleep
+        self._waits.interrupt()
+
+    def on_lost(self, rank: int) -> None:
+        self._waits.on_lost(rank)
 
     def end(self) -> None:
         """Leave: operations of others that need us end. Let go of their memory. Idempotent."""
@@ -139,13 +167,16 @@ class SharedOperations:
             for other in self._others:
                 other.close()
 
-    def _describe(self, call: Call, plan: Plan) -> Notice:
-        self._operation += 1
+    def _place_of(self, call: Call, plan: Plan) -> Place | None:
+        """Where others may read this rank's source until the operation is over."""
         # What is small is copied: then nobody need wait in the end until nobody reads it.
-        in_place = plan.by_segments or call.source.nbytes > STAGED_BYTES_MAX
+        in_place = plan.by_segments or (plan.may_lie and call.source.nbytes > STAGED_BYTES_MAX)
         offered = in_place and plan.offers(self.rank) and plan.chunks > 0
-        place = self._memory.find(call.source) if offered else None
-        stays = self._memory.find(call.out) if place and plan.may_stay else None
+        return self._memory.find(call.source) if offered else None
+
+    def _describe(self, call: Call, place: Place | None, may_stay: bool = False) -> Notice:
+        self._operation += 1
+        stays = self._memory.find(call.out) if place and may_stay else None
         notice = Notice(call.fingerprint, place, stays, self._memory.forgotten)
         self._control.describe(self._operation, notice)
         return notice
@@ -205,26 +236,3 @@ class SharedOperations:
             need = plan.need(chunk, other.rank)
             result = other.result(self._step - 1, call.out.dtype, need.length)
             self._passes.copy(result, call.out[need.start : need.stop], call.out)
-
-    def _await(self, other: OtherControl, steps: int) -> None:
-        """Sleep until a rank has completed so many steps. Raises LostPeer when it never will."""
-        if not reached(other.word, steps):
-            kernels.look(other.address, steps, self._looks_before_sleep)
-        while not reached(word := other.word, steps):
-            if word & ABANDONED:
-                raise LostPeer(other.rank, "has left the generation")
-            self._asleep_on = other.address
-            self._looks += 1  # an interrupt from here on goes on until we look again
-            try:
-                self._generation.check()
-                if other.rank in self._lost:
-                    raise LostPeer(other.rank, "is gone")
-                self._generation.awaited = frozenset((other.rank,))
-                futex.wait(other.address, word)
-            finally:
-                self._asleep_on = None
-                self._generation.awaited = frozenset()
-
-    def on_lost(self, rank: int) -> None:
-        self._lost.add(rank)
-        self.interrupt()

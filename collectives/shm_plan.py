@@ -25,6 +25,7 @@ more than one chunk has no chunks: step 1 combines the own segment of everything
 others' from their `out`, and in the end all wait until nobody reads any more.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,6 +70,8 @@ class Plan:
         self.chunk_length = max(1, at_a_time)
         self.chunks = -(-length // self.chunk_length)
         self.steps = max(1, self.chunks) + (2 if self.by_segments else 1)
+        # Combined whole in place, a source is overwritten while others may still read it.
+        self.may_lie = self.by_segments or kind not in (Kind.ALL_REDUCE, Kind.REDUCE)
         self.may_stay = kind is Kind.ALL_REDUCE and self.chunks > 1
 
     def offers(self, rank: int) -> bool:
@@ -110,6 +113,47 @@ class Plan:
             others = (rank for rank in range(self.size) if rank != self.rank)
             return [self.need(chunk, rank) for rank in others]
         return [self.need(chunk, self.rank)]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A part of another rank's source, and where in `out` it belongs."""
+
+    source: Need
+    start: int
+
+
+class Pieces:
+    """ALL_TO_ALL, chunk by chunk: of each pair of ranks as much at a time as of each other."""
+
+    def __init__(self, itemsize: int, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self.length = max(1, CHUNK_BYTES // itemsize // size)  # of one rank's chunk for one other
+
+    def chunks(self, counts: Mapping[int, Sequence[int]]) -> int:
+        """counts[s][r] elements go from rank s to rank r. Equal on all ranks."""
+        return -(-max(max(sends) for sends in counts.values()) // self.length)
+
+    def staged(self, sends: Sequence[int], chunk: int) -> list[Need]:
+        """Where others find their pieces of this rank's chunk."""
+        return [self._piece(sends, to, chunk) for to in range(self.size) if to != self.rank]
+
+    def taken(
+        self, counts: Mapping[int, Sequence[int]], receives: Sequence[int], chunk: int
+    ) -> list[tuple[int, Taken]]:
+        """What this rank gets of all ranks' chunks, itself first."""
+        taken = []
+        for offset in range(self.size):
+            rank = (self.rank + offset) % self.size
+            start = sum(receives[:rank]) + chunk * self.length
+            taken.append((rank, Taken(self._piece(counts[rank], self.rank, chunk), start)))
+        return taken
+
+    def _piece(self, sends: Sequence[int], to: int, chunk: int) -> Need:
+        first = sum(sends[:to])
+        last = first + sends[to]
+        start = min(first + chunk * self.length, last)
+        return Need(start, min(start + self.length, last), to * self.length)
 
 
 @lru_cache(256)

@@ -30,11 +30,11 @@ from collectives.shm_memory import (
     RegisteredMemory,
     empty,
 )
-from collectives.shm_plan import Plan
+from collectives.shm_plan import Pieces, Plan
 from collectives.shm_segments import Mapping, Segment
 from tests.shm_ranks import Array, Rank, Turns, expected, ranks
 
-KINDS = [kind for kind in Kind if kind is not Kind.ALL_TO_ALL]
+KINDS = [kind for kind in Kind if kind is not Kind.ALL_TO_ALL]  # whose length all know
 SMALL_CHUNK = 4096
 STEPS_MAX = 10_000
 
@@ -223,6 +223,28 @@ def test_every_rank_needs_what_it_must_and_it_fits_the_slot(
             assert not staged or staged[-1][1] * itemsize <= shm_plan.CHUNK_BYTES
 
 
+@given(st.integers(2, 6), st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 8]))
+def test_pieces_of_all_to_all_are_everything_once(size: int, seed: int, itemsize: int) -> None:
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 2000, (size, size)) * (random.random((size, size)) < 0.7)
+    sends = {rank: tuple(map(int, row)) for rank, row in enumerate(counts)}
+    for rank in range(size):
+        pieces = Pieces(itemsize, rank, size)
+        receives = tuple(int(counts[sender][rank]) for sender in range(size))
+        chunks = pieces.chunks(sends)
+        taken = [one for c in range(chunks) for one in pieces.taken(sends, receives, c)]
+        places = sorted((t.start, t.start + t.source.length) for _, t in taken if t.source.length)
+        assert [0, *(stop for _, stop in places)] == [
+            *(start for start, _ in places),
+            sum(receives),
+        ]
+        for chunk in range(chunks):
+            for other, one in pieces.taken(sends, receives, chunk):
+                offered = Pieces(itemsize, other, size).staged(sends[other], chunk)
+                assert other == rank or one.source in offered
+                assert one.source.at * itemsize < shm_plan.CHUNK_BYTES
+
+
 # Operations, in turns: every order of events that the waits allow is as good as any other.
 
 
@@ -232,6 +254,9 @@ def calls_of(kinds: list[Kind], seed: int, one: Rank) -> Iterator[Call]:
     same = random.Random(seed)
     own = random.Random(seed * 1000 + rank)
     for number, kind in enumerate(kinds, 1):
+        if kind is Kind.ALL_TO_ALL:
+            yield from all_to_all_of(one, same, own, number)
+            continue
         length = same.choice([0, 1, 3, 63, 500, 1500, 5000])
         dtype, root = same.choice(["i4", "f8", "u1"]), same.randrange(size)
         op, all_registered = same.choice(["sum", "max"]), same.random() < 0.4
@@ -257,6 +282,25 @@ def calls_of(kinds: list[Kind], seed: int, one: Rank) -> Iterator[Call]:
         out[:] = 78
 
 
+def all_to_all_of(
+    one: Rank, same: random.Random, own: random.Random, number: int
+) -> Iterator[Call]:
+    rank, size = one.member.rank, one.member.size
+    most = same.choice([1, 40, 3000])
+    counts = [[same.randrange(most) for _ in range(size)] for _ in range(size)]
+    sends, receives = tuple(counts[rank]), tuple(row[rank] for row in counts)
+    one.source = source = one.array(sum(sends), "i4", own.random() < 0.5)
+    one.out = out = one.array(sum(receives), "i4", own.random() < 0.5)
+    source[:] = np.arange(len(source)) + 10_000 * rank
+    before = source.copy()
+    yield Call(*(Kind.ALL_TO_ALL, number, number, source, out, 0), sends=sends, receives=receives)
+    firsts = [10_000 * sender + sum(counts[sender][:rank]) for sender in range(size)]
+    pieces = [np.arange(n) + first for n, first in zip(receives, firsts, strict=True)]
+    assert (out == np.concatenate(pieces)).all(), f"ALL_TO_ALL {counts} on rank {rank}"
+    assert (source == before).all()
+    source[:], out[:] = 77, 78
+
+
 def replay(seed: int, size: int) -> str:
     return f"replay: the test with seed {seed}, {size} ranks"
 
@@ -265,7 +309,7 @@ def replay(seed: int, size: int) -> str:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_kind_is_right_in_any_order_of_turns(seed: int, size: int) -> None:
     rng = random.Random(seed)
-    kinds = [rng.choice(KINDS) for _ in range(8)]
+    kinds = [rng.choice(list(Kind)) for _ in range(8)]
     with ranks(size) as of:
         turns = Turns(of, rng)
         for rank, one in enumerate(of):
@@ -281,7 +325,7 @@ def test_a_rank_that_leaves_anywhere_spoils_nobodys_result(seed: int) -> None:
     """After some turns one rank leaves, and its caller does what it likes with its arrays."""
     rng = random.Random(seed)
     size = rng.choice([2, 3, 4])
-    kinds = [rng.choice(KINDS) for _ in range(3)]
+    kinds = [rng.choice(list(Kind)) for _ in range(3)]
     with ranks(size) as of:
         turns = Turns(of, rng)
         for rank, one in enumerate(of):
@@ -346,6 +390,20 @@ def test_ranks_in_different_operations_are_told() -> None:
         for future in both:
             with pytest.raises(OutOfStep):
                 future.result(10)
+
+
+def test_all_to_all_tells_a_rank_that_sends_another_number() -> None:
+    with ranks(2) as of, ThreadPoolExecutor(2) as pool:
+        counts = [((1, 8), (1, 2)), ((3, 6), (8, 6))]  # rank 1 sends 3 to rank 0, which expects 2
+        calls = [
+            Call(Kind.ALL_TO_ALL, 1, 1, *of[0].pair(9, sum(taken)), 0, sends=given, receives=taken)
+            for given, taken in counts
+        ]
+        both = [pool.submit(one.operations.run, call) for one, call in zip(of, calls, strict=True)]
+        with pytest.raises(OutOfStep, match="rank 1 sends 3 elements to rank 0, which expects 2"):
+            both[0].result(10)
+        of[0].operations.end()
+        both[1].exception(10)
 
 
 def test_a_lost_process_is_noticed_while_others_sleep() -> None:
