@@ -37,6 +37,16 @@ class LocalTrainer:
 
 
 @dataclass(frozen=True, slots=True)
+class DataVerdict:
+    """What was found out about a job's dataset here: the path of a checked copy (None: the task
+    finds it by itself), or why there is none.
+    """
+
+    path: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Crashes:
     """How often a job's trainer died here, less what was forgiven. `how` the last one did, once
     that is known."""
@@ -69,12 +79,21 @@ class Local:
     files: Mapping[str, File] = field(default_factory=dict)  # parts of checkpoints, by path
     gpus: tuple[str, ...] = ()  # that trainers here may be given, by uuid; none = they take the CPU
     unstartable: str | None = None  # why no trainer can be started, for some time now
+    data: Mapping[str, DataVerdict] = field(default_factory=dict)  # by job that names a dataset
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     job: Job
     gpu: str | None = None
+    data: str | None = None  # the path of the dataset that the job names
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """A job's dataset shall be here, and checked, before its trainer starts."""
+
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +133,7 @@ class Remove:
     path: str
 
 
-Action = Start | Stop | Kill | GiveUp | Tell | Remove
+Action = Prepare | Start | Stop | Kill | GiveUp | Tell | Remove
 
 
 def plan(state: State, local: Local) -> list[Action]:
@@ -153,13 +172,20 @@ def _kills(local: Local) -> Iterator[Kill]:
                 yield Kill(trainer.child, why)
 
 
-def _starts(state: State, local: Local) -> Iterator[Start | GiveUp]:
+def _starts(state: State, local: Local) -> Iterator[Prepare | Start | GiveUp]:
     if local.leaving:
         return
     used = Counter(trainer.gpu for trainer in local.trainers.values())
     for job in state.jobs.values():
         wanted = not job.is_final and local.self_id in job.assigned
         if not wanted or job.id in local.trainers:
+            continue
+        data = local.data.get(job.id) if "dataset" in job.spec else DataVerdict()
+        if data is None:
+            yield Prepare(job)
+            continue
+        if data.problem:
+            yield GiveUp(job.id, data.problem)
             continue
         crashes = local.crashes.get(job.id, Crashes(0, 0.0))
         since_s = local.now_s - crashes.last_s
@@ -171,7 +197,7 @@ def _starts(state: State, local: Local) -> Iterator[Start | GiveUp]:
             # A GPU of its own where there are enough, else the one with the fewest trainers.
             gpu = min(local.gpus, key=lambda uuid: used[uuid], default=None)
             used[gpu] += 1
-            yield Start(job, gpu)
+            yield Start(job, gpu, data.path)
         elif not local.warm and local.unstartable is not None:
             yield GiveUp(job.id, local.unstartable)
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from p2p import view
+from p2p import data_view, view
+from p2p.apply_data import PATH_CHARACTERS_MAX
+from p2p.datasets.builtin import is_builtin
 from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.errors import P2PError, Refused, Usage
 from p2p.find import find_job, find_member
@@ -19,6 +21,7 @@ Verb = Callable[["Peer", Args], dict[str, Any]]
 FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
 ADD_MAX = 16
 PAUSE_MAX_S = 3_600.0
+PREVIEW_MAX = 1_000
 
 
 def _status(peer: Peer, args: Args) -> dict[str, Any]:
@@ -57,6 +60,35 @@ def _stats(peer: Peer, args: Args) -> dict[str, Any]:
         "dropped_messages": peer.mail.dropped,
         **asdict(peer.mail.traffic),
     }
+
+
+def _data(peer: Peer, args: Args) -> dict[str, Any]:
+    """The datasets that the cluster knows, and what this peer has of them."""
+    standing = {name: peer.data.standing(told) for name, told in peer.state.datasets.items()}
+    return {"view_from": peer.identity.id, **data_view.datasets(peer.state, standing)}
+
+
+def _data_scan(peer: Peer, args: Args) -> dict[str, Any]:
+    """What there is at a path of this peer's machine: ask again until it has been read."""
+    where, format_ = str(args["where"]), args.get("format")
+    if len(where) > PATH_CHARACTERS_MAX or not (where.startswith("/") or is_builtin(where)):
+        raise Usage(f"{where[:100]!r} is no absolute path")
+    told = peer.data.scan(where, None if format_ is None else str(format_))
+    return {"schema": view.SCHEMA, "peer": peer.identity.id, "found": told and dict(told)}
+
+
+def _data_preview(peer: Peer, args: Args) -> dict[str, Any]:
+    """The first samples of a dataset: ask again until they have been read."""
+    limit = int(args.get("limit", 8))
+    if not 1 <= limit <= PREVIEW_MAX:
+        raise Usage(f"a preview shows 1 to {PREVIEW_MAX} samples")
+    told = peer.data.preview(peer.state, str(args["name"]), limit)
+    return {"schema": view.SCHEMA, "name": str(args["name"]), "found": told and dict(told)}
+
+
+def _data_shards(peer: Peer, args: Args) -> dict[str, Any]:
+    job = find_job(peer.state, str(args["job"]))
+    return data_view.shards(peer.state, job, peer.bulletins.vitals())
 
 
 def _content(peer: Peer, args: Args) -> dict[str, Any]:
@@ -133,6 +165,10 @@ LOCAL: dict[str, Verb] = {
     "events": _events,
     "stats": _stats,
     "content": _content,
+    "data": _data,
+    "data_scan": _data_scan,
+    "data_preview": _data_preview,
+    "data_shards": _data_shards,
     "add": _add,
     "transfer": _transfer,
 }

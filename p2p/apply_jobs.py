@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from consensus.wire import as_uint
 from p2p.apply_checkpoints import restored, usable_only
 from p2p.job_records import Command, active, closed, fenced, moved, with_job
 from p2p.journal import Rejected, with_event
@@ -22,12 +23,14 @@ from p2p.state import (
     JobState,
     Mark,
     Notice,
+    Samples,
     Seat,
     State,
 )
 from p2p.training.method import Method
 
 Result = tuple[State, Mapping[str, Any]]
+_SAMPLES = ("epoch", "step")
 
 
 def submit(state: State, command: Command) -> Result:
@@ -71,6 +74,9 @@ def generation(state: State, command: Command) -> Result:
     formed = Generation(number, seats, str(command["reason"]), job.method)
     generations = (*job.generations, formed)[-GENERATIONS_MAX:]
     job = replace(job, generations=generations, steps_total=command.get("steps_total"))
+    told = command.get("samples")
+    if told is not None:
+        job = replace(job, samples=Samples(*(as_uint(told[name], name) for name in _SAMPLES)))
     job = moved(job, "recovering" if number > 1 else "starting", formed.reason)
     state = with_job(state, job)
     names = ", ".join(_name(state, seat.peer) for seat in formed.seats)

@@ -1,6 +1,7 @@
 """When a job's next generation is formed, of whom, and why."""
 
 from collections.abc import Iterator, Set
+from typing import Any
 
 from p2p.awaited import AWAITED_S
 from p2p.controller_checkpoints import is_alive, must_wait, way_back
@@ -145,6 +146,7 @@ def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
         "number": number,
         "reason": reason,
         "steps_total": max(trainer.ready.get("steps_total", 0) for trainer in ready.values()),
+        **_samples(ready),
         "seats": [
             {
                 "peer": peer,
@@ -156,6 +158,15 @@ def _generation(job: Job, number: int, ready: Trainers, reason: str) -> Command:
             for rank, peer in enumerate(order)
         ],
     }
+
+
+def _samples(ready: Trainers) -> dict[str, Any]:
+    """All trainers have the same: see p2p.controller_data."""
+    for trainer in ready.values():
+        epoch, step = (trainer.ready.get(name) for name in ("train_samples", "global_batch"))
+        if epoch is not None and step is not None:
+            return {"samples": {"epoch": epoch, "step": step}}
+    return {}
 
 
 def _why(usable: Set[str], names: Names, lost: list[str], joined: list[str], reset: str) -> str:

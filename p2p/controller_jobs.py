@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Set
 
 from p2p.awaited import awaited
 from p2p.controller_checkpoints import unusable, unwritten
+from p2p.controller_data import unlike
 from p2p.controller_failures import crashes, failure, refused
 from p2p.controller_generations import form
 from p2p.controller_marks import end, facts
@@ -33,6 +34,10 @@ def plan_job(
         yield unfit
         return
     yield from crashes(job, names, trainers)
+    odd = unlike(job, names, trainers)
+    if odd is not None:
+        yield odd
+        return
     yield from facts(job, names, trainers)
     lost = unusable(job, trainers) or unwritten(job, names, trainers)
     if lost is not None:

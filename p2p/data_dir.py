@@ -8,6 +8,7 @@ snapshot-…   the state up to some entry; the log goes on from there
 damaged-…    logs that were found damaged, by the second (Unix time) in which that was
 recovery.json  which of those `recover` is building a log from; gone when it is there
 content/     files by their SHA-256, from other peers (p2p.content)
+datasets/    copies of datasets, made of those files
 checkpoints/ sources/ logs/ added/
 """
 
@@ -133,6 +134,6 @@ def token_path(folder: Folder) -> Path:
 
 
 def make_subfolders(folder: Folder) -> None:
-    for name in ("checkpoints", "sources", "logs"):
+    for name in ("checkpoints", "datasets", "sources", "logs"):
         (folder.path / name).mkdir(mode=0o700, exist_ok=True)
     os.chmod(folder.path, 0o700)

@@ -52,6 +52,11 @@ class Fetching:
             self._content.fetch(sha256, size_bytes, sources, self._on_fetched)
         return None
 
+    def failures(self, sha256: str) -> int:
+        """How often in a row this file could not be had."""
+        failed = self._failed.get(sha256)
+        return failed.count if failed else 0
+
     def problem(self, sha256: str) -> str:
         """Why the last fetch of this file failed; it is tried again."""
         failed = self._failed.get(sha256)

@@ -43,6 +43,7 @@ from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
+from p2p.workers import WorkerProcesses
 
 OPEN_FILES = 8_192
 MEASURE_EVERY_S = 1.0
@@ -130,6 +131,7 @@ class _Host:
             self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
         )
         content = ContentFolder(folder.path / "content")
+        self.workers = WorkerProcesses(folder.path / "logs" / "workers.log")
         self.content = ContentThread(content, self.key, self.network.bind_host, self.who.id)
         self.failure: BaseException | None = None
         self.stop = asyncio.Event()
@@ -188,6 +190,7 @@ class _Host:
             ticking.cancel()
         finally:
             children.close()
+            self.workers.close()
             self.content.close()
             self.network.close()
             runtime_dir.withdraw(self.runtime)
@@ -241,6 +244,8 @@ class _Host:
             new_id=lambda: uuid.uuid4().hex[:12],
             content=self.content,
             shelf=FolderShelf(self.folder.path / "checkpoints"),
+            workers=self.workers,
+            data_dir=str(self.folder.path),
         )
         return Peer(identity, parts)
 

@@ -16,6 +16,7 @@ from p2p.processes import Children
 from p2p.raft_host import MakeNode
 from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.trainer_desk import Workplace
+from p2p.workers import MemoryWorkers, Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,5 @@ class Parts:
     snapshots: SnapshotPolicy = DEFAULT_POLICY
     content: Content = field(default_factory=MemoryContent)
     shelf: Shelf | None = None  # None = of its own, in memory
+    workers: Workers = field(default_factory=MemoryWorkers)
+    data_dir: str = ""

@@ -15,6 +15,7 @@ from p2p import view
 from p2p.apply import apply
 from p2p.bulletins import Bulletins
 from p2p.controller import GRACE_S
+from p2p.data_desk import DataDesk
 from p2p.envelope import Envelope, Malformed
 from p2p.fetching import Fetching
 from p2p.hearing import Hearing
@@ -65,11 +66,14 @@ class Peer:
             self.raft,
         )
         self.state = self.snapshots.stored()
+        self.fetching = Fetching(identity.id, parts.content, parts.clock, self._look)
+        self.data = DataDesk(
+            *(parts.data_dir, parts.content, self.fetching, parts.workers, self._look)
+        )
         self.desk = TrainerDesk(
             *(parts.workplace, parts.children, parts.new_id, self.bulletins.report_now),
-            parts.shelf,
+            *(parts.shelf, self.data),
         )
-        self.fetching = Fetching(identity.id, parts.content, parts.clock, self._look)
         self.leadership = Leadership(
             self.raft, parts.clock, self.propose, self.bulletins.report, identity.id
         )
@@ -232,7 +236,7 @@ class Peer:
         """What the planners look at and the log decides; compared, mostly by identity."""
         state, status = self.state, self.raft.status
         return (
-            *(state.members, state.removed, state.jobs),
+            *(state.members, state.removed, state.jobs, state.datasets),
             *(status.voters, status.voters_outgoing, status.learners),
             *(status.leader, self.leadership.is_settled),
         )

@@ -149,7 +149,7 @@ _STANDING: dict[str, tuple[type, ...]] = {
 }
 # What the planners read of each kind of a trainer's messages.
 _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
-    "ready": {"endpoints": (dict,), "steps_total": (int,)},
+    "ready": {"endpoints": (dict,), "steps_total": (int,)},  # the rest if they have it
     "entered": {
         **dict.fromkeys(("generation", "start_step", "steps_repeated"), (int,)),
         "stall_s": (*_NUMBER, type(None)),

@@ -192,6 +192,14 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """How many of them an epoch has, and a step (the last of an epoch may have fewer)."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     id: str
     name: str
@@ -202,6 +210,7 @@ class Job:
     assigned: tuple[str, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
     steps_total: int | None = None
+    samples: Samples | None = None  # of an epoch and of a step, once a trainer has said so
     generations: tuple[Generation, ...] = ()
     marks: tuple[Mark, ...] = ()
     ledger: tuple[Mapping[str, int], ...] = ()

@@ -17,6 +17,7 @@ from p2p.state import (
     Member,
     Notice,
     Part,
+    Samples,
     Seat,
     Session,
     State,
@@ -172,6 +173,10 @@ class _Draft:
             raise ValueError("the trainers that crashed are no map")
         job = self.last_job
         job.job = replace(job.job, crashed=children)
+
+    def add_samples(self, epoch: Any, step: Any) -> None:
+        job = self.last_job
+        job.job = replace(job.job, samples=Samples(_number(epoch), _number(step)))
 
     def add_method(self, *values: Any) -> None:
         made, seats = self.last_job.generations.pop()

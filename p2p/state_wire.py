@@ -4,9 +4,9 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
 
     state FORMAT cluster_id name turn
     member …, removed id                             in the order in which the state has them
-    job …, and after each: set method …, crashed child by peer, asks number open, origin job step,
-        generation … (after each: method …, seat …), mark …, notice …, ledger row, checkpoint …
-        (after each: part …)
+    job …, and after each: set method …, samples epoch step, crashed child by peer,
+        asks number open, origin job step, generation … (after each: method …, seat …), mark …,
+        notice …, ledger row, checkpoint … (after each: part …)
                                         method and set: only where it is not as it was submitted;
                                         crashed, asks, origin: only if there is any
     event …
@@ -94,6 +94,8 @@ def _job_records(job: Job) -> Iterator[Record]:
         yield ("asks", job.asks, job.asked)
     if job.origin is not None:
         yield ("origin", *job.origin)
+    if job.samples is not None:
+        yield ("samples", job.samples.epoch, job.samples.step)
     for generation in job.generations:
         yield ("generation", *_generation(generation))
         if generation.method.revision:

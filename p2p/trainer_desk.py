@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Remove, Start, Stop, Tell, plan
+from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Prepare, Remove, Start, Stop, Tell, plan
 from p2p.checkpoint_shelf import MemoryShelf, Shelf
 from p2p.crash_records import CrashRecords
+from p2p.data_desk import DataDesk
 from p2p.deadlines import pulse
 from p2p.job_spec import for_trainers
 from p2p.keys import ClusterKey
@@ -45,7 +46,7 @@ class Workplace:
         job = start.job
         return {
             "kind": "begin",
-            "job": trainer_spec(job),
+            "job": {**trainer_spec(job), **({"data": start.data} if start.data else {})},
             "peer": self.self_id,
             "bind_host": self.bind_host,
             "advertise_host": self.advertise_host,
@@ -67,6 +68,7 @@ class TrainerDesk:
         new_id: Callable[[], str],
         changed: Callable[[], None],
         shelf: Shelf | None = None,
+        data: DataDesk | None = None,
     ) -> None:
         self.shelf = MemoryShelf() if shelf is None else shelf
         self.reports: dict[str, TrainerReport] = {}  # by job
@@ -74,6 +76,7 @@ class TrainerDesk:
         self._children = children
         self._new_id = new_id
         self._changed = changed
+        self._data = data
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes = CrashRecords()
         self._stopping: dict[str, float] = {}  # by child, since when
@@ -82,6 +85,8 @@ class TrainerDesk:
 
     def act(self, state: State, now_s: float, leaving: bool) -> None:
         self._allow_for_sleep(now_s)
+        if self._data:
+            self._data.follow(state)
         self._forget(state)
         local = Local(
             self_id=self._workplace.self_id,
@@ -93,12 +98,15 @@ class TrainerDesk:
             files=self.shelf.files,
             gpus=self._workplace.gpus,
             unstartable=self._children.problem,
+            data=self._data.verdicts if self._data else {},
         )
         for child, since_s in self._stopping.items():
             if now_s - since_s >= STOP_WITHIN_S:
                 self._children.kill(child)
         for action in plan(state, local):
             match action:
+                case Prepare() if self._data:
+                    self._data.prepare(state, action.job)
                 case Start():
                     self._start(action)
                 case Stop():

@@ -49,6 +49,12 @@ class Content(Protocol):
     def offer(self, sha256: str, path: Path) -> None:
         """Serve a file from where it lies."""
 
+    def offer_tree(self, manifest: str, root: str) -> None:
+        """Serve the files of a checked copy of the dataset with this manifest, which is here."""
+
+    def withdraw_tree(self, manifest: str) -> None:
+        """Serve them from there no more."""
+
     def put(self, data: bytes, then: OnFetched) -> None:
         """Keep these few bytes under their hash."""
 
@@ -83,6 +89,7 @@ class MemoryContent:
         self.hub = hub or MemoryHub()
         self.peer = peer
         self.wanted: dict[str, OnFetched] = {}
+        self.offered: dict[str, str] = {}  # roots by manifest
 
     def find(self, sha256: str) -> Path | None:
         return Path("/content", sha256) if (self.peer, sha256) in self.hub.files else None
@@ -111,6 +118,12 @@ class MemoryContent:
 
     def offer(self, sha256: str, path: Path) -> None:
         self.hub.files[self.peer, sha256] = b""
+
+    def offer_tree(self, manifest: str, root: str) -> None:
+        self.offered[manifest] = root
+
+    def withdraw_tree(self, manifest: str) -> None:
+        self.offered.pop(manifest, None)
 
     def put(self, data: bytes, then: OnFetched) -> None:
         sha256 = hashlib.sha256(data).hexdigest()

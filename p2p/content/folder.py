@@ -59,6 +59,10 @@ class ContentFolder:
         """Serve a file from where it lies. It is neither read nor copied now."""
         self._offers[sha256] = path
 
+    def withdraw(self, sha256: str) -> None:
+        """Forget the offer."""
+        self._offers.pop(sha256, None)
+
     def drop(self, sha256: str) -> None:
         """Forget the offer; remove the folder's own copy, and a part of one."""
         self._offers.pop(sha256, None)

@@ -35,6 +35,7 @@ from p2p.content.messages import (
 )
 from p2p.content.remote import Remote
 from p2p.content.transfer import Transfer
+from p2p.datasets.manifest import from_bytes
 from p2p.errors import P2PError
 from p2p.keys import ClusterKey
 from p2p.sockets import router
@@ -108,6 +109,12 @@ class ContentThread:
 
     def offer(self, sha256: str, path: Path) -> None:
         self._folder.offer(sha256, path)
+
+    def offer_tree(self, manifest: str, root: str) -> None:
+        self._order(lambda: self._offer_tree(manifest, Path(root)))
+
+    def withdraw_tree(self, manifest: str) -> None:
+        self._order(lambda: self._offer_tree(manifest, None))
 
     def put(self, data: bytes, then: OnFetched) -> None:
         self._order(lambda: self._put(data, then))
@@ -194,6 +201,19 @@ class ContentThread:
             answer = [frames[0], *slice_to_frames(self._key.cluster_id, given)]
             with contextlib.suppress(zmq.ZMQError):  # whoever asked is gone or does not read
                 self._router.send_multipart(answer, zmq.NOBLOCK)
+
+    def _offer_tree(self, manifest: str, root: Path | None) -> None:
+        path = self._folder.find(manifest)
+        if path is None:
+            return
+        with contextlib.suppress(P2PError, OSError):  # then it is not offered
+            told = from_bytes(path.read_bytes())
+            for file in told.files:
+                if root is None:
+                    self._folder.withdraw(file.sha256)
+                else:
+                    place = root / file.name if told.kind == "folder" else root
+                    self._folder.offer(file.sha256, place)
 
     def _put(self, data: bytes, then: OnFetched) -> None:
         try:

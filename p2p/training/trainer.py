@@ -132,6 +132,7 @@ class Trainer:
                 "steps_total": schedule.steps_total,
                 "steps_per_epoch": schedule.steps_per_epoch,
                 "train_samples": schedule.train_samples,
+                "global_batch": schedule.global_batch,
                 "parameters": self.run.parameters,
             }
         )

@@ -22,7 +22,10 @@ WAIT_EVERY_S = 0.5
 async def submit(client: "Client", args: argparse.Namespace) -> int:
     request = job_request(args)
     if client.address.startswith(("127.", "localhost")):
-        check_task(args.task, request.get("data"))
+        known = await client.request("data") if "data_name" in request else {"datasets": []}
+        # A registered dataset is checked by every peer, whoever has a copy.
+        if request.get("data_name") not in [told["name"] for told in known["datasets"]]:
+            check_task(args.task, request.get("data"))
     answer = await client.request("submit", **request)
     job = answer["job"]
     if not args.wait:
@@ -106,6 +109,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
         "checkpoint_every": args.checkpoint_every,
         "allow_nondeterminism": args.allow_nondeterminism or None,
         "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
+        "data_name": args.data if args.data and "/" not in args.data else None,
         "options": pairs(args.set),
         "name": args.name,
         "priority": args.priority or None,
@@ -174,7 +178,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--strategy", metavar="S", help=f"how trainers exchange: {', '.join([*STRATEGIES, AUTO])}"
     )
     parser.add_argument("--codec", metavar="C", help=f"how gradients travel: {help_text()}")
-    parser.add_argument("--data", metavar="PATH", help="where the task's data lies on the peers")
+    parser.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help="a registered dataset, or where the data lies on the peers",
+    )
     parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
     parser.add_argument(
         *("--allow-nondeterminism",),
