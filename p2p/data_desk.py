@@ -97,11 +97,9 @@ class DataDesk:
         copy = self._copies.get(dataset.manifest)
         if copy is None or not (copy.checks or copy.is_checking or copy.missing):
             return "absent"
-        if copy.problem:
-            return copy.problem
-        if copy.path is not None:
-            return "verified"
-        return "fetching" if copy.missing else "checking"
+        if copy.missing or copy.is_checking:
+            return "fetching" if copy.missing else "checking"
+        return copy.problem or "verified"
 
     # -- questions ------------------------------------------------------------------------------
 
@@ -115,6 +113,8 @@ class DataDesk:
         """The first samples; None until they were read. Raises P2PError, once."""
         dataset = find_dataset(state, name)
         copy = self._copies.get(dataset.manifest)
+        if copy is not None and copy.is_checking:
+            return None
         if copy is None or copy.path is None:
             raise P2PError(f"this peer has no checked copy of {name} ({self.standing(dataset)})")
         order = {"kind": "preview", "format": dataset.format, "limit": limit, "path": copy.path}

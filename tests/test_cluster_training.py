@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -315,6 +316,63 @@ def test_the_readme_s_examples_run_as_written(one: LocalCluster, tmp_path: Path)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert program == "python" or " finished " in done.stdout
+
+
+READS = """
+import numpy as np
+import torch
+from p2p.tasks.digits import Digits
+from torch.utils.data import TensorDataset
+
+class Reads(Digits):
+    def __init__(self, options):
+        self.folder = options.data
+
+    def dataset(self, split):
+        with np.load(f"{self.folder}/digits.npz") as arrays:
+            pictures = torch.from_numpy(arrays["images"]).float().unsqueeze(1) / 16
+            labels = torch.from_numpy(arrays["labels"]).long()
+        return TensorDataset(pictures[:150], labels[:150])
+"""
+
+
+def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
+    three: LocalCluster, tmp_path: Path
+) -> None:
+    """All peers are on this host, so what one of them lacks is the folder that all look at."""
+    data, file = tmp_path / "mine", tmp_path / "reads.py"
+    data.mkdir()
+    digits = (resources.files("p2p.tasks") / "digits.npz").read_bytes()
+    (data / "digits.npz").write_bytes(digits)
+    file.write_text(READS)
+    told = p2pnode(three, "data", "register", "mine", str(data), "--json").json
+    assert (told["schema"], told["dataset"]["samples"]) == (1, 1_797)
+    (row,) = p2pnode(three, "data", "list", "--json").json["datasets"]
+    assert (row["name"], row["format"], row["content"]) == ("mine", "npz", told["content"])
+    ended = p2pnode(three, "data", "preview", "mine", "--limit", "1")
+    assert ended.out.startswith("all[0] · labels 0\n    --%%++")
+
+    peer = next(peer for peer in three.peers if peer.id == row["peer"])
+    contents = Path(peer.told["data_dir"], "content")
+    (contents / hashlib.sha256(digits).hexdigest()).write_bytes(digits)
+    (data / "digits.npz").unlink()
+    flags = ["--peers", "3", "--epochs", "2", "--data", "mine", "--global-batch", "40"]
+    ended = p2pnode(three, "submit", f"{file}:Reads", *flags, "--wait", "--json")
+    assert ended.code == 0, ended.out + ended.err
+    told = json.loads(ended.out.strip().splitlines()[-1])
+    assert [line["samples"] for line in told["ledger"]] == [150, 150]
+    assert is_exact(told)
+    assert len(list(three.folder.glob("peer-*/datasets/*/digits.npz"))) == 3
+    ranges = ask(three, "data_shards", job=told["id"])
+    assert ranges["samples"] == [120, 150]  # a short last batch
+    assert sum(row["samples"][1] - row["samples"][0] for row in ranges["peers"]) == 30
+
+    (data / "digits.npz").write_bytes(digits[:-1])
+    ended = p2pnode(three, "submit", f"{file}:Reads", *flags, "--wait")
+    assert ended.code == 1
+    assert "digits.npz has 45393 bytes, 45394 in the dataset" in ended.out
+    assert p2pnode(three, "data", "drop", "mine").code == 0
+    assert p2pnode(three, "data", "preview", "mine").code == 2
 
 
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -100,6 +100,7 @@ NAMES = st.lists(st.sampled_from(["a", "b b", "ü", "x.png", "0"]), min_size=1, 
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(NAMES, st.integers(0, 2**40), min_size=1, max_size=5))
 def test_manifests_round_trip_in_one_order(sizes: dict[str, int]) -> None:
     files = [File(name, size, SHA) for name, size in sizes.items()]
@@ -123,6 +124,7 @@ def test_a_name_that_leads_elsewhere_is_refused_wherever_it_comes_from(name: str
         from_bytes(f"p2p-manifest 1 folder\n{SHA} 1 {name}\n".encode())
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_from_anywhere_are_no_manifest(data: bytes) -> None:
     for told in (data, b"p2p-manifest 1 folder\n" + data):
@@ -376,6 +378,7 @@ def test_arrays_that_do_not_belong_together_and_objects_are_refused(tmp_path: Pa
         formats.describe(tmp_path, ["b.npy"], "x")
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["x.idx", "x.npy", "x.npz", "x.safetensors"]))
 def test_any_bytes_are_described_or_refused(tmp_path_factory: Any, data: bytes, name: str) -> None:
     path = tmp_path_factory.getbasetemp() / name
