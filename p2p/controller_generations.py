@@ -43,8 +43,7 @@ def form(
         return
     if missed:
         alone = " and ".join(sorted(names[peer] for peer in missed))
-        step = job.mark.step if job.mark else 0
-        yield from _says(job, f"waits {AWAITED_S:g} s for {alone}: nobody else has step {step}")
+        yield from _says(job, f"waits up to {AWAITED_S:g} s for {alone}: nobody else was training")
         return
     lost = [
         seat.peer

@@ -36,6 +36,7 @@ class Storm:
     """What is done to whom is in the crew's diary. `counts`: faults of each kind."""
 
     weights: ClassVar[dict[str, int]] = WEIGHTS
+    gap_s = GAP_S
 
     def __init__(self, crew: Crew, seed: int, kinds: frozenset[str] | None = None) -> None:
         self.crew = crew
@@ -56,7 +57,7 @@ class Storm:
                 heapq.heappop(self._undone)[2]()
             if now_s >= next_s:
                 self._strike()
-                next_s = time.monotonic() + self.rng.uniform(*GAP_S)
+                next_s = time.monotonic() + self.rng.uniform(*self.gap_s)
                 each_second()
             time.sleep(0.05)
 

@@ -28,7 +28,7 @@ from tools.sim.network import SimNetwork
 from tools.sim.parameters import MS, SECOND
 from tools.sim.process import Process
 from tools.sim.shadow import Durable, ShadowLog
-from tools.sim.trainers import Trainers
+from tools.sim.twins import Twins
 from tools.sim.watch import WatchedNode, WatchedStore
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Host:
         self.process: Process | None = None
         self.core: RawNode | None = None
         self.network: SimNetwork | None = None
-        self.trainers: Trainers | None = None
+        self.trainers: Twins | None = None
         self.view: View | None = None
         self.known_halves: list[frozenset[str]] = []  # the newest, also while it is down
         self.incarnation = 0
@@ -169,7 +169,8 @@ class Host:
 
         self.network = SimNetwork(world.network, self)
         children = MemoryChildren()
-        self.trainers = Trainers(children)
+        rng = world.stream(f"trainers {self.name} {incarnation}")
+        self.trainers = Twins(self.name, children, world.ring, rng)
         parts = Parts(
             store=store,
             network=self.network,
@@ -224,6 +225,8 @@ class Host:
         """Lose everything in memory; returns what became of the writes that were not synced."""
         assert self.network is not None
         self.peer = self.process = self.core = self.view = None
+        if self.trainers is not None:
+            self.trainers.close()
         self.network.close(silently=power_cut and self.rng.random() < 0.5)
         self.paused = self._waking = False
         self.sends_left = None

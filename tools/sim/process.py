@@ -59,7 +59,8 @@ class Process:
         self.peer.on_tick()
         if self.host.trainers is not None and self.host.world.parameters.jobs:
             peer, may_finish = self.peer, self.host.world.jobs_may_finish
-            self.host.trainers.play(peer.on_trainer, peer.on_trainer_exit, may_finish)
+            now_s = self.host.clock.monotonic_s()
+            self.host.trainers.play(peer.on_trainer, peer.on_trainer_exit, may_finish, now_s)
         if self.peer.is_removed and not self._votes_on and self._since_drain is None:
             self.drain()
 

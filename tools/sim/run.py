@@ -34,6 +34,8 @@ def run(parameters: Parameters, tracing: bool = False) -> Outcome:
     except Exception as error:
         invariant = f"a peer raises {type(error).__name__}"
         sentence, where = str(error), traceback.format_exc(limit=-6)
+    if world.ring.steps:
+        world.counts["training steps applied"] = world.ring.steps
     world.counts["checks"] = world.checks.count
     world.counts["commits"] = world.oracle.last_committed
     return Outcome(

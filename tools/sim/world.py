@@ -17,6 +17,7 @@ from tools.sim.host import CLUSTER, Host
 from tools.sim.network import Wires
 from tools.sim.oracle import Oracle
 from tools.sim.parameters import SECOND, Parameters
+from tools.sim.ring import Ring
 from tools.sim.violation import Violation
 
 Action = Callable[[], None]
@@ -35,6 +36,7 @@ class World:
         self.checks = Checks(self.oracle, self.hosts)
         self.network = Wires(self)
         self.on_elected: Callable[[Host], None] = lambda host: None
+        self.ring = Ring()
         self.jobs_may_finish = False
         self._rng = self.stream("world")
         self._queue: list[tuple[int, int, Action]] = []

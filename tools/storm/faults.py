@@ -17,6 +17,7 @@ import psutil
 from tools.chaos.crew import Member
 from tools.chaos.storm import Storm
 
+GAP_S = (1.0, 8.0)  # between two faults: a trainer needs seconds to be there again
 SLOW_CYCLE_S = 0.06
 SLOW_RUNS = 1 / 3  # of each cycle
 HANG_S = 3.0  # times as long as other faults last: some hang longer than they may, some shorter
@@ -40,6 +41,8 @@ class TrainingStorm(Storm):
         "remove": 1,
         "kill all": 1,
     }
+
+    gap_s = GAP_S
 
     def happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
         if kind == "crash":
