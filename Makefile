@@ -8,7 +8,7 @@ PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install sim chaos soak bench conformance clean
+.PHONY: demo test check install sim chaos parity soak bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -50,6 +50,9 @@ bench: install
 	@$(BIN)/python -m tools.bench recovery
 	@$(BIN)/python -m tools.bench allreduce
 	@$(BIN)/python -m tools.bench memory
+
+parity: install
+	@PARITY_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/test_builtin_parity.py
 
 conformance: install
 	@$(BIN)/python -m tools.conformance

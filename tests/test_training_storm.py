@@ -92,8 +92,9 @@ def live(runs: list[Run], random: Random, until: int | None) -> None:
         cast(Group, Breaking(hub, rank, at if rank == breaker else None, random.random() < 0.5))
         for rank in range(len(runs))
     ]
-    bounds = sorted(random.choices(range(SHARDS + 1), k=len(runs) - 1))
-    cuts = list(zip([0, *bounds], [*bounds, SHARDS], strict=True))
+    shards = runs[0].schedule.shards
+    bounds = sorted(random.choices(range(shards + 1), k=len(runs) - 1))
+    cuts = list(zip([0, *bounds], [*bounds, shards], strict=True))
 
     def begin(rank: int) -> None:
         catch_up(made[rank], runs[rank])
@@ -104,7 +105,7 @@ def live(runs: list[Run], random: Random, until: int | None) -> None:
     entered = together([lambda r=r: outcome(lambda: begin(r)) for r in ranks])
     while not any(isinstance(told, Aborted) for told in entered):
         step = runs[0].position.step
-        if step == (until or STEPS):
+        if step == (until or runs[0].schedule.steps_total):
             return
         for rank, run in enumerate(runs):
             run.strategy.compute(step, run.batches(), cuts[rank], lambda: None)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.utils.data import TensorDataset
 
 from p2p.tasks import idx
@@ -20,14 +21,17 @@ class Mnist:
     lr = 1e-3
 
     def __init__(self, options: Any) -> None:
+        self.options = options
         check_mnist(options.data)
         self.folder = Path(options.data)
 
     def model(self) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(1, 32, 3),
+            nn.BatchNorm2d(32),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3),
+            nn.BatchNorm2d(64),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Dropout(0.25),
@@ -52,6 +56,9 @@ class Mnist:
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(model.parameters(), lr=self.lr, fused=True)
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return CosineAnnealingLR(optimizer, self.options.steps_total)
 
     def evaluate(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
         pictures, labels = batch

@@ -1,10 +1,13 @@
 """textgpt: a byte-level GPT (Radford et al. 2019, pre-norm) on real text.
 
 `--data FILE|DIR`, or the sources of Python's standard library, which every machine has. Options
-(`--set`): width, layers, heads, context. The defaults make 0.9 million parameters; width=320
-layers=8 heads=8 make 10 million.
+(`--set`): width, layers, heads, context, dropout (per cent), schedule (constant, or cosine with a
+linear warm-up). The defaults make 0.9 million parameters; width=320 layers=8 heads=8 make 10
+million.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,14 +22,17 @@ from p2p.tasks import text
 BYTES = 256  # the vocabulary
 HELD_OUT_EVERY = 20
 DEFAULTS = {"width": 128, "layers": 4, "heads": 4, "context": 128}
+WARM_UP = 20  # one step of so many, with schedule=cosine
+LEAST_RATE = 0.1  # at its end
 
 
 class Block(nn.Module):
     """Causal self-attention, then a feed-forward layer, each added to what came in."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.drop = nn.Dropout(dropout)
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
@@ -40,20 +46,20 @@ class Block(nn.Module):
         parts = wide.view(samples, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.project(mixed.transpose(1, 2).reshape(samples, length, width))
+        x = x + self.drop(self.project(mixed.transpose(1, 2).reshape(samples, length, width)))
         hidden = functional.gelu(self.widen(self.norm_forward(x)))
-        return x + self.narrow(hidden)  # type: ignore[no-any-return]
+        return x + self.drop(self.narrow(hidden))  # type: ignore[no-any-return]
 
 
 class Gpt(nn.Module):
     """Bytes [samples, length] in, scores of the next byte [samples, length, 256] out."""
 
-    def __init__(self, width: int, layers: int, heads: int, context: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, context: int, dropout: float) -> None:
         super().__init__()
         self.context = context
         self.bytes = nn.Embedding(BYTES, width)
         self.positions = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, BYTES, bias=False)
         self.apply(self._start)
@@ -88,10 +94,20 @@ class TextGpt:
         self.width, self.layers, self.heads, self.context = chosen.values()
         if self.width % self.heads:
             raise Usage(f"--set width={self.width} must be a multiple of heads={self.heads}")
+        self.options = options
+        self.dropout = _whole(options, "dropout", 0, least=0) / 100
+        if not self.dropout < 1:
+            raise Usage("--set dropout=…: it must be per cent, from 0 to 99")
+        self.rate = options.get("schedule", "constant")
+        if self.rate not in ("constant", "cosine"):
+            raise Usage(f"--set schedule={self.rate}: there is constant and cosine")
         self._samples: Tensor | None = None
 
     def model(self) -> nn.Module:
-        return Gpt(self.width, self.layers, self.heads, self.context)
+        return Gpt(self.width, self.layers, self.heads, self.context, self.dropout)
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> Callable[[int], float]:
+        return self._cosine if self.rate == "cosine" else lambda step: 1.0
 
     def dataset(self, split: str) -> TensorDataset:
         """Pieces of context + 1 bytes, uint8; every twentieth is held out for the test."""
@@ -125,6 +141,15 @@ class TextGpt:
         """Bits per byte of each piece: log2 of how surprised the model was, on average."""
         return {"bits_per_byte": self._losses(model, batch).mean(dim=1) / float(np.log(2))}
 
+    def _cosine(self, step: int) -> float:
+        """The factor of the learning rate: up in a line, then down in half a cosine."""
+        total = int(self.options.steps_total)
+        rising = max(1, total // WARM_UP)
+        if step < rising:
+            return (step + 1) / rising
+        done = min(1.0, (step - rising) / max(1, total - rising))
+        return LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+
     def _losses(self, model: nn.Module, batch: tuple[Tensor]) -> Tensor:
         """[samples, context]: of every byte after the first."""
         tokens = batch[0].long()
@@ -132,8 +157,8 @@ class TextGpt:
         return functional.cross_entropy(scores.transpose(1, 2), tokens[:, 1:], reduction="none")
 
 
-def _whole(options: Any, name: str, default: int) -> int:
+def _whole(options: Any, name: str, default: int, least: int = 1) -> int:
     given = options.get(name, str(default))
-    if not given.isdecimal() or int(given) < 1:
-        raise Usage(f"--set {name}={given}: it must be a whole number from 1 up")
+    if not given.isdecimal() or int(given) < least:
+        raise Usage(f"--set {name}={given}: it must be a whole number from {least} up")
     return int(given)
