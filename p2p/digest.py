@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2p.envelope import Malformed
-from p2p.reports import check_trainer_message, parse_gpus
+from p2p.reports import check_trainer_message, parse_device, parse_gpus
 from p2p.view import Vitals
 
 
@@ -25,7 +25,7 @@ def parse(body: Mapping[str, Any]) -> dict[str, Vitals]:
         vitals = {
             str(peer): Vitals(
                 *(int(rss), float(cpu), bool(suspect), dict(trainers)),
-                *(str(device), parse_gpus(gpus)),
+                *(parse_device(device), parse_gpus(gpus)),
             )
             for peer, (rss, cpu, suspect, trainers, device, gpus) in body["vitals"].items()
         }

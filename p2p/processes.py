@@ -27,6 +27,8 @@ FRAME_BYTES_MAX = 1024 * 1024  # what a trainer says ends up in a report, severa
 LENGTH_BYTES = 4
 SPARE_PACKET_BYTES_MAX = 64 * 1024
 SPARE_RESTART_S = 2.0
+# Torch then looks for GPUs without CUDA, which no fork of a process that has used it can use.
+_FORKS_FIND_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 SPARE_RESTART_MAX_S = 120.0
 SPARE_FAILURES_MAX = 3  # in a row, then people hear of it
 SPARE_WARM_WITHIN_S = 300.0  # importing torch from a slow disk takes long; a hang takes longer
@@ -135,7 +137,11 @@ class TrainerProcesses:
                 stderr=log,
                 start_new_session=True,
                 # Importing torch makes this folder; here it goes with the peer.
-                env={"TORCHINDUCTOR_CACHE_DIR": str(self._scratch), **os.environ},
+                env={
+                    "TORCHINDUCTOR_CACHE_DIR": str(self._scratch),
+                    **_FORKS_FIND_CUDA,
+                    **os.environ,
+                },
             )
         ours.setblocking(False)
         self._spare_socket = ours

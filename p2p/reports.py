@@ -112,11 +112,18 @@ def parse_report(body: Mapping[str, Any]) -> PeerReport:
             cpu_percent=float(body["cpu_percent"]),
             leaving=bool(body["leaving"]),
             trainers={trainer.job: trainer for trainer in trainers},
-            device=str(body.get("device", "cpu")),
+            device=parse_device(body.get("device", "cpu")),
             gpus=parse_gpus(body.get("gpus", ())),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Malformed(f"report: {error!r}") from error
+
+
+def parse_device(value: Any) -> str:
+    """Raises TypeError."""
+    if value not in ("cpu", "cuda"):
+        raise TypeError(f"no device: {value!r}")
+    return str(value)
 
 
 GPUS_MAX = 64

@@ -72,33 +72,6 @@ class Row:
     said: str
 
 
-class Counted:
-    """A group that counts what its rank has to send."""
-
-    def __init__(self, group: Group) -> None:
-        self._group, self.rank, self.size = group, group.rank, group.size
-        self.sent = 0.0
-
-    def all_reduce(self, source: Any, out: Any, op: str, *rest: Any) -> None:
-        self.sent += 2 * source.nbytes * (self.size - 1) / self.size
-        self._group.all_reduce(source, out, op, *rest)
-
-    def all_gather_arrays(self, source: Any, out: Any) -> None:
-        self.sent += source.nbytes * (self.size - 1)
-        self._group.all_gather_arrays(source, out)
-
-    def all_gather(self, payload: bytes) -> list[bytes]:
-        self.sent += len(payload) * (self.size - 1)
-        return self._group.all_gather(payload)
-
-    def send(self, to: int, payload: memoryview | bytes, *rest: Any) -> None:
-        self.sent += len(memoryview(payload).cast("B"))
-        self._group.send(to, payload, *rest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._group, name)
-
-
 class Alone:
     """For an evaluation by one trainer."""
 
@@ -118,15 +91,15 @@ class Trainer:
         self._thread = ThreadPoolExecutor(1)
         self._plane = self.do(lambda: DataPlane("127.0.0.1", folder, keys)).result()
         self.endpoints = self._plane.endpoints
-        self.group: Counted
+        self.group: Group
 
     def do(self, call: Callable[[], Any]) -> "Future[Any]":
         return self._thread.submit(call)
 
     def enter(self, rank: int, members: Sequence[Endpoints], shards: list[tuple[int, int]]) -> None:
         self.shards = shards[rank]
-        self.group = Counted(self._plane.enter("convergence", 1, rank, members))
-        self.run.strategy.enter(cast(Group, self.group), shards)
+        self.group = self._plane.enter("convergence", 1, rank, members)
+        self.run.strategy.enter(self.group, shards)
 
     def send_noise(self, step: int) -> None:
         rows = self.run.gradients.rows
@@ -134,12 +107,12 @@ class Trainer:
         rows[...] = NOISE * random.standard_normal(rows.shape, np.float32)
 
     def exchange(self) -> Any:
-        group, step = cast(Group, self.group), self.run.position.step
+        group, step = self.group, self.run.position.step
         return self.run.strategy.exchange(group, step, Wish.NOTHING)
 
     def settle(self) -> None:
         """Have the whole state, where the strategy spreads it over trainers."""
-        self.run.settle(cast(Group, self.group))
+        self.run.settle(self.group)
 
     def close(self) -> None:
         self.do(self._plane.close).result()
@@ -193,7 +166,7 @@ def _row(made: list[Trainer], seconds: float) -> Row:
     run = made[0].run
     shards = run.schedule.shards
     metrics = run.evaluation.run(cast(Group, Alone()), 0, (0, shards), lambda: None)
-    sent = statistics.mean(each.group.sent for each in made)
+    sent = statistics.mean(each.group.given_bytes for each in made)
     assert run.position.loss is not None
     told = [
         notice.text if notice.rank is None else f"trainer {notice.rank}: {notice.text}"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import zmq
 
@@ -27,7 +27,6 @@ from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane
 from tools.bench import ranks
 from tools.bench.namespaces import ADDRESSES, Line
-from tools.convergence import Counted
 
 TASKS: dict[str, dict[str, Any]] = {
     "digits": {"task": "digits", "global_batch": 60},
@@ -158,7 +157,7 @@ def work(
     plane = DataPlane(ADDRESSES[rank] if line else "127.0.0.1", folder, keys)
     parent.send(plane.endpoints)
     members = parent.recv()
-    group = Counted(plane.enter("bench", 1, rank, members))
+    group = plane.enter("bench", 1, rank, members)
     shards = run.schedule.shards
     cuts = [
         (i * shards // len(members), (i + 1) * shards // len(members)) for i in range(len(members))
@@ -167,7 +166,7 @@ def work(
     for number in range(rounds):
         for codec in codecs:
             run.use(Method("ring", codec, dict(parsed.options or {}), revision=number))
-            run.strategy.enter(cast(Group, group), cuts)
+            run.strategy.enter(group, cuts)
             for step in range(steps + 1):
                 figures = _step(run, group, cuts[rank])
                 if step:
@@ -176,16 +175,16 @@ def work(
     group.all_gather(b"")
 
 
-def _step(run: Any, group: Counted, mine: tuple[int, int]) -> Figures:
+def _step(run: Any, group: Group, mine: tuple[int, int]) -> Figures:
     group.all_gather(b"")  # begin together: who waits for whom is not the codec's affair
-    group.sent, began, cpu = 0.0, time.perf_counter(), time.process_time()
+    given, began, cpu = group.given_bytes, time.perf_counter(), time.process_time()
     run.strategy.compute(run.position.step, run.batches(), mine, lambda: None)
     computed = time.perf_counter()
     result = run.strategy.exchange(group, run.position.step, False)
     exchanged = time.perf_counter()
     run.apply(result)
     ended, cpu = time.perf_counter(), time.process_time() - cpu
-    return ended - began, exchanged - computed, cpu, group.sent
+    return ended - began, exchanged - computed, cpu, group.given_bytes - given
 
 
 if __name__ == "__main__":
