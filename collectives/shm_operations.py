@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from collectives.call import Array, Call, Kind
 from collectives.errors import LostPeer, OutOfStep
-from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl
+from collectives.shm_control import ABANDONED, ControlSegment, Notice, OtherControl, reached
 from collectives.shm_memory import Place, RegisteredMemory
 from collectives.shm_passes import PAST_CACHE_BYTES_MIN, Part, Passes
 from collectives.shm_plan import Need, Pieces, Plan, plan_of
-from collectives.shm_waits import Generation, Waits
+from collectives.shm_waits import Generation, Wait, Waits
 from collectives.shm_watch import Watch
 
 STAGED_BYTES_MAX = 64 << 10  # copied even from registered memory
@@ -51,12 +51,12 @@ class SharedOperations:
 
     def run(self, call: Call) -> None:
         """Raises LostPeer, OutOfStep, OSError (memory of another rank cannot be mapped)."""
-        for steps in self.work(call):
-            for other in self._others:
-                self._waits.until(other, steps)
+        for wait in self.work(call):
+            for other in wait.of:
+                self._waits.until(other, wait.steps)
 
-    def work(self, call: Call) -> Iterator[int]:
-        """The operation, but for waiting: yields how many steps all others must have completed."""
+    def work(self, call: Call) -> Iterator[Wait]:
+        """The operation, but for waiting."""
         if call.kind is Kind.ALL_TO_ALL:
             yield from self._all_to_all(call)
             return
@@ -68,29 +68,42 @@ class SharedOperations:
             if step < plan.chunks and mine.source is None and plan.offers(self.rank):
                 self._stage(plan.staged(step), call.source)
             if step > 0:
-                yield self._step
+                if step <= max(1, plan.chunks):
+                    yield self._all()
                 parts = parts or self._parts(call, mine)
                 if all(part.in_place and part.notice.out for part in parts.values()):
                     yield from self._where_it_stays(plan, call, parts)
                     return
                 if step <= plan.chunks:
                     self._take(plan, call, parts, step - 1)
-                if plan.by_segments and step >= 2 and plan.wants(self.rank):
-                    self._collect(plan, call, parts, step - 2)
+                if plan.by_segments and step >= 2:
+                    yield from self._collect(plan, call, step - 2)
             self._step += 1
             if step < plan.steps - 1:
                 self._control.publish(self._step)
         if not plan.by_segments:
             yield from self._until_read(mine, parts)
 
-    def _until_read(self, mine: Notice, parts: dict[int, Part]) -> Iterator[int]:
+    def _all(self) -> Wait:
+        return Wait(self._step, self._others)
+
+    def _one_by_one(self) -> Iterator[tuple[Wait, OtherControl]]:
+        """Every other rank, once it has completed the step before; first who already has."""
+        left = list(self._others)
+        while left:
+            ready = (other for other in left if reached(other.word, self._step))
+            other = next(ready, left[0])
+            left.remove(other)
+            yield Wait(self._step, (other,)), other
+
+    def _until_read(self, mine: Notice, parts: dict[int, Part]) -> Iterator[Wait]:
         """The end of an operation whose last step read what others offered."""
         if any(part.in_place for part in parts.values()):
             self._control.publish(self._step)
             if mine.source is not None:
-                yield self._step  # until nobody reads `source` any more
+                yield self._all()  # until nobody reads `source` any more
 
-    def _all_to_all(self, call: Call) -> Iterator[int]:
+    def _all_to_all(self, call: Call) -> Iterator[Wait]:
         """Like `work`. How many chunks there are, all know when they know all ranks' counts."""
         pieces = Pieces(call.source.itemsize, self.rank, self.size)
         place = self._memory.find(call.source) if call.source.nbytes > STAGED_BYTES_MAX else None
@@ -102,7 +115,7 @@ class SharedOperations:
             if mine.source is None:
                 self._stage(pieces.staged(call.sends, step), call.source)
             if step > 0:
-                yield self._step
+                yield self._all()
                 parts = parts or self._parts(call, mine)
                 counts = counts or self._counts(call)
                 for rank, taken in pieces.taken(counts, call.receives, step - 1):
@@ -129,26 +142,27 @@ class SharedOperations:
                 )
         return counts
 
-    def _where_it_stays(self, plan: Plan, call: Call, parts: dict[int, Part]) -> Iterator[int]:
+    def _where_it_stays(self, plan: Plan, call: Call, parts: dict[int, Part]) -> Iterator[Wait]:
         """The rest of an operation in which nobody needs a slot, after its first step."""
         assert call.reduction is not None
         own = plan.whole_segment(self.rank)
         data = [parts[rank].data(0, own) for rank in range(self.size)]
         target = call.out[own.start : own.stop]
         self._passes.fold(call.reduction, data, target, None, past_cache=True)
-        yield self._tell_read(parts)
-        for other in self._others:
+        self._tell_read(parts)
+        for wait, other in self._one_by_one():
+            yield wait
             need = plan.whole_segment(other.rank)
             target = call.out[need.start : need.stop]
             self._passes.copy(parts[other.rank].result(need), target, call.out)
-        yield self._tell_read(parts)  # until nobody reads `source` or `out` any more
+        self._tell_read(parts)
+        yield self._all()  # until nobody reads `source` or `out` any more
 
-    def _tell_read(self, parts: dict[int, Part]) -> int:
+    def _tell_read(self, parts: dict[int, Part]) -> None:
         """Complete a step in which others' arrays were read. Raises LostPeer."""
         self._check_there(parts)
         self._step += 1
         self._control.publish(self._step)
-        return self._step
 
     def interrupt(self) -> None:
         """From any thread: whoever sleeps in an operation looks at `check` again."""
@@ -230,9 +244,12 @@ class SharedOperations:
             target, slot, past_cache = slot, None, False
         self._passes.fold(call.reduction, data, target, slot, past_cache=past_cache)
 
-    def _collect(self, plan: Plan, call: Call, parts: dict[int, Part], chunk: int) -> None:
+    def _collect(self, plan: Plan, call: Call, chunk: int) -> Iterator[Wait]:
         """The segments that the others combined in the step before."""
-        for other in self._others:
+        for wait, other in self._one_by_one():
+            yield wait
+            if not plan.wants(self.rank):
+                continue
             need = plan.need(chunk, other.rank)
             result = other.result(self._step - 1, call.out.dtype, need.length)
             self._passes.copy(result, call.out[need.start : need.stop], call.out)

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from collectives import futex, kernels
@@ -19,6 +21,14 @@ class Generation(Protocol):
 
     def check(self) -> None:
         """Raises Aborted when the generation is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Until these ranks have completed so many steps."""
+
+    steps: int
+    of: Sequence[OtherControl]
 
 
 class Waits:

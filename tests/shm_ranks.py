@@ -13,6 +13,7 @@ from collectives.reductions import Reduction
 from collectives.shm_control import ABANDONED, ControlSegment, Membership, OtherControl, reached
 from collectives.shm_memory import RegisteredMemory
 from collectives.shm_operations import SharedOperations
+from collectives.shm_waits import Wait
 
 Array = np.ndarray[Any, Any]
 
@@ -73,26 +74,27 @@ class Turns:
 
     def __init__(self, of: list[Rank], rng: random.Random) -> None:
         self.of, self.rng = of, rng
-        self.work: dict[int, Iterator[int]] = {}
-        self.waits: dict[int, int] = {}
+        self.work: dict[int, Iterator[Wait]] = {}
+        self.waits: dict[int, Wait] = {}
         self.finished: list[int] = []
         self.failed: dict[int, Aborted] = {}
 
     def start(self, rank: int, calls: Callable[[int], Iterator[Call]]) -> None:
-        def work() -> Iterator[int]:
+        def work() -> Iterator[Wait]:
             for call in calls(rank):
                 yield from self.of[rank].operations.work(call)
 
         self.work[rank] = work()
 
     def may_go_on(self, rank: int) -> bool:
-        return all(reached(other.word, self.waits.get(rank, 0)) for other in self.of[rank].others)
+        wait = self.waits.get(rank)
+        return wait is None or all(reached(other.word, wait.steps) for other in wait.of)
 
     def left(self, rank: int) -> list[int]:
         """Whom this rank waits for in vain."""
-        steps = self.waits.get(rank, 0)
-        words = [(other.rank, other.word) for other in self.of[rank].others]
-        return [r for r, word in words if word & ABANDONED and not reached(word, steps)]
+        wait = self.waits.get(rank, Wait(0, ()))
+        words = [(other.rank, other.word) for other in wait.of]
+        return [r for r, word in words if word & ABANDONED and not reached(word, wait.steps)]
 
     def turn(self) -> bool:
         """One rank goes on to its next wait; False when none can."""
