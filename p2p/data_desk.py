@@ -4,6 +4,7 @@ All reading is done by a child (p2p.datasets.worker). What p2p.agent decides abo
 data comes here again at every plan, until there is a verdict.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,10 +75,12 @@ class DataDesk:
         self.verdicts[job.id] = DataVerdict(path, copy.problem)
 
     def follow(self, state: State) -> None:
-        """Forget jobs that ended; check and offer, or remove, copies as datasets come and go."""
+        """Forget jobs that ended, and copies that vanished. As datasets come and go, check and
+        offer the copies, or remove them.
+        """
         for job in [*self.verdicts, *self._due]:
-            held = state.jobs.get(job)
-            if held is None or held.is_final:
+            held, path = state.jobs.get(job), self.verdicts.get(job, DataVerdict()).path
+            if held is None or held.is_final or (path is not None and not os.path.exists(path)):
                 self.verdicts.pop(job, None)
                 self._due.pop(job, None)
         known, self._known = self._known, state.datasets
@@ -106,7 +109,6 @@ class DataDesk:
     def scan(self, where: str, format_: str | None) -> Mapping[str, Any] | None:
         """What is there, once it has been read; None until then. Raises P2PError, once."""
         order = {"kind": "register", "where": where, "format": format_, **self._folders()}
-        order["seen"] = f"{self._home}/datasets/.registered.seen"
         return self._ask(f"scan {format_} {where}", order)
 
     def preview(self, state: State, name: str, limit: int) -> Mapping[str, Any] | None:
@@ -201,4 +203,4 @@ class DataDesk:
         return f"{self._home}/datasets/{manifest[:16]}"
 
     def _folders(self) -> dict[str, str]:
-        return {"content": f"{self._home}/content"}
+        return {"content": f"{self._home}/content", "datasets": f"{self._home}/datasets"}

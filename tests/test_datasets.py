@@ -209,18 +209,21 @@ def test_a_file_that_changes_while_it_is_read_is_not_believed(
 
 
 def test_what_was_seen_is_not_read_again_unless_it_may_have_changed(tmp_path: Path) -> None:
-    root = folder_of(tmp_path / "data", a=b"1")
+    root = folder_of(tmp_path / "data", a=b"1", b=b"1")
+    later_ns = time.time_ns() + 60 * 10**9
     seen = Seen(tmp_path / "seen")
     manifest = scan(Place(root), seen, time.time_ns())
     seen.save()
-    (root / "a").write_bytes(b"2")
-    os.utime(root / "a", (1_000, 1_000))  # as far as can be seen, the same
+    assert not (tmp_path / "seen").exists()  # they were changed just now, and may be again
+    assert scan(Place(root), seen, later_ns) == manifest
+    seen.save()
+    lied = (tmp_path / "seen").read_text().replace(sha_of(b"1"), sha_of(b"2"))
+    (tmp_path / "seen").write_text(lied)
     again = Seen(tmp_path / "seen")
-    assert difference(Place(root), manifest, again, time.time_ns()) is None
-    os.utime(root / "a")  # now
-    told = difference(Place(root), manifest, again, time.time_ns())
-    assert "other content" in str(told)
-    again.save()
+    assert "other content" in str(difference(Place(root), manifest, again, later_ns))
+    for name in "ab":
+        os.utime(root / name, (1_000, 1_000))  # as they were, but for the time of that change
+    assert difference(Place(root), manifest, again, later_ns) is None
     (tmp_path / "seen").write_text("[]")
     assert Seen(tmp_path / "seen").find(root / "a", (root / "a").stat()) is None
 
@@ -232,7 +235,7 @@ def test_a_copy_is_its_own_or_made_of_what_came(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "data", a=b"1", sub__b=b"22", sub__c=b"22")
     content = tmp_path / "content"
     told = carry_out(
-        {"kind": "register", "where": str(root), "content": str(content), "seen": "/dev/null"}
+        {"kind": "register", "where": str(root), "content": str(content), "datasets": str(content)}
     )
     assert (told["files"], told["bytes"], told["format"]) == (3, 5, "files")
     manifest, target = content / told["manifest"], tmp_path / "datasets" / "x"
@@ -256,7 +259,7 @@ def test_a_copy_is_its_own_or_made_of_what_came(tmp_path: Path) -> None:
 
 
 def test_a_worker_answers_with_a_sentence(tmp_path: Path) -> None:
-    order = {"kind": "register", "content": str(tmp_path), "seen": str(tmp_path / "seen")}
+    order = {"kind": "register", "content": str(tmp_path), "datasets": str(tmp_path)}
     assert "there is no /none" in carry_out({**order, "where": "/none"})["error"]
     assert "no built-in data 'x'" in carry_out({**order, "where": "builtin:x"})["error"]
     assert "cannot read the dataset" in carry_out({"kind": "nothing"})["error"]

@@ -35,12 +35,12 @@ class Placed:
 def place(where: str, manifest_file: Path, content: Path, target: Path) -> Placed:
     """Raises P2PError, Usage. `target` is the folder for a copy that is made here."""
     manifest = from_bytes(_read(manifest_file))
-    seen, now_ns = Seen(target.with_name(f"{target.name}.seen")), time.time_ns()
+    seen, now_ns = Seen(seen_file(target)), time.time_ns()
     try:
         own = place_of(where)
         if _is_there(own.path):
             told = difference(own, manifest, seen, now_ns)
-            return Placed(differs=told) if told else Placed(own.path)
+            return Placed(differs=told) if told else Placed(own.path.resolve())
         if target.exists():
             if difference(Place(_inside(target, manifest)), manifest, seen, now_ns) is None:
                 return Placed(_inside(target, manifest))
@@ -51,11 +51,16 @@ def place(where: str, manifest_file: Path, content: Path, target: Path) -> Place
         seen.save()
 
 
+def seen_file(target: Path) -> Path:
+    """Where the hashes of the files of a copy are remembered."""
+    return target.with_name(f"{target.name}.seen")
+
+
 def remove(target: Path, manifest_file: Path | None, content: Path) -> None:
     """A copy that was made here, and the files it was made of."""
     for folder in (target, _unfinished(target)):
         shutil.rmtree(folder, ignore_errors=True)
-    target.with_name(f"{target.name}.seen").unlink(missing_ok=True)
+    seen_file(target).unlink(missing_ok=True)
     if manifest_file is not None and manifest_file.is_file():
         contents = ContentFolder(content)
         for file in from_bytes(_read(manifest_file)).files:

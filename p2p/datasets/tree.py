@@ -20,7 +20,7 @@ READ_BYTES = 1 << 20
 
 
 class Seen:
-    """What a file's hash was, by (path, size, time, inode): kept in a file between runs.
+    """What a file's hash was, by (path, size, times, inode): kept in a file between runs.
 
     A file that was changed less than a moment before it was read is not remembered, for it might
     change again within the same tick of its file system's clock (Git's "racy" entries).
@@ -31,7 +31,7 @@ class Seen:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, list[object]] = {}
-        self._changed = False
+        self._used: dict[str, list[object]] = {}  # what is kept: others are of files that went
         if path is not None:
             try:
                 told = json.loads(path.read_bytes())
@@ -41,23 +41,24 @@ class Seen:
 
     def find(self, path: Path, found: os.stat_result) -> str | None:
         known = self._known.get(str(path))
-        if isinstance(known, list) and known[:4] == _identity(found):
-            return str(known[4])
+        if isinstance(known, list) and known[:-1] == _identity(found):
+            self._used[str(path)] = known
+            return str(known[-1])
         return None
 
     def note(self, path: Path, found: os.stat_result, sha256: str, now_ns: int) -> None:
-        if now_ns - found.st_mtime_ns > self.RACY_NS:
-            self._known[str(path)] = [*_identity(found), sha256]
-            self._changed = True
+        if now_ns - max(found.st_mtime_ns, found.st_ctime_ns) > self.RACY_NS:
+            self._used[str(path)] = [*_identity(found), sha256]
 
-    def save(self) -> None:
+    def save(self, path: Path | None = None) -> None:
         """Silently nothing where it cannot be written: it only saves time."""
-        if self._path is None or not self._changed:
+        path = path or self._path
+        if path is None or self._used == self._known:
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(self._known))
-            temporary.replace(self._path)
+            temporary.write_text(json.dumps(self._used))
+            temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)
 
@@ -170,4 +171,5 @@ def _hash(path: Path, seen: Seen, now_ns: int) -> tuple[str, int]:
 
 
 def _identity(found: os.stat_result) -> list[object]:
-    return [found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev]
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    return [found.st_size, *times, found.st_ino, found.st_dev]

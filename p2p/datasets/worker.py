@@ -16,7 +16,7 @@ from p2p.content.folder import ContentFolder
 from p2p.datasets import formats
 from p2p.datasets.builtin import Place, place_of
 from p2p.datasets.manifest import from_bytes, to_bytes
-from p2p.datasets.placing import place, remove
+from p2p.datasets.placing import place, remove, seen_file
 from p2p.datasets.tree import Seen, scan
 from p2p.errors import P2PError, to_wire
 from p2p.training.death import die_with
@@ -29,18 +29,19 @@ SCHEMA_BYTES_MAX = 16 * 1024
 def _register(order: dict[str, Any]) -> dict[str, Any]:
     """Scan a path; its manifest goes into the folder of contents."""
     where = place_of(str(order["where"]))
-    seen = Seen(Path(order["seen"]))
+    seen = Seen(None)
     if not where.path.exists():
         raise P2PError(f"there is no {where.path} on this peer's machine")
     manifest = scan(where, seen, time.time_ns())
-    seen.save()
     root, names = _root(where), [file.name for file in manifest.files]
     told = formats.describe(root, names, order.get("format"))
     if len(json.dumps(told.schema)) > SCHEMA_BYTES_MAX:
         raise P2PError(f"the schema of {where.path} is too large: try --format files")
     data = to_bytes(manifest)
+    sha256 = ContentFolder(Path(order["content"])).put(data)
+    seen.save(seen_file(Path(order["datasets"]) / sha256[:16]))
     return {
-        "manifest": ContentFolder(Path(order["content"])).put(data),
+        "manifest": sha256,
         "manifest_bytes": len(data),
         "files": len(manifest.files),
         "bytes": manifest.bytes,
