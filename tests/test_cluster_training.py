@@ -347,7 +347,7 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
     file.write_text(READS)
     told = p2pnode(three, "data", "register", "mine", str(data), "--json").json
     assert (told["schema"], told["dataset"]["samples"]) == (1, 1_797)
-    (row,) = p2pnode(three, "data", "list", "--json").json["datasets"]
+    (row,) = ask(three, "data")["datasets"]
     assert (row["name"], row["format"], row["content"]) == ("mine", "npz", told["content"])
     ended = p2pnode(three, "data", "preview", "mine", "--limit", "1")
     assert ended.out.startswith("all[0] · labels 0\n    --%%++")
@@ -368,11 +368,12 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
     assert sum(row["samples"][1] - row["samples"][0] for row in ranges["peers"]) == 30
 
     (data / "digits.npz").write_bytes(digits[:-1])
-    ended = p2pnode(three, "submit", f"{file}:Reads", *flags, "--wait")
-    assert ended.code == 1
-    assert "digits.npz has 45393 bytes, 45394 in the dataset" in ended.out
-    assert p2pnode(three, "data", "drop", "mine").code == 0
-    assert p2pnode(three, "data", "preview", "mine").code == 2
+    job = ask(three, "submit", task="digits", data="mine", data_name="mine")["job"]
+    told = wait_end(three, job)
+    assert told["state"] == "failed"
+    assert "digits.npz has 45393 bytes, 45394 in the dataset" in told["reason"]
+    ask(three, "data_drop", name="mine")
+    assert ask(three, "data")["datasets"] == []
 
 
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:
