@@ -12,6 +12,7 @@ from p2p.datasets.builtin import is_builtin
 from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.errors import P2PError, Refused, Usage
 from p2p.find import find_job, find_member
+from p2p.restoring import checkpoint_of
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -20,6 +21,7 @@ Args = Mapping[str, Any]
 Verb = Callable[["Peer", Args], dict[str, Any]]
 FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
 ADD_MAX = 16
+READ_BYTES_MAX = 4 * 1024 * 1024  # of a checkpoint, at once: about 1 ms
 PAUSE_MAX_S = 3_600.0
 PREVIEW_MAX = 1_000
 
@@ -153,6 +155,16 @@ def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, 
     return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
 
 
+def _checkpoint_read(peer: Peer, args: Args) -> dict[str, Any]:
+    """Bytes of a part of a checkpoint that lies here, as the log says."""
+    job, offset, count = find_job(peer.state, str(args["job"])), args["offset"], args["count"]
+    made, me = checkpoint_of(job, args["step"]), peer.identity.id
+    paths = [p.path for p in made.parts if (p.number, p.peer) == (args["number"], me)]
+    if not paths or not 0 < count <= READ_BYTES_MAX or offset < 0:
+        raise Usage(f"{peer.identity.member['name']} has no such part of that checkpoint")
+    return {"schema": view.SCHEMA, "data": peer.desk.shelf.read(paths[0], offset, count)}
+
+
 _DRILLS = {str(kind): kind for kind in DRILL_KINDS}
 
 
@@ -172,4 +184,4 @@ LOCAL: dict[str, Verb] = {
     "add": _add,
     "transfer": _transfer,
 }
-DIRECTED: dict[str, Verb] = {"fault": _fault}
+DIRECTED: dict[str, Verb] = {"fault": _fault, "checkpoint_read": _checkpoint_read}

@@ -4,7 +4,7 @@ A checkpoint is in the log once all its parts are on disk. The newest few of a j
 what is not in the log any more, the peers that have files of it delete (p2p.agent).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,12 +63,23 @@ def ask(state: State, command: Command) -> Result:
 
 
 def unusable(state: State, command: Command) -> Result:
-    """A checkpoint is not what was written, and no other copy is left: people decide what next."""
+    """The `bad` copies of parts of a checkpoint are not what was written. The trainers had no
+    others: perhaps another peer has, else people decide what next."""
     job, step = fenced(state, command), command["step"]
     left = tuple(each for each in job.checkpoints if each.step != step)
     if len(left) == len(job.checkpoints):
         raise Rejected(f"{job.name} has no checkpoint of step {step}")
     error = str(command["error"])[:TEXT_MAX]
+    bad = {(number, peer) for number, peer in command["bad"]}
+    (made,) = (each for each in job.checkpoints if each.step == step)
+    parts = tuple(part for part in made.parts if (part.number, part.peer) not in bad)
+    if len(parts) < len(made.parts) and {p.number for p in parts} >= set(range(made.count)):
+        kept = tuple(replace(e, parts=parts) if e is made else e for e in job.checkpoints)
+        state = with_job(state, closed(replace(job, checkpoints=kept, reason=error)))
+        text = f"{job.name}: {error}; other peers have other copies"
+        return with_event(
+            state, command, "checkpoint-damaged", text, severity="warning", job=job.id
+        ), {}
     job = replace(job, checkpoints=left)
     if job.origin is not None and not left:
         job = replace(moved(job, "failed", error), assigned=())
@@ -79,6 +90,31 @@ def unusable(state: State, command: Command) -> Result:
     text = f"{job.name} {job.state}: {job.reason}"
     state = with_job(state, job)
     return with_event(state, command, "checkpoint-unusable", text, severity="error", job=job.id), {}
+
+
+def copied(state: State, command: Command) -> Result:
+    """More copies of parts of a checkpoint that is in the log."""
+    job, step = active(state, command), command["step"]
+    found = [each for each in job.checkpoints if each.step == step]
+    if not found:
+        raise Rejected(f"{job.name} has no checkpoint of step {step}")
+    digests = {(part.number, part.digest) for part in found[0].parts}
+    known = {(part.number, part.peer) for part in found[0].parts}
+    new = [Part(**part) for part in command["parts"]]
+    new = [
+        part
+        for part in new
+        if (part.number, part.digest) in digests and (part.number, part.peer) not in known
+    ]
+    if not new:
+        raise Rejected(f"{job.name}: these copies are known, or of something else")
+    more = replace(found[0], parts=_ordered([*found[0].parts, *new]))
+    changed = tuple(more if each.step == step else each for each in job.checkpoints)
+    return with_job(state, replace(job, checkpoints=changed)), {}
+
+
+def _ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(sorted(parts, key=lambda part: (part.number, part.peer)))
 
 
 def kept_of(job: Job) -> int:
@@ -116,12 +152,12 @@ def _parsed(told: Mapping[str, Any]) -> Checkpoint:
     numbers = {part.number for part in parts}
     if not 0 < count <= PARTS_MAX or not numbers >= set(range(count)):
         raise ValueError("a part of it is missing")
-    ordered = tuple(sorted(parts, key=lambda part: (part.number, part.peer)))
-    return Checkpoint(int(told["step"]), str(told["state_hash"]), count, ordered)
+    return Checkpoint(int(told["step"]), str(told["state_hash"]), count, _ordered(parts))
 
 
 CHECKPOINT_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.checkpoint": made,
+    "job.checkpoint_copy": copied,
     "job.checkpoint_failed": failed,
     "job.checkpoint_ask": ask,
     "job.checkpoint_unusable": unusable,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from p2p.agent import File
 from p2p.checkpoint_names import TEMPORARY, step_of
+from p2p.errors import P2PError
 
 
 class Shelf(Protocol):
@@ -19,6 +20,12 @@ class Shelf(Protocol):
 
     def remove(self, path: str) -> None:
         """Delete it, now or soon."""
+
+    def read(self, path: str, offset: int, count: int) -> bytes:
+        """Raises P2PError when it cannot be read."""
+
+    def take_in(self, path: str, job: str, name: str, step: int) -> str:
+        """Keep a file that was fetched; where it is now."""
 
 
 class MemoryShelf:
@@ -33,18 +40,45 @@ class MemoryShelf:
     def remove(self, path: str) -> None:
         self.files.pop(path, None)
 
+    def read(self, path: str, offset: int, count: int) -> bytes:
+        raise P2PError(f"cannot read {path}: it is in memory only")
+
+    def take_in(self, path: str, job: str, name: str, step: int) -> str:
+        self.add(path, job, step)
+        return path
+
 
 class FolderShelf(MemoryShelf):
     """A folder per job. Made before any trainer runs: what is half written is nobody's."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        self._folder = folder
         for path in folder.glob("*/*"):
             step = step_of(path.name)
             if step is not None:
                 self.add(str(path), path.parent.name, step)
             elif path.name.startswith(TEMPORARY):
                 self.remove(str(path))
+
+    def read(self, path: str, offset: int, count: int) -> bytes:
+        try:
+            with Path(path).open("rb") as file:
+                file.seek(offset)
+                return file.read(count)
+        except OSError as error:
+            raise P2PError(f"cannot read {path}: {error.strerror}") from error
+
+    def take_in(self, path: str, job: str, name: str, step: int) -> str:
+        """By a second name beside the job's own: from there it is removed like those."""
+        kept = self._folder / job / name
+        try:
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(path)
+        except OSError:  # another file system, say
+            return path
+        return super().take_in(str(kept), job, name, step)
 
     def remove(self, path: str) -> None:
         """By a thread: a file system takes its time to free gigabytes."""

@@ -12,7 +12,7 @@ from typing import Any
 from p2p.errors import P2PError
 from p2p.settings import resolve
 from p2p.terminal import show_what_the_terminal_can
-from p2p.verbs import config, data, demo, recover, show, steer, store, submit
+from p2p.verbs import checkpoints, config, data, demo, recover, show, steer, store, submit
 from p2p.verbs.verb import Verb, given_key, print_json, say
 from p2p.version import VERSION
 
@@ -21,6 +21,7 @@ VERBS: tuple[Verb, ...] = (
     *show.VERBS,
     *submit.VERBS,
     *steer.VERBS,
+    *checkpoints.VERBS,
     *store.VERBS,
     *data.VERBS,
     *config.VERBS,

@@ -45,6 +45,24 @@ def checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[Co
             yield {"type": "job.checkpoint_failed", **fence, **said}
 
 
+def copies(job: Job, trainers: Trainers) -> Iterator[Command]:
+    """More copies of what is in the log: written late, or fetched from another peer."""
+    for made in job.checkpoints:
+        known = {(part.number, part.peer) for part in made.parts}
+        digests = {(part.number, part.digest) for part in made.parts if part.digest}
+        new = [
+            {**part, "peer": peer}
+            for peer, trainer in trainers.items()
+            for each in trainer.checkpoints
+            if (each["step"], each["count"]) == (made.step, made.count)
+            for part in each["parts"]
+            if (part["number"], part["digest"]) in digests and (part["number"], peer) not in known
+        ]
+        if new:
+            told = {"job": job.id, "step": made.step, "parts": new}
+            yield {"type": "job.checkpoint_copy", **told}
+
+
 def _more_to_come(
     job: Job, trainers: Trainers, key: Key, by_peer: Mapping[str, Mapping[str, Any]]
 ) -> bool:
@@ -88,13 +106,16 @@ def unusable(job: Job, trainers: Trainers) -> Command | None:
     newest = job.generation
     if newest is None or newest.closed:
         return None
-    for _, trainer in pairs(newest, trainers):
-        told = of(newest, trainer.unusable)
-        if told and any(each.step == told["step"] for each in job.checkpoints):
-            said = {"step": told["step"], "error": told["error"]}
-            fence = {"job": job.id, "generation": newest.number}
-            return {"type": "job.checkpoint_unusable", **fence, **said}
-    return None
+    told = {s.peer: of(newest, trainer.unusable) for s, trainer in pairs(newest, trainers)}
+    if len(told) < len(newest.seats) or not all(told.values()):
+        return None
+    first = next(iter(told.values()))
+    if not any(each.step == first["step"] for each in job.checkpoints):
+        return None
+    bad = [[number, peer] for peer, said in told.items() for number in said["bad"]]
+    fence = {"job": job.id, "generation": newest.number}
+    facts = {"step": first["step"], "error": first["error"], "bad": bad}
+    return {"type": "job.checkpoint_unusable", **fence, **facts}
 
 
 def is_alive(job: Job, ready: Trainers) -> bool:

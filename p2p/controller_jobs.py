@@ -5,7 +5,7 @@ first match wins where they exclude each other.
 from collections.abc import Iterator, Mapping, Set
 
 from p2p.awaited import awaited
-from p2p.controller_checkpoints import unusable, unwritten
+from p2p.controller_checkpoints import copies, unusable, unwritten
 from p2p.controller_data import unlike
 from p2p.controller_failures import crashes, failure, refused
 from p2p.controller_generations import form
@@ -39,6 +39,7 @@ def plan_job(
         yield odd
         return
     yield from facts(job, names, trainers)
+    yield from copies(job, trainers)
     lost = unusable(job, trainers) or unwritten(job, names, trainers)
     if lost is not None:
         yield lost

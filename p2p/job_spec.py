@@ -10,7 +10,7 @@ from p2p.training.spec import JobSpec, parse
 
 _PLACED_BY_CLUSTER = ("id", "name")
 # Nothing that trainers are told.
-_FOR_PLACEMENT = ("peers_min", "peers_max", "priority", "dataset")
+_FOR_PLACEMENT = ("peers_min", "peers_max", "priority", "dataset", "keep_checkpoints")
 PRIORITY_MAX = 1_000
 
 
@@ -46,7 +46,9 @@ def checked(args: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in asdict(spec).items() if name not in _PLACED_BY_CLUSTER}
     dataset = args.get("dataset")
     named = {"dataset": dict(dataset)} if dataset else {}
-    return {**fields, **placed, **_priority(args), **named}
+    kept = _count(args, "keep_checkpoints")
+    keeps = {"keep_checkpoints": kept} if kept else {}
+    return {**fields, **placed, **_priority(args), **named, **keeps}
 
 
 def for_trainers(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from consensus.wire import MalformedMessage, as_list
 from p2p import view
 from p2p.apply import apply
 from p2p.bulletins import Bulletins
+from p2p.checkpoint_copies import CheckpointCopies
 from p2p.controller import GRACE_S
 from p2p.data_desk import DataDesk
 from p2p.envelope import Envelope, Malformed
@@ -73,6 +74,9 @@ class Peer:
         self.desk = TrainerDesk(
             *(parts.workplace, parts.children, parts.new_id, self.bulletins.report_now),
             *(parts.shelf, self.data),
+        )
+        self.copies = CheckpointCopies(
+            *(identity.id, parts.content, self.fetching, self.desk.shelf, self.desk)
         )
         self.leadership = Leadership(
             self.raft, parts.clock, self.propose, self.bulletins.report, identity.id
@@ -228,6 +232,7 @@ class Peer:
         self.raft.pump()
         now_s = self.parts.clock.monotonic_s()
         self.desk.act(self.state, now_s, self.leaving)
+        self.copies.act(self.state)
         if self.raft.status.has_quorum_contact:
             # From when the leader was heard: it declares nobody dead before that lease is over.
             self.desk.lease(self.hearing.led_from_s(self.raft.status), now_s)

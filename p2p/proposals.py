@@ -10,6 +10,7 @@ from p2p import job_spec
 from p2p.apply_data import parse_dataset
 from p2p.errors import P2PError, Usage
 from p2p.find import find_dataset, find_job, find_member
+from p2p.restoring import restore
 from p2p.state import REPLACES_MAX, TEXT_MAX, State, parse_member
 from p2p.store import problem_with
 from p2p.training.method import changed
@@ -132,6 +133,8 @@ PROPOSED: dict[str, Verb] = {
     "pause": _on_job("pause"),
     "resume": _on_job("resume"),
     "cancel": _on_job("cancel"),
+    "checkpoint": _on_job("checkpoint_ask"),
+    "restore": restore,
     "set": _set,
     "data_register": _register_data,
     "data_drop": _drop_data,

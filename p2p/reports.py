@@ -174,7 +174,11 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "crashed": {"child": (str,), "count": (int,), "error": (str,), "again_s": _NUMBER},
     "checkpoint_failed": {"step": (int,), "error": (str,)},
-    "unusable": {**dict.fromkeys(("generation", "step"), (int,)), "error": (str,)},
+    "unusable": {
+        **dict.fromkeys(("generation", "step"), (int,)),
+        "error": (str,),
+        "bad": (list,),
+    },
     "checkpoint": {
         **dict.fromkeys(("generation", "step", "count", "writers"), (int,)),
         "state_hash": (str,),

@@ -163,6 +163,14 @@ class TrainerDesk:
         if kind in URGENT:
             self._changed()
 
+    def tell_copy(self, job: str, message: Mapping[str, Any]) -> None:
+        """With the report of its trainer: a part of a checkpoint came here from another peer."""
+        report = self.reports.get(job)
+        if report is not None and message not in report.checkpoints:
+            told = (*report.checkpoints, message)[-CHECKPOINTS_TOLD:]
+            self.reports[job] = replace(report, checkpoints=told)
+            self._changed()
+
     def on_exit(self, child: str, how: str, now_s: float) -> None:
         """`how` is empty when `on_status` will say it."""
         job = self._job_of(child)

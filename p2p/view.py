@@ -201,6 +201,7 @@ def checkpoint(made: Checkpoint) -> dict[str, Any]:
         "bytes": sum(sizes.values()),
         "seconds": max(part.seconds for part in made.parts),
         "state_hash": made.state_hash,
+        "count": made.count,
         "peer": first.peer,
         "parts": [asdict(part) for part in made.parts],
     }

@@ -31,6 +31,7 @@ PURE = [
     *("p2p/drills.py", "p2p/links.py", "p2p/find.py", "p2p/proposals.py"),
     *("p2p/digest.py", "p2p/standing.py", "p2p/state_reader.py"),
     *("p2p/apply_checkpoints.py", "p2p/job_records.py", "p2p/checkpoint_names.py"),
+    "p2p/restoring.py",
     "p2p/safetensors_file.py",
     *(
         "p2p/controller.py",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
@@ -183,6 +184,59 @@ def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
     for name in sorted(tensors):
         digest.update(tensors[name].tobytes())
     assert f"sha256:{digest.hexdigest()}" == told["state_hash"]
+    the_verbs_of_checkpoints(three, job, told)
+
+
+def the_verbs_of_checkpoints(three: LocalCluster, job: str, told: dict[str, Any]) -> None:
+    """Of a job that has ended, by three peers: shown, exported, gone on from, refused."""
+    listed = p2pnode(three, "checkpoints", job, "--json").json
+    assert listed == {"schema": 1, "job": job, "checkpoints": told["checkpoints"]}
+    whole = load_file(told["checkpoints"][-1]["path"])
+    model = three.folder / "model.safetensors"
+    exported = p2pnode(three, "export-model", job, "-o", str(model), "--json")
+    assert exported.json["step"] == 48, exported.err
+    tensors = load_file(model)
+    names = {name for name in whole if not name.startswith("optimizer.")}
+    assert tensors.keys() == names
+    assert all((tensors[name] == whole[name]).all() for name in names)
+    # One copy of a part of step 30 is changed, and there is another; of step 45 there is none.
+    for row, copies in ((told["checkpoints"][0], 1), (told["checkpoints"][1], 2)):
+        for part in row["parts"][:copies]:
+            path = Path(part["path"])
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+    again = p2pnode(three, "restore", job, "--step", "30", "--peers", "2", "--wait", "--json")
+    assert again.code == 0, again.err
+    end = json.loads(again.out.splitlines()[-1])
+    assert (end["state_hash"], end["generations"][0]["start_step"]) == (told["state_hash"], 30)
+    assert end["generations"][0]["reason"].endswith(f"from the checkpoint of step 30 of {job}")
+    assert end["ledger"] == told["ledger"]
+    for verb in (["restore", "--wait"], ["export-model", "-o", str(model)]):
+        refused = p2pnode(three, verb[0], job, "--step", "45", *verb[1:])
+        assert refused.code == 1
+        assert "is not what was written: it was damaged or changed" in refused.out + refused.err
+    refused = p2pnode(three, "restore", job, "--step", "31")
+    assert refused.err == "p2pnode: digits has no checkpoint of step 31: there are 30, 45, 48\n"
+
+
+def test_when_all_trainers_die_the_job_goes_back_to_its_last_checkpoint(
+    three: LocalCluster, reference: str
+) -> None:
+    job = submit(three, "--checkpoint-every", "100000")
+    wait_job(three, job, lambda told: told["step"] >= 20)
+    saved = p2pnode(three, "checkpoint", job, "--json")
+    assert saved.code == 0, saved.err
+    step = saved.json["checkpoint"]["step"]
+    wait_job(three, job, lambda told: told["step"] >= step + 5)
+    for peer in three.peers:
+        if peer.is_running:
+            ask(three, "fault", kind="crash-trainer", peer=peer.id)
+    told = wait_end(three, job)
+    back = [made for made in told["generations"] if "every trainer was lost" in made["reason"]]
+    assert back, told["generations"]
+    assert back[-1]["reason"].endswith(f"back to the checkpoint of step {step}")
+    assert (back[-1]["start_step"], told["state_hash"]) == (step, reference)
+    assert back[-1]["steps_repeated"] >= 1
+    assert is_exact(told)
 
 
 RAISES_AT_IMPORT = "import no_such_module_here\n"

@@ -137,7 +137,12 @@ def test_nobody_waits_for_a_peer_that_was_removed() -> None:
 def test_a_checkpoint_that_was_changed_pauses_the_job_with_the_reason() -> None:
     state = applied(lost(), generation(2, "a", "b", "c"))
     told = {"generation": 2, "step": 40, "error": "/data/40 is not what was written"}
-    seen = {peer: trainer(peer, unusable=told) for peer in "abc"}
+    bad = {"a": [0], "b": [], "c": [0]}
+    seen = {peer: trainer(peer, unusable={**told, "bad": bad[peer]}) for peer in "abc"}
+    sound = {"c": trainer("c", unusable={**told, "bad": []})}
+    only_a = applied(state, *planned(state, {**seen, **sound}))
+    assert only_a.jobs["job-1"].checkpoints[-1].holders[0] == ("c",), "there is another copy"
+    assert only_a.jobs["job-1"].state == "recovering"
     (command,) = planned(state, seen)
     state = applied(state, command)
     job = state.jobs["job-1"]
@@ -187,7 +192,7 @@ def test_a_restored_job_never_begins_anywhere_else() -> None:
 
 def test_a_restored_job_fails_when_its_checkpoint_was_changed() -> None:
     state = applied(restored(lost()), generation(1, "a", "b", "c", job="job-2"))
-    told = {"generation": 1, "step": 40, "error": "/data/40 is not what was written"}
+    told = {"generation": 1, "step": 40, "error": "/data/40 is not what was written", "bad": []}
     seen = {peer: trainer(peer, job="job-2", unusable=told) for peer in "abc"}
     state = applied(state, *planned(state, seen))
     job = state.jobs["job-2"]

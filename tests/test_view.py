@@ -63,7 +63,7 @@ def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     assert set(told["generations"][0]) == number
     assert set(told["ledger"][0]) == {"epoch", "samples", "distinct", "repeated", "missing"}
     saved = {"step", "path", "bytes", "seconds", "state_hash"}
-    assert set(told["checkpoints"][0]) == saved | {"peer", "parts"}
+    assert set(told["checkpoints"][0]) == saved | {"peer", "count", "parts"}
     json.dumps(told, allow_nan=False)
 
 

@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import struct
-import zlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,57 +94,33 @@ class Contents:
         return len(self.head) + len(self.data)
 
 
-class Digest:
-    """Tells a file's bytes from others: a SHA-256 over its header and the CRC-32 of its data.
-
-    The state hash vouches for the data themselves when a checkpoint is loaded; this finds out at a
-    third of the price which part to take from elsewhere.
-    """
-
-    def __init__(self, head: bytes) -> None:
-        self._head, self._crc = hashlib.sha256(head), 0
-
-    def add(self, data: bytes | memoryview) -> None:
-        self._crc = zlib.crc32(data, self._crc)
-
-    @property
-    def text(self) -> str:
-        whole = self._head.copy()
-        whole.update(struct.pack("<I", self._crc))
-        return f"sha256:{whole.hexdigest()}"
-
-
-def digest_of(data: memoryview) -> str:
-    """Of a whole file's bytes; "" of what has no header."""
-    if len(data) < 8:
-        return ""
-    (size,) = struct.unpack_from("<Q", data)
-    digest = Digest(bytes(data[: 8 + size]))
-    digest.add(data[8 + size :])
-    return digest.text
+def digest_of(*data: bytes | memoryview) -> str:
+    """The SHA-256 of a file of these pieces."""
+    whole = hashlib.sha256()
+    for piece in data:
+        whole.update(piece)
+    return f"sha256:{whole.hexdigest()}"
 
 
 def write(path: Path, contents: Contents) -> str:
     """Durable under its final name, or CheckpointFailed and nothing left behind. Its digest."""
     temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
-    digest = Digest(contents.head)
-
-    def pieces() -> Iterator[bytes | memoryview]:
-        yield contents.head
-        for at in range(0, len(contents.data), PIECE_BYTES):
-            piece = contents.data[at : at + PIECE_BYTES]
-            yield piece
-            digest.add(piece)  # while the disk works on it
-
+    data = contents.data
+    pieces = [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+    digest: list[str] = []
+    hashing = threading.Thread(target=lambda: digest.append(digest_of(contents.head, data)))
+    hashing.start()  # takes about as long as the disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_by_pieces(path, temporary, pieces())
+        replace_by_pieces(path, temporary, [contents.head, *pieces])
     except OSError as error:
         raise CheckpointFailed(
             f"cannot write checkpoint {path}: {error.strerror}; make room there, older checkpoints "
             "are untouched"
         ) from error
-    return digest.text
+    finally:
+        hashing.join()
+    return digest[0]
 
 
 def sweep(folder: Path) -> None:

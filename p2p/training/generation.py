@@ -153,8 +153,9 @@ class Generation:
         try:
             return catch_up(self.group, self.run, self.order.offers)
         except Unusable as error:
-            told = {"generation": self.order.number, "step": error.step, "error": str(error)}
-            self.control.send({"kind": "unusable", **told})
+            told = {"generation": self.order.number, "step": error.step}
+            said = {"error": str(error), "bad": error.bad}
+            self.control.send({"kind": "unusable", **told, **said})
             raise Aborted(str(error)) from error  # the leader says how it goes on
 
     def _wish(self) -> Wish:

@@ -21,11 +21,12 @@ Told = Sequence[Any]  # step, number of parts, hash of the state, the numbers of
 
 
 class Unusable(P2PError):
-    """Some part of the checkpoint of `step` is nowhere as it was written."""
+    """Some part of the checkpoint of `step` is with no rank as it was written. `bad` = the numbers
+    of the parts that this rank should have and has not."""
 
-    def __init__(self, step: int, sentence: str) -> None:
+    def __init__(self, step: int, sentence: str, bad: list[int]) -> None:
         super().__init__(sentence)
-        self.step = step
+        self.step, self.bad = step, bad
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def go_back(group: Group, run: Run, offers: Sequence[Offer], to: tuple[int, int,
     sound = [set(numbers) for numbers, _ in told]
     if any(number not in set().union(*sound) for number in range(count)):
         wrong = "; ".join(error for _, said in told for error in said)
-        raise Unusable(step, f"the checkpoint of step {step} cannot be used: {wrong}")
+        bad = sorted(own.parts.keys() - parts.keys()) if own else []
+        raise Unusable(step, f"the checkpoint of step {step} cannot be used: {wrong}", bad)
     for number in sorted(set().union(*sound)):
         donor = next(rank for rank, have in enumerate(sound) if number in have)
         for taker in (rank for rank, have in enumerate(sound) if number not in have):
@@ -85,7 +87,9 @@ def go_back(group: Group, run: Run, offers: Sequence[Offer], to: tuple[int, int,
             tensors |= more
         run.become(tensors, metadata, state_hash)
     except Damaged as error:  # the same bytes everywhere, so the same error
-        raise Unusable(step, f"the checkpoint of step {step} cannot be used: {error}") from error
+        raise Unusable(
+            step, f"the checkpoint of step {step} cannot be used: {error}", []
+        ) from error
 
 
 def _read(own: Offer | None) -> tuple[dict[int, memoryview], list[str]]:

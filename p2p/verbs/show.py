@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from p2p.verbs.checkpoints import checkpoints_table
 from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, table
 
 if TYPE_CHECKING:
@@ -167,11 +168,7 @@ def _job_text(told: dict[str, Any]) -> str:
         ledger = [[str(row[name]) for name in names] for row in told["ledger"]]
         parts.append(table([name.upper() for name in names], ledger))
     if told["checkpoints"]:
-        made = [
-            [str(row["step"]), megabytes(row["bytes"]), f"{row['seconds']:.2f} s", row["path"]]
-            for row in told["checkpoints"]
-        ]
-        parts.append(table(["CHECKPOINT", "SIZE", "TOOK", "PATH"], made))
+        parts.append(checkpoints_table(told["checkpoints"]))
     return "\n\n".join(parts)
 
 

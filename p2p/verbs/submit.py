@@ -107,13 +107,14 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
         "strategy": args.strategy,
         "codec": args.codec,
         "checkpoint_every": args.checkpoint_every,
+        "keep_checkpoints": args.keep_checkpoints,
         "allow_nondeterminism": args.allow_nondeterminism or None,
         "data": str(Path(args.data).expanduser().absolute()) if args.data else None,
         "data_name": args.data if args.data and "/" not in args.data else None,
         "options": pairs(args.set),
         "name": args.name,
         "priority": args.priority or None,
-        **_peers(args.peers),
+        **peers_range(args.peers),
     }
     return {name: value for name, value in request.items() if value is not None}
 
@@ -142,7 +143,7 @@ def _source(task: str) -> dict[str, Any]:
     return {"task_source": source, "task_files": task_files.gather(path, class_name) or None}
 
 
-def _peers(text: str | None) -> dict[str, int]:
+def peers_range(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
     least, colon, most = text.partition(":")
@@ -151,7 +152,7 @@ def _peers(text: str | None) -> dict[str, int]:
     return {"peers_min": int(least), "peers_max": int(most if colon else least)}
 
 
-def _int64(text: str) -> int:
+def int64(text: str) -> int:
     """A whole number that a message can carry."""
     try:
         number = int(text)
@@ -166,14 +167,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="a built-in task, or FILE.py:Class")
     parser.add_argument("--peers", metavar="MIN:MAX", help="how many peers it needs and may use")
     parser.add_argument(
-        "--priority", metavar="N", type=_int64, help="before jobs of a lower one (0)"
+        "--priority", metavar="N", type=int64, help="before jobs of a lower one (0)"
     )
-    parser.add_argument("--epochs", metavar="N", type=_int64)
-    parser.add_argument("--steps", metavar="N", type=_int64)
-    parser.add_argument("--global-batch", metavar="N", type=_int64, help="samples per step")
-    parser.add_argument("--shards", metavar="V", type=_int64, help="slices of each batch (12)")
+    parser.add_argument("--epochs", metavar="N", type=int64)
+    parser.add_argument("--steps", metavar="N", type=int64)
+    parser.add_argument("--global-batch", metavar="N", type=int64, help="samples per step")
+    parser.add_argument("--shards", metavar="V", type=int64, help="slices of each batch (12)")
     parser.add_argument("--lr", metavar="X", type=float)
-    parser.add_argument("--seed", metavar="N", type=_int64)
+    parser.add_argument("--seed", metavar="N", type=int64)
     parser.add_argument(
         "--strategy", metavar="S", help=f"how trainers exchange: {', '.join([*STRATEGIES, AUTO])}"
     )
@@ -183,7 +184,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="a registered dataset, or where the data lies on the peers",
     )
-    parser.add_argument("--checkpoint-every", metavar="STEPS", type=_int64)
+    parser.add_argument("--checkpoint-every", metavar="STEPS", type=int64)
+    parser.add_argument(
+        "--keep-checkpoints", metavar="N", type=int64, help="how many of the newest (3)"
+    )
     parser.add_argument(
         *("--allow-nondeterminism",),
         action="store_true",
