@@ -319,6 +319,27 @@ def test_checkpoints_load_without_us_and_a_run_resumes_from_one(
     assert_equal(finish(e, f), undisturbed)
 
 
+def test_what_a_codec_left_out_comes_back_from_a_checkpoint(play: Stage) -> None:
+    """... on another number of peers, which then have the bits of those that were not disturbed."""
+    spec = job(steps=10, codec="topk:0.05", checkpoint_every=6)
+    writers = play.ready("a", "b", spec=spec)
+    play.generation(*writers)
+    last = finish(*writers)
+    written = [
+        [offer(m) for m in t.said if m["kind"] == "checkpoint" and m["step"] == 6] for t in writers
+    ]
+    others = play.ready("c", "d", "e", spec=spec)
+    play.generation(*others, checkpoints={"c": written[0], "e": written[1]})
+    assert others[1].wait("entered")["start_step"] == 6
+    assert finish(*others)["state_hash"] == last["state_hash"]
+
+
+def test_a_gpu_that_is_not_there_is_told(play: Stage) -> None:
+    failed = play.start("a", job(steps=2), gpu="GPU-nowhere").wait("failed")
+    assert failed["error"].startswith("cannot compute on GPU-nowhere: ")
+    assert failed["error"].endswith("; start this peer with --device cpu")
+
+
 def test_a_checkpoint_that_cannot_be_written(play: Stage, tmp_path: Path) -> None:
     (tmp_path / "checkpoints-a").write_text("in the way")
     (trainer,) = play.ready("a", spec=job(steps=12, checkpoint_every=5))

@@ -187,7 +187,7 @@ class Stage:
         self._renewer = threading.Thread(target=self._renew, daemon=True)
         self._renewer.start()
 
-    def start(self, name: str, spec: dict[str, Any]) -> Trainer:
+    def start(self, name: str, spec: dict[str, Any], gpu: str | None = None) -> Trainer:
         """Fork a trainer and tell it to begin."""
         trainer = Trainer(name, self.spare, f"{name}-{len(self.trainers)}-{id(self)}")
         self.trainers.append(trainer)
@@ -200,6 +200,7 @@ class Stage:
             keys=self.keys,
             checkpoint_dir=str(self.folder / f"checkpoints-{name}"),
             source_dir=str(self.folder / "source"),
+            gpu=gpu,
         )
         return trainer
 

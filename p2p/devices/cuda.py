@@ -8,7 +8,7 @@ copies back in. (torch/csrc/distributed/c10d: ProcessGroupGloo's CUDA works, Wor
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class CudaCopies:
         code = runtime.cudaHostRegister(shared.ctypes.data, shared.nbytes, _REGISTER_DEFAULT)
         if int(code) == 0:
             return shared
+        with suppress(RuntimeError):  # CUDA would tell the next kernel of this failure
+            torch.zeros(1, device=self.device)
         pinned: NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
         return pinned
 

@@ -129,7 +129,7 @@ class Task:
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """The mean loss over the batch, and what else the task measures of it, by name."""
         with user_code(self.file):
-            with self._casting():
+            with self._casting(model):
                 given = self.user.loss(model, batch)
             loss, metrics = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
             if not isinstance(metrics, dict):
@@ -143,7 +143,7 @@ class Task:
     def evaluate(self, model: nn.Module, batch: Any, samples: int) -> dict[str, float]:
         """Sums over the batch's samples, by metric name."""
         with user_code(self.file):
-            with self._casting():
+            with self._casting(model):
                 values = self.user.evaluate(model, batch)
             if not isinstance(values, dict):
                 raise TaskFailed(f"evaluate() gave {_kind(values)}, not a dict of metrics")
@@ -172,9 +172,11 @@ class Task:
             raise TaskFailed(f"aggregate() gave NaN or Inf for finite contributions{place}")
         return average
 
-    def _casting(self) -> AbstractContextManager[Any]:
+    def _casting(self, model: nn.Module) -> AbstractContextManager[Any]:
         """With bf16, matrix products and convolutions round to it; the weights stay float32."""
-        return torch.autocast("cpu", torch.bfloat16) if self._is_bf16 else nullcontext()
+        if not self._is_bf16:
+            return nullcontext()
+        return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
 
     def _precision(self) -> str:
         precision = getattr(self.user, "precision", None) or "float32"
