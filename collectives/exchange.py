@@ -19,10 +19,11 @@ from collectives.reductions import Reduction
 from collectives.wire import Wire
 from collectives.wiring import connect
 
-# Measured over the loopback, CPU per call: 1 MiB chunks cost a tenth more than these at 4 and 16 MB
-# (2 and 3 ranks), 512 KiB ones 3 % more again, and twice as long ones save 3 % but overlap less.
+# A chunk costs about 30 us of the interpreter on each side whatever its size, half a millisecond
+# of copies per MiB; a few of each span are needed so that both ways and the additions overlap.
+CHUNKS_PER_SPAN = 4
+CHUNK_BYTES_MIN, CHUNK_BYTES_MAX = 256 << 10, 1 << 20
 # A second hop saves more than it costs from 512 KiB to 1 MiB on; sooner where the line is slow.
-CHUNK_BYTES = 512 << 10
 ONE_HOP_BYTES_MAX = 1 << 18
 
 _PLACING = Reduction("sum", np.dtype(np.uint8))  # of calls that combine nothing: never used
@@ -46,9 +47,9 @@ class Exchange:
         links = self.links
         if self._wires is None:
             self._wires = self._connect(links)
-        plan = make_plan(call, links.rank, links.size, self._hops(call))
-        chunk_length = max(1, CHUNK_BYTES // max(1, call.source.itemsize))
-        machine = Machine(plan, links.rank, chunk_length)
+        hops = self._hops(call)
+        plan = make_plan(call, links.rank, links.size, hops)
+        machine = Machine(plan, links.rank, self._chunk_length(call, hops))
         _Run(links, self._wires, call, machine, self._spare).go()
 
     def interrupt(self) -> None:
@@ -63,6 +64,13 @@ class Exchange:
             return 1
         return 1 if call.length * call.source.itemsize <= ONE_HOP_BYTES_MAX else 2
 
+    def _chunk_length(self, call: Call, hops: int) -> int:
+        """In elements. All ranks know all that it depends on."""
+        itemsize = max(1, call.source.itemsize)
+        span = call.length * itemsize // (self.links.size if hops == 2 else 1)
+        fit = min(max(span // CHUNKS_PER_SPAN, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX)
+        return max(1, fit // itemsize)
+
 
 class Spare:
     """Memory for chunks that wait to be combined, used again and again."""
@@ -71,8 +79,8 @@ class Spare:
         self._free: list[Array] = []
 
     def take(self, nbytes: int) -> Array:
-        """nbytes <= CHUNK_BYTES of uint8."""
-        whole = self._free.pop() if self._free else np.empty(CHUNK_BYTES, np.uint8)
+        """nbytes <= CHUNK_BYTES_MAX of uint8."""
+        whole = self._free.pop() if self._free else np.empty(CHUNK_BYTES_MAX, np.uint8)
         return whole[:nbytes]
 
     def give(self, chunk: Array) -> None:

@@ -76,8 +76,10 @@ class Wire:
 
     def next(self) -> Record | None:
         """The header of the next record once it is here. Raises LostPeer, OutOfStep."""
-        if not self._fill(self._head):
-            return None
+        while self._got < len(self._head):
+            if not self._read([self._head[self._got :]]):
+                return None
+        self._got = 0
         if self._inward is None:
             return Record.unpack(self._head)
         opened = bytearray(RECORD_BYTES)
@@ -99,17 +101,23 @@ class Wire:
         return True
 
     def _fill(self, into: memoryview) -> bool:
+        """With a payload, and with what is already here of the next header."""
         while self._got < len(into):
-            try:
-                got = self._socket.recv_into(into[self._got :])
-            except BlockingIOError:
+            if not self._read([into[self._got :], self._head]):
                 return False
-            except OSError as error:
-                raise LostPeer(self.rank, "is gone") from error
-            if not got:
-                raise LostPeer(self.rank, "is gone")
-            self._got += got
-        self._got = 0
+        self._got -= len(into)
+        return True
+
+    def _read(self, into: list[memoryview]) -> bool:
+        try:
+            got = self._socket.recvmsg_into(into)[0]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise LostPeer(self.rank, "is gone") from error
+        if not got:
+            raise LostPeer(self.rank, "is gone")
+        self._got += got
         return True
 
     def end(self) -> None:

@@ -17,7 +17,7 @@ from collectives.plan import Act, Machine, OutOfOrder, make_plan
 from collectives.reductions import Reduction
 from tests.memory_links import Died, Hub, MemoryLinks
 
-CHUNK_BYTES, ONE_HOP_BYTES_MAX = 64, 128
+ONE_HOP_BYTES_MAX = 128
 COMBINING = (Kind.ALL_REDUCE, Kind.REDUCE_SCATTER, Kind.REDUCE)
 NUMBERS = ["float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64"]
 
@@ -25,7 +25,8 @@ NUMBERS = ["float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32"
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short arrays have many chunks, and both ways are taken."""
-    monkeypatch.setattr(exchange, "CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(exchange, "CHUNK_BYTES_MIN", 24)
+    monkeypatch.setattr(exchange, "CHUNK_BYTES_MAX", 64)
     monkeypatch.setattr(exchange, "ONE_HOP_BYTES_MAX", ONE_HOP_BYTES_MAX)
 
 

@@ -45,7 +45,8 @@ def planes(tmp_path: Path) -> Iterator[Planes]:
 def small_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     """Links that are full after a few chunks."""
     monkeypatch.setattr(plane, "MESSAGES_QUEUED_MAX", 2)
-    monkeypatch.setattr(exchange, "CHUNK_BYTES", 100_000)
+    monkeypatch.setattr(exchange, "CHUNK_BYTES_MAX", 100_000)
+    monkeypatch.setattr(exchange, "CHUNK_BYTES_MIN", 100_000)
     monkeypatch.setattr(messages, "CHUNK_BYTES", 100_000)
 
 

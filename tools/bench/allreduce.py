@@ -1,8 +1,9 @@
 """All-reduce (float32, sum) over our links, by torch's gloo and by Open MPI, side by side.
 
 The same processes use all of them in turns, one round each, so a busy machine slows all. A round
-takes as long as its slowest rank; the table shows medians, and how many times faster than gloo each
-is. gloo and `tcp` and `curve` use TCP over the loopback; Open MPI its shared memory.
+takes as long as its slowest rank; the table shows medians, how many times faster than gloo each is,
+and the processor time of a rank, which a busy machine distorts less. gloo and `tcp` and `curve` use
+TCP over the loopback; Open MPI its shared memory.
 """
 
 import argparse
@@ -94,12 +95,13 @@ def measure(count: int, sizes: list[int], links: list[str], rivals: list[str]) -
         seconds = [json.loads(Path(f"{folder}/{rank}.json").read_text()) for rank in range(count)]
     rows = []
     for at, size in enumerate(sizes):
-        medians = {}
+        medians, busy = {}, {}
         for name in seconds[0][at]:
-            rounds = [max(one) for one in zip(*(of[at][name] for of in seconds), strict=True)]
-            medians[name] = statistics.median(rounds)
+            rounds = list(zip(*(of[at][name] for of in seconds), strict=True))
+            medians[name] = statistics.median(max(taken for taken, _ in one) for one in rounds)
+            busy[name] = statistics.median(sum(cpu for _, cpu in one) / count for one in rounds)
         row = {"processes": count, "bytes": size, "rounds": len(rounds), "load": os.getloadavg()[0]}
-        rows.append({**row, "seconds": medians})
+        rows.append({**row, "seconds": medians, "cpu_seconds": busy})
     return rows
 
 
@@ -120,14 +122,17 @@ def _run(count: int, plan: str, *, under_mpi: bool) -> None:
 def _head(row: Row) -> str:
     names = "".join(f"{name + ' ms':>12}" for name in row["seconds"])
     ratios = "".join(f"{name:>8}" for name in row["seconds"] if name != "gloo")
-    return f"{'processes':>9} {'bytes':>10} {'rounds':>6} {names}   times gloo:{ratios}    load"
+    busy = "".join(f"{name:>9}" for name in row["cpu_seconds"])
+    start = f"{'processes':>9} {'bytes':>10} {'rounds':>6} {names}"
+    return f"{start}   times gloo:{ratios}    load   cpu ms:{busy}"
 
 
 def _line(row: Row) -> str:
     cells = "".join(f"{seconds * 1e3:12.3f}" for seconds in row["seconds"].values())
     ratios = "".join(f"{ratio:7.2f}x" for ratio in _ratios(row).values())
     start = f"{row['processes']:9} {row['bytes']:10} {row['rounds']:6} "
-    return f"{start}{cells}              {ratios}  {row['load']:6.1f}"
+    busy = "".join(f"{seconds * 1e3:9.3f}" for seconds in row["cpu_seconds"].values())
+    return f"{start}{cells}              {ratios}  {row['load']:6.1f}          {busy}"
 
 
 def _ratios(row: Row) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
     python -m tools.bench.allreduce_worker PLAN RANK        (or under mpirun, which says the rank)
 
-PLAN is a JSON file: processes, sizes, contenders, folder. Writes the seconds of every round to
-FOLDER/RANK.json. A round of all contenders follows the other, so a busy machine slows them all.
+PLAN is a JSON file: processes, sizes, contenders, folder. Writes the seconds of every round, and
+those of processor time (all threads), to FOLDER/RANK.json. A round of all contenders follows the
+other, so a busy machine slows them all.
 """
 
 import json
@@ -29,6 +30,7 @@ ROUND_SECONDS = 2.0  # about as long as the rounds of one contender and size may
 ROUNDS_MIN, ROUNDS_MAX = 7, 200
 WARM_ROUNDS = 3  # connect and touch memory for the first time
 
+Measured = dict[str, list[tuple[float, float]]]
 Act = Callable[[Any, Any], None]  # (source, out), both float32[n] of numpy
 
 
@@ -88,26 +90,27 @@ def main() -> int:
     return 0
 
 
-def _measure(size: int, contenders: dict[str, Act], pace: Group) -> dict[str, list[float]]:
-    """Seconds per round of each, on this rank. All ranks do the same number of rounds."""
+def _measure(size: int, contenders: dict[str, Act], pace: Group) -> Measured:
+    """(seconds, of the processor) per round, on this rank. All do the same number of rounds."""
     source, out = empty(size // 4, np.float32), empty(size // 4, np.float32)
     source[:] = np.random.default_rng(pace.rank).standard_normal(size // 4)
     first: Any = None
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: Measured = {name: [] for name in contenders}
     rounds, done = WARM_ROUNDS + ROUNDS_MIN, 0
     while done < rounds:
         for name, act in contenders.items():
             np.copyto(out, source)
             pace.barrier()
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             act(source, out)
-            seconds[name].append(time.perf_counter() - started)
+            taken = time.perf_counter() - started
+            seconds[name].append((taken, time.process_time() - busy))
             if done == 0:
                 first = out.copy() if first is None else first
                 assert np.allclose(out, first, rtol=1e-3, atol=1e-3), f"{name} sums otherwise"
         done += 1
         if done == WARM_ROUNDS:
-            one = max(taken[-1] for taken in seconds.values())
+            one = max(rounds_of[-1][0] for rounds_of in seconds.values())
             told = pace.all_gather(str(int(ROUND_SECONDS / max(one, 1e-6))).encode())
             fit = min(max(min(map(int, told)), ROUNDS_MIN), ROUNDS_MAX)
             rounds = WARM_ROUNDS + fit
