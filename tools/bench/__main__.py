@@ -9,10 +9,12 @@ BENCHMARKS = {
     "auto": "what auto chooses on a line that is slow, and then fast",
     "codecs": "what each codec costs a training step, in turns on the same trainers",
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
+    "join": "what a joiner costs the others, and how soon a crashed trainer is back in the ring",
     "line": "what codecs are worth between two hosts on a line of 1 Gbit/s",
     "memory": "resident memory of peers, warm spares and trainers",
     "notices": "how long ranks on one host take to tell one another that data is ready",
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
+    "straggler": "steps per second when one trainer runs at a third of its speed",
     "train": "samples per second of a training job, beside DistributedDataParallel over gloo",
 }
 

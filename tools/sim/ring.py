@@ -4,6 +4,7 @@ It reaches everybody, also across partitions: the worst case for the fence, whic
 its help. A step is applied from the contributions of all shards, as the real one is.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tools.sim.violation import Violation
@@ -42,19 +43,27 @@ class Ring:
         self.files: dict[str, tuple[int, int]] = {}  # checkpoints by path: step, digest
         self.steps = 0
         self._hello: dict[tuple[str, int], dict[int, str]] = {}
+        self._offers: dict[tuple[str, int], dict[int, int]] = {}  # checkpoints: step, digest
         self._rounds: dict[tuple[str, int, int], _Round] = {}
         self._highest: dict[str, int] = {}  # by job, the newest generation that completed a round
         self._expected = [0]
 
-    def hello(self, job: str, generation: int, rank: int, child: str) -> None:
+    def hello(self, job: str, generation: int, rank: int, child: str, paths: Iterable[str]) -> None:
+        """`paths`: the checkpoints that the log says are on this peer's disk."""
         self._hello.setdefault((job, generation), {})[rank] = child
+        offered = self._offers.setdefault((job, generation), {})
+        offered.update(self.files[path] for path in paths if path in self.files)
 
     def caught_up(self, job: str, generation: int, ranks: int, child: str) -> bool:
-        """True once all have said hello; then the child stands at the highest step of all."""
+        """True once all have said hello; then the child stands at the highest step of all, or at
+        the newest checkpoint if none of them has made a step."""
         there = self._hello.get((job, generation), {})
         if len(there) < ranks or any(other not in self.living for other in there.values()):
             return False  # a donor may have died: the next generation follows
         best = max((self.living[other] for other in there.values()), key=lambda h: h.step)
+        offers = self._offers[job, generation]
+        if best.step == 0 and offers:
+            best = History(max(offers), offers[max(offers)])
         mine = self.living[child]
         if mine.step < best.step:
             mine.step, mine.digest = best.step, best.digest

@@ -11,7 +11,7 @@ from typing import Any
 
 from p2p.processes import MemoryChildren
 from tools.sim.ring import History, Ring
-from tools.sim.trainers import standing
+from tools.sim.trainers import checkpoint, standing
 
 STEPS = 4_000  # more than a run makes before its trainers may finish
 MARK_EVERY = 20
@@ -74,11 +74,9 @@ class Twins:
         end(child, "")
 
     def _begin(self, child: str, say: Say) -> None:
-        begin = self._children.started[child]
-        step, digest = self._ring.files.get(str(begin.get("resume")), (0, 0))
-        self._twins[child] = _Twin(str(begin["job"]["id"]))
-        self._ring.living[child] = History(step, digest)
-        ready = {"endpoints": {"tcp": child}, "steps_total": STEPS, "step": step}
+        self._twins[child] = _Twin(str(self._children.started[child]["job"]["id"]))
+        self._ring.living[child] = History()
+        ready = {"endpoints": {"tcp": child}, "steps_total": STEPS, "step": 0}
         say(child, {"kind": "ready", **ready})
 
     def _next(
@@ -101,7 +99,8 @@ class Twins:
         rank = ranks.index(child)
         if twin.greeted < number:
             twin.greeted, twin.given = number, None
-            self._ring.hello(twin.job, number, rank, child)
+            paths = [part["path"] for made in order["checkpoints"] for part in made["parts"]]
+            self._ring.hello(twin.job, number, rank, child, paths)
         elif twin.entered < number:
             if self._ring.caught_up(twin.job, number, len(ranks), child):
                 twin.entered = number
@@ -143,13 +142,16 @@ class Twins:
         if history.step // MARK_EVERY > before // MARK_EVERY:
             say(child, {"kind": "mark", **told(number, history)})
         if rank == 0 and history.step // SAVE_EVERY > before // SAVE_EVERY:
-            self._save(child, twin, history, say)
+            self._save(child, twin, number, say)
 
-    def _save(self, child: str, twin: _Twin, history: History, say: Say) -> None:
+    def _save(self, child: str, twin: _Twin, number: int, say: Say) -> None:
+        history = self._ring.living[child]
+        message = checkpoint(history.step, generation=number)
+        (part,) = message["parts"]
         path = f"/{self._host}/{twin.job}/{history.step}"
         self._ring.files[path] = history.step, history.digest
-        facts = {"path": path, "bytes": 10, "seconds": 0.1, "state_hash": digest_of(history)}
-        say(child, {"kind": "checkpoint", "step": history.step, **facts})
+        parts = [{**part, "path": path}]
+        say(child, {**message, "state_hash": digest_of(history), "parts": parts})
 
     def _finish(self, child: str, twin: _Twin, number: int, rank: int, say: Say) -> None:
         if twin.finished == number:
@@ -161,7 +163,7 @@ class Twins:
             facts = {"start_step": history.step, "stall_s": None, "steps_repeated": 0}
             say(child, {"kind": "entered", "generation": number, **facts})
         if rank == 0:
-            self._save(child, twin, history, say)
+            self._save(child, twin, number, say)
         say(child, {"kind": "finished", **told(number, history)})
 
 

@@ -3,23 +3,17 @@
 The seed decides which faults come, and of whom; time does not.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
-import threading
-import time
-from pathlib import Path
 from typing import ClassVar
-
-import psutil
 
 from tools.chaos.crew import Member
 from tools.chaos.storm import Storm
+from tools.trainer_processes import SlowDown, send, trainers_of
 
 GAP_S = (1.0, 8.0)  # between two faults: a trainer needs seconds to be there again
-SLOW_CYCLE_S = 0.06
-SLOW_RUNS = 1 / 3  # of each cycle
+SLOW_RUNS = 1 / 3  # of the time
 HANG_S = 3.0  # times as long as other faults last: some hang longer than they may, some shorter
 PEERS_LEFT = 3
 DISK_BYTES = 64 * 1024  # less than any checkpoint
@@ -51,7 +45,7 @@ class TrainingStorm(Storm):
         if kind == "full disk":
             return self._fill_disk(member, lasts_s)
         if kind in ("kill trainer", "slow", "hang"):
-            pids = trainers_of(member)
+            pids = trainers_of(member.peer.process.pid)
             if pids:
                 self._hurt(kind, pids[0], lasts_s)
             return bool(pids)
@@ -71,7 +65,7 @@ class TrainingStorm(Storm):
             send(pid, signal.SIGSTOP)
             self.later(HANG_S * lasts_s, lambda: send(pid, signal.SIGCONT))
         else:
-            threading.Thread(target=slow_down, args=(pid, lasts_s), daemon=True).start()
+            SlowDown(pid, SLOW_RUNS).for_a_while(lasts_s)
 
     def _fill_disk(self, member: Member, lasts_s: float) -> bool:
         """Where checkpoints go is a file system without room. Only root may do that."""
@@ -91,29 +85,3 @@ def free_disk(member: Member) -> None:
     folder = member.folder / "checkpoints"
     if os.path.ismount(folder):
         subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
-
-
-def trainers_of(member: Member) -> list[int]:
-    """Process ids of the trainers of this peer: the spare's children."""
-    found: list[int] = []
-    with contextlib.suppress(psutil.Error):
-        for spare in psutil.Process(member.peer.process.pid).children():
-            found += [trainer.pid for trainer in spare.children()]
-    return found
-
-
-def slow_down(pid: int, lasts_s: float) -> None:
-    """Let it run for a third of the time only."""
-    end_s = time.monotonic() + lasts_s
-    while time.monotonic() < end_s and Path("/proc", str(pid)).exists():
-        send(pid, signal.SIGSTOP)
-        time.sleep(SLOW_CYCLE_S * (1 - SLOW_RUNS))
-        send(pid, signal.SIGCONT)
-        time.sleep(SLOW_CYCLE_S * SLOW_RUNS)
-    send(pid, signal.SIGCONT)
-
-
-def send(pid: int, number: signal.Signals) -> None:
-    """The process may be gone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
