@@ -67,7 +67,8 @@ class Buffers:
 
     def take(self, size: int) -> "Buffer":
         """Of at least so many bytes; a new one when all others are still in use."""
-        rounded = max(BUFFER_BYTES_MIN, 1 << (size - 1).bit_length() if size else 0)
+        step = max(BUFFER_BYTES_MIN, 1 << max(0, size.bit_length() - 4))
+        rounded = max(1, -(-size // step)) * step  # an eighth too much at most
         free = self._free.setdefault(rounded, deque())
         for _ in range(len(free)):
             try:
