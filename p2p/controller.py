@@ -32,7 +32,8 @@ def plan(state: State, observed: Observed) -> list[Command]:
         for job in state.jobs.values()
         if not job.is_final
     }
-    placed = plan_assignments(state, peers, missed)
+    devices = {peer: report.device for peer, report in observed.reports.items()}
+    placed = plan_assignments(state, peers, missed, devices)
     return commands + [command for command in placed if command["job"] not in decided]
 
 

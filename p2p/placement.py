@@ -2,22 +2,25 @@
 their least, then those of a higher priority, then those submitted earlier.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from p2p.state import Job, Member, State
 
 Command = dict[str, Any]
 NOBODY_MISSED: Mapping[str, Set[str]] = {}
+NO_DEVICES: Mapping[str, str] = {}
 
 
 def plan_assignments(
     state: State,
     peers: Mapping[str, Member],
     missed: Mapping[str, Set[str]] = NOBODY_MISSED,
+    devices: Mapping[str, str] = NO_DEVICES,
 ) -> Iterator[Command]:
     """One job.assign (or job.wait) for each job whose set of peers should change. `missed`: by job,
-    peers that are not there now but keep their place."""
+    peers that are not there now but keep their place; `devices`: what each peer's trainers compute
+    on, where it has said so."""
     free = {peer.id: peer.slots for peer in peers.values()}
     active = [job for job in state.jobs.values() if not job.is_final]
     for job in active:
@@ -35,7 +38,7 @@ def plan_assignments(
     yield from made_room.values()
     for job in order:
         if job.state != "paused" and job.id not in made_room:
-            yield from _place(job, peers, free, missed.get(job.id, frozenset()))
+            yield from _place(job, peers, free, missed.get(job.id, frozenset()), devices)
 
 
 def _has_least(job: Job, peers: Mapping[str, Member]) -> bool:
@@ -78,7 +81,11 @@ def _make_room(
 
 
 def _place(
-    job: Job, peers: Mapping[str, Member], free: dict[str, int], missed: Set[str]
+    job: Job,
+    peers: Mapping[str, Member],
+    free: dict[str, int],
+    missed: Set[str],
+    devices: Mapping[str, str],
 ) -> Iterator[Command]:
     least, most = _bounds(job)
     here = {*peers, *missed} - set(job.excluded)
@@ -88,9 +95,12 @@ def _place(
         for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))
         if free[peer] > 0 and peer not in kept and peer not in job.excluded
     ]
-    wanted = kept + open_slots[: max(0, most - len(kept))]
+    fitting = of_one_kind(kept, open_slots, devices, least)
+    wanted = kept + fitting[: max(0, most - len(kept))]
     if job.state == "queued" and len(wanted) < least:
         reason = waiting_for(job, least, len(wanted))
+        if len(fitting) < len(open_slots):
+            reason += " (GPUs and CPUs do not mix in a job)"
         if job.reason != reason:
             yield {"type": "job.wait", "job": job.id, "reason": reason}
         return
@@ -104,6 +114,21 @@ def _place(
             "peers": wanted,
             "reason": f"starting on {len(wanted)} of {len(peers)} peers",
         }
+
+
+def of_one_kind(
+    kept: Sequence[str], found: Sequence[str], devices: Mapping[str, str], least: int
+) -> list[str]:
+    """Those of `found` that compute on what `kept` do: a GPU and a CPU give other bits. For a job
+    that has nobody yet those with a GPU, if they are enough, else the more numerous."""
+    if "cuda" not in devices.values():
+        return list(found)
+    kinds = {
+        kind: [peer for peer in found if devices.get(peer) == kind] for kind in ("cuda", "cpu")
+    }
+    if kept:
+        return kinds.get(devices.get(kept[0], ""), [])
+    return kinds["cuda"] if len(kinds["cuda"]) >= least else max(kinds.values(), key=len)
 
 
 def waiting_for(job: Job, least: int, have: int) -> str:

@@ -131,3 +131,29 @@ def test_who_is_missed_keeps_its_place() -> None:
     assert list(plan_assignments(state, here, {"job-1": {"a"}})) == []
     (command,) = placed(state, here)
     assert command["peers"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("assigned", "fields", "kinds", "peers"),
+    [
+        ((), {}, {"a": "cpu", "b": "cpu", "c": "cpu"}, ["a", "b", "c"]),
+        ((), {}, {"a": "cpu", "b": "cuda", "c": "cpu"}, ["b"]),
+        ((), {"peers_min": 2}, {"a": "cpu", "b": "cuda", "c": "cpu"}, ["a", "c"]),
+        ((), {}, {"a": "cuda", "b": "cuda"}, ["a", "b"]),  # c has not said yet
+        (("a",), {}, {"a": "cpu", "b": "cuda", "c": "cpu"}, ["a", "c"]),
+        (("b",), {}, {"a": "cpu", "b": "cuda", "c": "cuda"}, ["b", "c"]),
+    ],
+)
+def test_gpus_and_cpus_do_not_mix_in_a_job(
+    assigned: tuple[str, ...], fields: dict[str, Any], kinds: dict[str, str], peers: list[str]
+) -> None:
+    state = with_job(founded("a", "b", "c"), *assigned, **fields)
+    (command,) = plan_assignments(state, dict(state.members), devices=kinds)
+    assert command["peers"] == peers
+
+
+def test_who_waits_because_of_that_is_told() -> None:
+    state = with_job(founded("a", "b"), peers_min=2)
+    (command,) = plan_assignments(state, dict(state.members), devices={"a": "cpu", "b": "cuda"})
+    assert command["reason"].startswith("waits for 2 peers with a free slot, 1 now")
+    assert command["reason"].endswith("(GPUs and CPUs do not mix in a job)")
