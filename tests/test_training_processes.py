@@ -131,7 +131,8 @@ def test_kill_9_in_the_middle_and_a_joiner(play: Stage, undisturbed: Message, vi
     assert joiner.wait("entered")["received"] == "state"
     assert_equal(finish(joiner, *trainers), undisturbed)
     checkpoints = [m for m in joiner.said if m["kind"] == "checkpoint"]
-    assert [(m["step"], m["count"]) for m in checkpoints] == [(STEPS, 1)]
+    # On a slow machine the first epoch's end is due for one, too.
+    assert [(m["step"], m["count"]) for m in checkpoints][-1] == (STEPS, 1)
 
 
 @pytest.mark.parametrize(("where", "step"), [("loss", MIDDLE), ("evaluate", 24)])
@@ -371,6 +372,7 @@ def test_stop_ends_a_trainer_in_the_middle(play: Stage) -> None:
     (trainer,) = play.ready("a", spec=job(steps=1000))
     play.generation(trainer)
     trainer.wait("mark")
+    assert Path(f"/proc/{trainer.pid}/oom_score_adj").read_text() == "500\n", "first to go"
     trainer.tell("stop")
     assert trainer.exited()["code"] == 0
 

@@ -103,7 +103,7 @@ def _hello(run: Run) -> dict[str, Any]:
         "kept": None if run.state.kept is None else sorted(run.state.kept),
         "versions": run.state.versions,
         "point": run.point,
-        "probe": run.gradients.probe,
+        "probe": b"".join(run.gradients.probe),
         "job": [
             *(schedule.train_samples, schedule.global_batch, schedule.shards),
             *(schedule.seed, run.parameters, run.gradients.layout.agreed),
@@ -138,7 +138,7 @@ def _differing(one: list[Any], other: list[Any]) -> tuple[str, str]:
     return "another model", "the first one's"
 
 
-def odd_ranks(probes: list[str]) -> list[int]:
+def odd_ranks(probes: list[bytes]) -> list[int]:
     """Who computes other bits than most from the same samples."""
     agreed = majority(probes)
     return [rank for rank, probe in enumerate(probes) if probe != agreed]

@@ -59,9 +59,10 @@ class Gradients:
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
         self._metric_names: list[str] | None = None
         self._first_shard = np.arange(size, dtype=np.int64)
-        self._first = self.shard_gradient(0, 0, self._first_shard, 1.0)[2]  # leaves no trace
+        found = self.shard_gradient(0, 0, self._first_shard, 1.0)[2]  # leaves no trace
         self.buffers = watch.undo()
-        self.probe = self._digest(self._first)  # what this machine makes of the same samples
+        # What this machine makes of the first samples, parameter by parameter.
+        self.probe = [_digest(gradient) for gradient in found]
         names: list[str] = self._metric_names or []
         self.layout = Layout(self.parameters, self.buffers, schedule.shards, names)
         self._rows = torch.zeros(0, self.layout.values)
@@ -74,20 +75,12 @@ class Gradients:
         watch = BufferWatch(self.state.model)
         again = self.shard_gradient(0, 0, self._first_shard, 1.0)[2]
         watch.undo()
-        for parameter, one, other in zip(self.parameters, self._first, again, strict=True):
-            if self._digest([one]) != self._digest([other]):
+        for parameter, digest, gradient in zip(self.parameters, self.probe, again, strict=True):
+            if digest != _digest(gradient):
                 raise TaskFailed(
                     "the task is not deterministic: the same samples give another gradient of "
                     f"{self.state.names[parameter]} when they are computed again; {REMEDY}"
                 )
-        self._first = ()
-
-    @staticmethod
-    def _digest(gradients: Sequence[Tensor | None]) -> str:
-        digest = hashlib.sha256()
-        for gradient in gradients:
-            digest.update(b"none" if gradient is None else raw(gradient))
-        return digest.hexdigest()
 
     @property
     def rows(self) -> npt.NDArray[np.float32]:
@@ -255,6 +248,10 @@ def clip_factor(gradients: Sequence[Tensor | None], clip_norm: float | None) -> 
     norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients if g is not None]
     norm = math.sqrt(sum(float(one) ** 2 for one in norms))
     return min(1.0, clip_norm / (norm + CLIP_EPSILON))
+
+
+def _digest(gradient: Tensor | None) -> bytes:
+    return b"" if gradient is None else hashlib.sha256(raw(gradient)).digest()[:8]
 
 
 def _added(

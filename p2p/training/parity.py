@@ -8,6 +8,7 @@ it (`--allow-nondeterminism`), everybody takes the state that most have instead 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgpack
 from torch import Tensor
@@ -16,6 +17,8 @@ from collectives.operations import Group
 from p2p.training.blame import REMEDY, TaskFailed
 from p2p.training.run import Run
 from p2p.training.state import raw
+
+Hash = TypeVar("Hash", str, bytes)
 
 
 def check_start(group: Group, run: Run) -> None:
@@ -51,7 +54,7 @@ def level_or_name(group: Group, run: Run) -> str | None:
     return None
 
 
-def majority(hashes: Sequence[str]) -> str:
+def majority(hashes: Sequence[Hash]) -> Hash:
     """The most frequent one; of equally frequent ones that of the lowest rank."""
     return max(hashes, key=lambda one: (hashes.count(one), -hashes.index(one)))
 

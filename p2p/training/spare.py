@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 
-from p2p.training.death import die_with
+from p2p.training.death import die_before_others, die_with
 
 MESSAGE_BYTES_MAX = 1 << 16
 
@@ -113,6 +113,7 @@ def become_trainer(spare: Spare, parent: int, stream: socket.socket) -> None:
     code = 1
     try:
         die_with(parent)
+        die_before_others()
         spare.let_go()
         from p2p.training.trainer import main as train
 
