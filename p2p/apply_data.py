@@ -31,10 +31,9 @@ def parse_dataset(told: Mapping[str, Any], at_s: float) -> Dataset:
     wrong += [name for name, kinds in _FIELDS.items() if type(told.get(name)) not in kinds]
     if wrong:
         raise ValueError(f"a dataset's {wrong[0]} is missing or wrong")
-    if not _NAME.fullmatch(told["name"]):
-        raise ValueError(
-            f"{told['name'][:80]!r} is no name for a dataset: 1 to 64 letters, digits, . _ -"
-        )
+    problem = problem_with_name(told["name"])
+    if problem:
+        raise ValueError(problem)
     numbers = (told["manifest_bytes"], told["files"], told["bytes"], told["samples"] or 0)
     if (
         not is_sha256(told["manifest"])
@@ -45,6 +44,13 @@ def parse_dataset(told: Mapping[str, Any], at_s: float) -> Dataset:
     ):
         raise ValueError("a dataset's manifest, sizes, path or schema is out of range")
     return Dataset(**told, at_s=at_s)
+
+
+def problem_with_name(name: str) -> str | None:
+    """Why it cannot be a dataset's name."""
+    if _NAME.fullmatch(name):
+        return None
+    return f"{name[:80]!r} is no name for a dataset: 1 to 64 letters, digits, . _ -"
 
 
 def register(state: State, command: Command) -> Result:

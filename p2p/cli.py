@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from p2p.errors import P2PError
+from p2p.errors import P2PError, Usage
 from p2p.settings import resolve
 from p2p.terminal import show_what_the_terminal_can
 from p2p.verbs import checkpoints, config, data, demo, recover, show, steer, store, submit
@@ -83,6 +83,8 @@ def _run_peer(args: argparse.Namespace) -> int:
     settings = {name: found.value for name, found in resolved.items()}
     if settings["slots"] < 0:
         build_parser().error("--slots must not be negative")
+    if settings["files_gb"] < 0:
+        raise Usage(f"files_gb is {settings['files_gb']}: it must not be negative")
     options = host.Options(
         name=settings["name"],
         listen=settings["listen"],
@@ -91,6 +93,7 @@ def _run_peer(args: argparse.Namespace) -> int:
         slots=None if resolved["slots"].source == "default" else settings["slots"],
         device=settings["device"],
         allow_faults=settings["allow_faults"],
+        files_gb=settings["files_gb"],
         join=tuple(part for part in (args.join or "").split(",") if part),
         key=given_key(settings["token_file"]),
         cluster_name=args.cluster_name,

@@ -18,7 +18,7 @@ from p2p.find import find_dataset
 from p2p.state import Dataset, Job, State
 from p2p.workers import Workers
 
-FETCH_FAILURES_MAX = 4
+FETCH_FAILURES_MAX = 6
 ANSWERS_KEPT_MAX = 16
 
 
@@ -98,6 +98,10 @@ class DataDesk:
     def standing(self, dataset: Dataset) -> str:
         """What this peer has of it: verified, fetching, absent, or what is wrong."""
         copy = self._copies.get(dataset.manifest)
+        lacked = [dataset.manifest, *(copy.missing if copy else ())]
+        told = next(filter(None, map(self._fetching.problem, lacked)), None)
+        if copy is not None and told and not copy.problem:
+            return f"fetching, so far in vain: {told}"
         if copy is None or not (copy.checks or copy.is_checking or copy.missing):
             return "absent"
         if copy.missing or copy.is_checking:

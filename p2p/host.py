@@ -60,6 +60,7 @@ class Options:
     slots: int | None = None  # None = one, or one per GPU
     device: str = "auto"
     allow_faults: bool = False
+    files_gb: int = 256
     join: tuple[str, ...] = ()
     key: ClusterKey | None = None  # from --token-file or $P2P_TOKEN
     cluster_name: str | None = None
@@ -130,7 +131,7 @@ class _Host:
         self.runtime = runtime_dir.announce(
             self.who.id, address, self.key.cluster_id, data_dir.token_path(folder)
         )
-        content = ContentFolder(folder.path / "content")
+        content = ContentFolder(folder.path / "content", options.files_gb * 10**9)
         self.workers = WorkerProcesses(folder.path / "logs" / "workers.log")
         self.content = ContentThread(content, self.key, self.network.bind_host, self.who.id)
         self.failure: BaseException | None = None

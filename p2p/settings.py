@@ -32,6 +32,7 @@ SETTINGS = (
     ),
     Setting("device", str, "auto", "what its trainers compute on: auto, cpu or cuda"),
     Setting("allow_faults", bool, False, "let `p2pnode fault` act on this peer"),
+    Setting("files_gb", int, 256, "how many GB of files from other peers this peer keeps at most"),
     Setting("token_file", str, None, "file with the cluster's token"),
     Setting("peer", str, None, "HOST:PORT[,...] of the peers that commands ask"),
 )

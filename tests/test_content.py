@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2p.clock import ManualClock
 from p2p.content import folder as folders
+from p2p.content import transfer as transfers
 from p2p.content.contract import Fetched, MemoryContent, MemoryHub, Source
 from p2p.content.folder import ContentFolder, NoRoom, hash_file
 from p2p.content.messages import (
@@ -255,10 +256,10 @@ class Host:
         self._key = key
 
     def start(self) -> None:
-        self.network.start(Listener(self._answer, lambda peer, up: None))
+        self.network.start(Listener(self.answer, lambda peer, up: None))
         self.files.start()
 
-    def _answer(self, data: bytes, route: bytes | None) -> None:
+    def answer(self, data: bytes, route: bytes | None) -> None:
         body = decode(data, self._key.cluster_id).body
         assert body["verb"] == "content"
         assert route is not None
@@ -303,6 +304,36 @@ def test_threads_fetch_from_whoever_has_it(tmp_path: Path) -> None:
             shas = [a.folder.put(each) for each in small]
             several = await asyncio.gather(*(fetched(c, each, 100, a, d) for each in shas))
             assert [each.path.read_bytes() for each in several if each.path] == small
+        finally:
+            for host in hosts:
+                host.close()
+
+    asyncio.run(main())
+
+
+def test_a_source_that_hangs_or_came_back_elsewhere_costs_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "SILENT_S", 0.2)
+    data, more = whole(20), whole(3)
+
+    async def main() -> None:
+        key = ClusterKey.fresh()
+        a, b, c = hosts = [Host(key, tmp_path / name, name) for name in "abc"]
+        for host in hosts:
+            host.network.start(Listener(host.answer, lambda peer, up: None))
+        a.files.start()
+        c.files.start()  # b has a port, but nobody reads there
+        try:
+            shas = [a.folder.put(each) for each in (data, more)]
+            got = await fetched(c, shas[0], len(data), b, a)
+            assert got.path is not None
+            assert got.path.read_bytes() == data
+            a.files.close()
+            a.files = ContentThread(a.folder, key, "127.0.0.1", "a")
+            a.files.start()  # at another port
+            got = await fetched(c, shas[1], len(more), a)
+            assert got.path is not None
         finally:
             for host in hosts:
                 host.close()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from p2p import data_view
 from p2p.agent import DataVerdict, GiveUp, Local, Prepare, Start, plan
+from p2p.cli import main
 from p2p.clock import ManualClock
 from p2p.content.contract import Fetched, MemoryContent, OnFetched, Source
 from p2p.content.folder import ContentFolder
@@ -169,9 +170,14 @@ def test_what_nobody_has_is_given_up_with_the_reason(
     a, b = Desk(homes, "a"), Desk(homes, "b")
     state = registered(a, tmp_path / "mine", one=b"1")
     shutil.rmtree(tmp_path / "mine")
+    for _ in range(FETCH_FAILURES_MAX - 1):
+        b.desk.prepare(state, state.jobs["job-1"])
+        b.content.hub.deliver()
+        b.clock.advance(60.0)
+    standing = b.desk.standing(state.datasets["mine"])
+    assert standing == "fetching, so far in vain: b does not have it"
     problem = b.verdict(state).problem
     assert problem == "cannot get dataset mine: b does not have it"
-    assert FETCH_FAILURES_MAX > 1
 
 
 def test_a_dataset_that_became_another_is_refused(homes: dict[str, Path]) -> None:
@@ -324,3 +330,26 @@ def test_small_pictures_are_drawn_and_other_values_are_not() -> None:
     assert wide.count("\n") == 13
     for value in (3, "x", [], [1, 2], [[1], [2, 3]], [["a", "b"]] * 2, [[0] * 99] * 99, [[]] * 2):
         assert picture(value) is None
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "data",
+        "data register",
+        "data register name",
+        "data register name path --format x",
+        "data preview name --limit 0",
+        "data preview name --limit x",
+        "data shards",
+        "data what",
+    ],
+)
+def test_a_wrong_command_is_a_usage_error(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(wrong.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().out == ""

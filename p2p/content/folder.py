@@ -18,7 +18,7 @@ from p2p.disk import sync_file, sync_folder
 from p2p.errors import P2PError
 
 PART = ".part"
-DEFAULT_BYTES_MAX = 256 << 30
+DEFAULT_BYTES_MAX = 256 * 10**9
 # What a peer leaves free of its disk, for its log must never lack room.
 RESERVE_BYTES = 512 << 20
 RESERVE_SHARE = 0.05
@@ -114,7 +114,7 @@ class ContentFolder:
         if used + wanted > self.bytes_max:
             raise NoRoom(
                 f"no room for {for_what}: {self.path} has {used} bytes, and {wanted} more would "
-                f"be above the bound of {self.bytes_max}"
+                f"be above the bound of {self.bytes_max} (setting files_gb)"
             )
         reserve = min(RESERVE_BYTES, int(disk.f_blocks * disk.f_frsize * RESERVE_SHARE))
         free = disk.f_bavail * disk.f_frsize

@@ -46,6 +46,7 @@ ROUND_MESSAGES_MAX = 32  # from one socket before others get their turn
 POLL_MS = 500
 BUSY_POLL_MS = 20
 HANG_UP_AFTER_S = 10.0
+CLOSE_WITHIN_S = 2.0
 
 
 @dataclass
@@ -92,7 +93,7 @@ class ContentThread:
         """Ends within a moment; what was fetched so far stays for the next start."""
         if self._thread.is_alive():
             self._order(None)
-            self._thread.join()
+            self._thread.join(CLOSE_WITHIN_S)  # it ends with the process at the latest
         else:
             self._end()
 

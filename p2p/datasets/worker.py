@@ -18,7 +18,7 @@ from p2p.datasets.builtin import Place, place_of
 from p2p.datasets.manifest import from_bytes, to_bytes
 from p2p.datasets.placing import place, remove, seen_file
 from p2p.datasets.tree import Seen, scan
-from p2p.errors import P2PError, to_wire
+from p2p.errors import P2PError, Usage, to_wire
 from p2p.training.death import die_with
 
 MEMORY_BYTES_MAX = 4 << 30
@@ -31,7 +31,7 @@ def _register(order: dict[str, Any]) -> dict[str, Any]:
     where = place_of(str(order["where"]))
     seen = Seen(None)
     if not where.path.exists():
-        raise P2PError(f"there is no {where.path} on this peer's machine")
+        raise Usage(f"there is no {where.path} on this peer's machine")
     manifest = scan(where, seen, time.time_ns())
     root, names = _root(where), [file.name for file in manifest.files]
     told = formats.describe(root, names, order.get("format"))

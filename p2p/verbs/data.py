@@ -24,6 +24,11 @@ Ask = Callable[["Client", argparse.Namespace], Awaitable[int]]
 
 async def register(client: "Client", args: argparse.Namespace) -> int:
     """The peer that is asked reads the path on its machine."""
+    from p2p.apply_data import problem_with_name
+
+    problem = problem_with_name(args.name)
+    if problem:
+        raise Usage(problem)
     where = _where(args.path)
     told = await _found(client, "data_scan", where=where, format=args.format)
     fields = {**told["found"], "name": args.name, "where": where, "peer": told["peer"]}
