@@ -170,8 +170,9 @@ def test_what_nobody_has_is_given_up_with_the_reason(
     a, b = Desk(homes, "a"), Desk(homes, "b")
     state = registered(a, tmp_path / "mine", one=b"1")
     shutil.rmtree(tmp_path / "mine")
-    for _ in range(FETCH_FAILURES_MAX - 1):
+    for _ in range(FETCH_FAILURES_MAX + 1):  # the manifest, a look, and failures
         b.desk.prepare(state, state.jobs["job-1"])
+        b.workers.work()
         b.content.hub.deliver()
         b.clock.advance(60.0)
     standing = b.desk.standing(state.datasets["mine"])
