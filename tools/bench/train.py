@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +145,22 @@ class Job:
 
     async def steps_per_second(self, seconds: float) -> float:
         """Between two changes of the step that are about so far apart."""
+        return (await self.rates(seconds, lambda: 0))[0]
+
+    async def rates(self, seconds: float, counter: Callable[[], int]) -> tuple[float, float]:
+        """The same, and by how much `counter` grew per second meanwhile."""
         await self._client.request("resume", job=self._job)
         before = (await self._asked())["step"]
         # The first step after a pause waits for the new generation: count from the second on.
         first = await self._until(lambda told: told["step"] > before + 1)
-        from_s = time.perf_counter()
+        from_s, counted = time.perf_counter(), counter()
         while time.perf_counter() < from_s + seconds:
             await asyncio.sleep(0.05)
         seen = (await self._asked())["step"]
         last = await self._until(lambda told: told["step"] > seen)
-        rate = (last["step"] - first["step"]) / (time.perf_counter() - from_s)
+        passed_s, counted = time.perf_counter() - from_s, counter() - counted
         await self._pause()
-        return float(rate)
+        return (last["step"] - first["step"]) / passed_s, counted / passed_s
 
     async def close(self) -> None:
         await self._client.request("cancel", job=self._job)
