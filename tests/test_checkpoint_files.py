@@ -25,6 +25,7 @@ from p2p.training import checkpoint
 from p2p.training.checkpoint import CheckpointFailed, Contents, digest_of
 from p2p.training.checkpoints import Copy, Memory, share
 from p2p.training.going_back import newest_complete
+from p2p.training.state import state_hash
 
 
 @pytest.mark.parametrize("trainers", range(1, 9))
@@ -84,12 +85,14 @@ def state() -> dict[str, Tensor]:
 
 
 def files(tensors: dict[str, Tensor], count: int, memory: Memory | None = None) -> list[Contents]:
-    copy = Copy(
-        *(memory or Memory(), {n: share(tensors, n, count) for n in range(count)}, {"step": 3}),
-        late=lambda name: name.startswith("layer"),
-    )
+    parts = {n: share(tensors, n, count) for n in range(count - 1)}
+    rest = share(tensors, count - 1, count)
+    late = "layer"
+    copy = Copy(memory or Memory(), parts, rest, late=lambda name: name.startswith(late))
     copy.finish()
-    return [contents for _, contents in copy.contents]
+    assert state_hash(copy.tensors) == state_hash(tensors)
+    last = Copy(Memory(), {count - 1: rest}, {}, late=lambda name: False)
+    return [Contents.of(*each[1:], {"step": 3}) for each in (*copy.parts, *last.parts)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])

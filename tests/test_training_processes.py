@@ -287,7 +287,8 @@ def test_checkpoints_load_without_us_and_a_run_resumes_from_one(
     play.generation(*writers)
     finish(*writers)
     written = [[m for m in t.said if m["kind"] == "checkpoint"] for t in writers]
-    assert [[m["step"] for m in each] for each in written] == [[10, 20, 30], [10, 20, 30], [10, 20]]
+    assert [[m["step"] for m in each] for each in written] == [[10, 20, 30]] * 3
+    assert [len(each[-1]["parts"]) for each in written] == [1, 1, 0], "a majority, of the final one"
     final = written[0][-1]
     assert final["state_hash"] == undisturbed["state_hash"]
     assert [part["number"] for part in written[2][0]["parts"]] == [2, 0]

@@ -6,9 +6,11 @@ what they may change is copied at once, and the next update waits for the rest.
 """
 
 import mmap
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from p2p.checkpoint_names import cut_evenly, majority, name_of, written_by
 from p2p.training import checkpoint
 from p2p.training.blame import sentence
 from p2p.training.checkpoint import Contents
-from p2p.training.run import Run
+from p2p.training.run import Run, common
+from p2p.training.state import state_hash
 from p2p.training.stream import Message
 
 # Without --checkpoint-every: at the end of an epoch if the last one is so old, and in the midst of
@@ -27,6 +30,7 @@ from p2p.training.stream import Message
 EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
 ALIGNMENT = 64
+NICENESS = 10  # of the thread that writes: training comes first
 
 
 def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
@@ -61,41 +65,48 @@ def share(tensors: Mapping[str, Tensor], number: int, count: int) -> dict[str, T
 
 
 class Copy:
-    """Some parts, by number, as their files will be. `late` = what `finish` is still to copy."""
+    """Parts by number, each laid out as its file will be, and the `rest` of the state.
+
+    What is not `late` is copied at once, all else by `finish`.
+    """
 
     def __init__(
         self,
         memory: Memory,
         parts: Mapping[int, Mapping[str, Tensor]],
-        metadata: Mapping[str, Any],
+        rest: Mapping[str, Tensor],
         late: Callable[[str], bool],
     ) -> None:
-        laid = [checkpoint.places(part) for part in parts.values()]
+        groups = [*parts.values(), rest]
+        laid = [checkpoint.places(group) for group in groups]
         sizes = [entries[-1].end if entries else 0 for entries in laid]
         rooms = [size + -size % ALIGNMENT for size in sizes]
         room = memory.room(sum(rooms) or 1)
-        self.contents: list[tuple[int, Contents]] = []
+        starts = [sum(rooms[:index]) for index in range(len(rooms))]
+        spans = [room[at : at + size] for at, size in zip(starts, sizes, strict=True)]
+        self.parts = list(zip(parts, laid, spans, strict=False))  # but for the rest
+        self.tensors: dict[str, Tensor] = {}
         self._late: list[tuple[Tensor, Tensor]] = []
-        at = 0
-        for (number, part), entries, size, taken in zip(
-            parts.items(), laid, sizes, rooms, strict=True
-        ):
-            data = room[at : at + size]
-            at += taken
-            self.contents.append((number, Contents.of(entries, data, metadata)))
+        for group, entries, span in zip(groups, laid, spans, strict=True):
             for entry in entries:
-                if entry.end > entry.begin:
-                    source = part[entry.name].detach()
-                    raw = torch.frombuffer(data[entry.begin : entry.end], dtype=source.dtype)
-                    pair = (raw.view(source.shape), source)
-                    if late(entry.name):
-                        self._late.append(pair)
-                    else:
-                        pair[0].copy_(source)
+                source = group[entry.name].detach()
+                target = _placed(span[entry.begin : entry.end], source)
+                self.tensors[entry.name] = target
+                if late(entry.name):
+                    self._late.append((target, source))
+                else:
+                    target.copy_(source)
 
     def finish(self) -> None:
         for target, source in self._late:
             target.copy_(source)
+
+
+def _placed(raw: memoryview, like: Tensor) -> Tensor:
+    """A tensor of this type and shape in these bytes."""
+    if not len(raw):
+        return torch.empty(like.shape, dtype=like.dtype)
+    return torch.frombuffer(raw, dtype=like.dtype).view(like.shape)
 
 
 class Checkpoints:
@@ -138,10 +149,9 @@ class Checkpoints:
         final = self._run.position.step, rank < majority(trainers)
         if self._final != final:
             told = {"generation": generation, "count": 1, "writers": trainers}
-            began = time.monotonic()
-            copy, told = self._prepare(told, rank, written_by(rank, trainers, whole=True))
-            copy.finish()
-            self._write(copy, told, began)
+            work = self._prepare(told, rank, written_by(rank, trainers, whole=True))
+            work.copy.finish()
+            self._write(work)
             self._final = final
 
     def wait_copied(self) -> None:
@@ -155,49 +165,67 @@ class Checkpoints:
 
     def _begin(self, told: Message, rank: int, numbers: list[int]) -> None:
         self.wait()
-        self._started_at = began = time.monotonic()
-        copy, told = self._prepare(told, rank, numbers)
+        self._started_at = time.monotonic()
+        work = self._prepare(told, rank, numbers)
         self._copied.clear()
-        self._thread = threading.Thread(
-            target=self._try, args=(copy, told, began), name="checkpoint"
-        )
+        self._thread = threading.Thread(target=self._try, args=(work,), name="checkpoint")
         self._thread.start()
         if not self._run.strategy.updates_only_in_apply:
             self.wait_copied()
 
-    def _prepare(self, told: Message, rank: int, numbers: list[int]) -> tuple[Copy, Message]:
+    def _prepare(self, told: Message, rank: int, numbers: list[int]) -> "_Work":
+        began = time.monotonic()
         tensors, metadata, digest = self._run.whole()
         count = told["count"]
         parts = {number: share(tensors, number, count) for number in numbers}
+        taken = {name for part in parts.values() for name in part}
+        # The hash of the state takes all of it; a mark of this step may have made it already.
+        rest = {} if digest else {name: t for name, t in tensors.items() if name not in taken}
         own = self._run.own()
         if own:
             parts[count + rank] = own
-        copy = Copy(self._memory, parts, {**metadata, "state_hash": digest}, self._run.is_steady)
-        return copy, {**told, "step": int(metadata["step"]), "state_hash": digest}
+        copy = Copy(self._memory, parts, rest, self._run.is_steady)
+        told = {**told, "step": int(metadata["step"])}
+        return _Work(copy, metadata, told, digest, began)
 
-    def _try(self, copy: Copy, told: Message, began: float) -> None:
+    def _try(self, work: "_Work") -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             try:
-                copy.finish()
+                work.copy.finish()
             finally:
                 self._copied.set()
-            self._write(copy, told, began)
+            self._write(work)
         except Exception as error:  # whatever it is, training goes on and the peer hears of it
-            failed = {"step": told["step"], "error": sentence(error)}
+            failed = {"step": work.told["step"], "error": sentence(error)}
             self._send({"kind": "checkpoint_failed", **failed})
 
-    def _write(self, copy: Copy, told: Message, began: float) -> None:
+    def _write(self, work: "_Work") -> None:
         parts = []
-        for number, contents in copy.contents:
-            path = self._folder / name_of(told["step"], number, told["count"])
+        step, count = work.told["step"], work.told["count"]
+        for number, entries, data in work.copy.parts:
+            path = self._folder / name_of(step, number, count)
+            contents = Contents.of(entries, data, work.metadata)
             digest = checkpoint.write(path, contents)
             parts.append(
                 {
                     "number": number,
                     "path": str(path),
                     "bytes": contents.size,
-                    "seconds": time.monotonic() - began,
+                    "seconds": time.monotonic() - work.began,
                     "digest": digest,
                 }
             )
-        self._send({"kind": "checkpoint", **told, "parts": parts})
+        digest = work.state_hash or state_hash(common(work.copy.tensors))
+        self._send({"kind": "checkpoint", **work.told, "state_hash": digest, "parts": parts})
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be written, and what to say then. `began` = monotonic seconds."""
+
+    copy: Copy
+    metadata: Mapping[str, Any]
+    told: Message
+    state_hash: str | None
+    began: float

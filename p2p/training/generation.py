@@ -159,17 +159,18 @@ class Generation:
             raise Aborted(str(error)) from error  # the leader says how it goes on
 
     def _wish(self) -> Wish:
-        """What rank 0 wants all to do after the round. A checkpoint is made at a mark: the state
-        is whole then, and its hash known."""
+        """What rank 0 wants all to do after the round. A state that is spread over trainers is
+        whole at marks only, as checkpoints need it."""
         run, step = self.run, self.run.position.step
         if self.group.rank:
             return Wish.NOTHING
         due = self.checkpoints.is_due(step, step + run.strategy.span(step))
+        wish = Wish.NOTHING
         if due or self.control.checkpoint_asked:
-            return Wish.CHECKPOINT
+            wish = Wish.CHECKPOINT | (Wish.MARK if run.strategy.spreads else Wish.NOTHING)
         passed_s = time.monotonic() - self._marked_at
         due = passed_s >= marks_apart_s(self.order.mark_every_s, self._mark_took_s)
-        return Wish.MARK if due else Wish.NOTHING
+        return wish | Wish.MARK if due else wish
 
     def _evaluate(self) -> None:
         position = self.run.position

@@ -13,7 +13,7 @@ integer buffers (the same in every shard), a not-finite flag and a Wish.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntFlag
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,8 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 
-class Wish(IntEnum):
-    """What all do after a round; of several wishes the highest. A checkpoint takes a mark, too."""
+class Wish(IntFlag):
+    """What rank 0 wants all to do after a round; the others say nothing."""
 
     NOTHING = 0
     MARK = 1
@@ -144,11 +144,15 @@ class Agreed:
 
     @property
     def mark(self) -> bool:
-        return bool(self.numbers[self.layout.mark] >= Wish.MARK)
+        return Wish.MARK in self._wish
 
     @property
     def checkpoint(self) -> bool:
-        return bool(self.numbers[self.layout.mark] >= Wish.CHECKPOINT)
+        return Wish.CHECKPOINT in self._wish
+
+    @property
+    def _wish(self) -> Wish:
+        return Wish(int(self.numbers[self.layout.mark]))
 
     @property
     def loss(self) -> float:

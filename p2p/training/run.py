@@ -206,12 +206,15 @@ class Run:
         """The step of the newest whole state that this trainer could go back to."""
         return int(self._point[1]["step"]) if self._point is not None else None
 
-    def whole(self) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-        """The newest whole state's tensors, live or not, what goes beside them, and their hash."""
-        if self.state.kept is None:
-            return self.tensors(), self.metadata(), self.hash()
-        assert self._point is not None
-        return *self._point, state_hash(self._point[0])
+    def whole(self) -> tuple[dict[str, Tensor], dict[str, Any], str | None]:
+        """The newest whole state's tensors, live or not, what goes beside them, and their hash if
+        it is known."""
+        if self.state.kept is not None:
+            assert self._point is not None
+            return *self._point, None
+        step, digest = self._hash
+        known = step == self.position.step and self.state.versions is None
+        return self.tensors(), self.metadata(), digest if known else None
 
     def is_steady(self, name: str) -> bool:
         """Whether the state's tensor of that name changes in `apply` only, whatever the task and

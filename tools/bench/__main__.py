@@ -7,6 +7,7 @@ import sys
 BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
     "auto": "what auto chooses on a line that is slow, and then fast",
+    "checkpoint": "how fast a large state is on disk, beside dd, and what training pays for it",
     "codecs": "what each codec costs a training step, in turns on the same trainers",
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
     "join": "what a joiner costs the others, and how soon a crashed trainer is back in the ring",
