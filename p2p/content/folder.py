@@ -36,7 +36,8 @@ class ContentFolder:
     def __init__(self, path: Path, bytes_max: int = DEFAULT_BYTES_MAX) -> None:
         self.path = path
         self.bytes_max = bytes_max
-        self._offers: dict[str, Path] = {}
+        # Hashes as bytes and paths as text: a dataset may have 50,000 files.
+        self._offers: dict[bytes, str] = {}
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -50,23 +51,24 @@ class ContentFolder:
 
     def find(self, sha256: str) -> Path | None:
         """Where a whole file with this hash lies: in the folder, or where it was offered."""
+        if not is_sha256(sha256):
+            return None
         own = self.path / sha256
-        if is_sha256(sha256) and own.is_file():
-            return own
-        return self._offers.get(sha256)
+        offered = self._offers.get(bytes.fromhex(sha256))
+        return own if own.is_file() else Path(offered) if offered else None
 
     def offer(self, sha256: str, path: Path) -> None:
         """Serve a file from where it lies. It is neither read nor copied now."""
-        self._offers[sha256] = path
+        self._offers[bytes.fromhex(sha256)] = str(path)
 
     def withdraw(self, sha256: str) -> None:
         """Forget the offer."""
-        self._offers.pop(sha256, None)
+        self._offers.pop(bytes.fromhex(sha256), None)
 
     def drop(self, sha256: str) -> None:
         """Forget the offer; remove the folder's own copy, and a part of one."""
-        self._offers.pop(sha256, None)
         if is_sha256(sha256):
+            self.withdraw(sha256)
             for name in (sha256, f"{sha256}{PART}"):
                 with contextlib.suppress(OSError):
                     (self.path / name).unlink(missing_ok=True)

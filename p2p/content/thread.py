@@ -139,7 +139,7 @@ class ContentThread:
         self._poller.register(self._wake_read, zmq.POLLIN)
         try:
             while not self._stopped:
-                ready = dict(self._poller.poll(BUSY_POLL_MS if self._fetches else POLL_MS))
+                ready = dict(self._poller.poll(self._patience_ms()))
                 if self._wake_read in ready:
                     self._take_orders()
                 if self._router in ready:
@@ -151,6 +151,13 @@ class ContentThread:
                 self._send()
         finally:
             self._end()
+
+    def _patience_ms(self) -> int:
+        """How long to wait for messages; not at all while there is a part to be hashed."""
+        if not self._fetches:
+            return POLL_MS
+        is_hashing = any(each.part.hashed < each.part.have for each in self._fetches.values())
+        return 0 if is_hashing else BUSY_POLL_MS
 
     def _take_orders(self) -> None:
         with contextlib.suppress(BlockingIOError):
