@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-CYCLE_S = 0.012
+CYCLE_S = 0.06
 
 
 def trainers_of(peer_pid: int) -> list[int]:

@@ -1,6 +1,6 @@
-"""How fast a job is when one trainer runs at a third of the speed, and shards move to the others.
+"""How fast a job is when one trainer runs slower, and shards move to the others.
 
-Real peers; the trainer's process is stopped and continued so that it runs for a third of the time.
+Real peers; the trainer's process is stopped and continued so that it runs for a share of the time.
 ideal: what the trainers' speeds add up to, from the undisturbed rate. before: measured from the
 slow-down to the first generation with other shards. Run it with a core for each peer.
 """
@@ -23,7 +23,6 @@ from p2p.tasks.digits import Digits
 class Large(Digits):
     global_batch = 1430  # so that computing is most of a step
 """
-SHARE = 1 / 3
 GOAL = 0.85
 STEPS = 1_000_000  # more than it will make
 
@@ -37,6 +36,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--peers", type=int, default=2, help="2 or more (2)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement (8)")
     parser.add_argument("--settle", type=float, default=15.0, help="seconds for moving (15)")
+    parser.add_argument("--share", type=float, default=1 / 3, help="of the time that it runs (1/3)")
     chosen = parser.parse_args(arguments)
     with LocalCluster() as cluster:
         cluster.start()
@@ -55,16 +55,16 @@ async def measure(cluster: LocalCluster, chosen: argparse.Namespace) -> int:
         await asyncio.sleep(3.0)
         whole = await rate(client, job, chosen.seconds)
         victim = trainers_of(cluster.peers[-1].process.pid)[0]
-        with SlowDown(victim, SHARE):
+        with SlowDown(victim, chosen.share):
             before = await until_moved(client, job, chosen.settle)
             await asyncio.sleep(chosen.settle)
             after = await rate(client, job, chosen.seconds)
         told = await client.request("job", job=job)
     finally:
         await client.close()
-    ideal = whole * (chosen.peers - 1 + SHARE) / chosen.peers
+    ideal = whole * (chosen.peers - 1 + chosen.share) / chosen.peers
     print(f"undisturbed  {whole:7.1f} steps/s")
-    print(f"ideal        {ideal:7.1f} steps/s with one trainer at {SHARE:.2f} of its speed")
+    print(f"ideal        {ideal:7.1f} steps/s with one trainer at {chosen.share:.2f} of its speed")
     if before is not None:
         print(f"before       {before:7.1f} steps/s, {before / ideal:.0%} of the ideal split")
     print(f"balanced     {after:7.1f} steps/s, {after / ideal:.0%} of the ideal split")
