@@ -1,5 +1,6 @@
 """The life of a trainer, from its peer's first message to the last: runs in a fork of the spare."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -139,8 +140,9 @@ class Trainer:
 
     def report(self, error: BaseException) -> None:
         """Tell the peer why this process ends, and its log file the whole story."""
-        traceback.print_exception(error)
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the disk with the log may be what failed
+            traceback.print_exception(error)
+            sys.stderr.flush()
         self.control.send(
             {
                 "kind": "failed",
