@@ -7,11 +7,11 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <emmintrin.h>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
 #endif
 
-#define VERSION 4 /* of the functions below, as native.py expects them */
+#define VERSION 5 /* of the functions below, as native.py expects them */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define LOOP __attribute__((target_clones("avx512f", "avx2", "default"))) void
@@ -120,41 +120,69 @@ LOOP from_bfloat16(const uint16_t *values, int64_t length, int32_t add, float *o
     }
 }
 
-#define LINE 64 /* bytes */
+/* Much data: what is written goes past the cache, a whole line at once, so that it need not be read
+ * first; what is read is asked for AHEAD bytes before, into the second-level cache. Measured, two
+ * processes at once, 64 MB each, GB/s read and written: 12 as memcpy does it, 13 with stores of 16
+ * bytes past the cache, 15 with prefetches as well, 19 with stores of 32 bytes, 20 with 64. */
+#define LINE 64
+#define AHEAD 4096
 
-/* One line, to where it is aligned if it goes past the cache: it need not be read first. */
-static inline void put_line(const void *line, int32_t past_cache, void *to) {
-#if defined(__x86_64__)
-    if (past_cache) {
-        __m128i quarters[4];
-        memcpy(quarters, line, LINE);
-        for (int i = 0; i < 4; i++) _mm_stream_si128((__m128i *)to + i, quarters[i]);
-        return;
-    }
-#endif
-    (void)past_cache;
-    memcpy(to, line, LINE);
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ASK_FOR(ADDRESS) _mm_prefetch((const char *)((uintptr_t)(ADDRESS) + AHEAD), _MM_HINT_T1)
+#define WIDE64 __attribute__((target("avx512f")))
+#define WIDE32 __attribute__((target("avx2")))
+#define BY_WIDTH(NAME, ...)                                                                       \
+    (__builtin_cpu_supports("avx512f") ? NAME##_64                                                \
+     : __builtin_cpu_supports("avx2")  ? NAME##_32                                                \
+                                       : NAME##_16)(__VA_ARGS__)
+
+static inline WIDE64 void put_64(const void *from, void *to) {
+    _mm512_stream_si512((__m512i *)to, _mm512_loadu_si512((const __m512i *)from));
 }
-
+static inline WIDE32 void put_32(const void *from, void *to) {
+    _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+}
+static inline void put_16(const void *from, void *to) {
+    _mm_stream_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)from));
+}
 /* What was put past the cache is not seen after what is written from now on. */
-static inline void settle(void) {
-#if defined(__x86_64__)
-    _mm_sfence();
+static inline void settle(void) { _mm_sfence(); }
+#else
+#define ASK_FOR(ADDRESS) (void)0
+#define WIDE64
+#define WIDE32
+#define BY_WIDTH(NAME, ...) NAME##_16(__VA_ARGS__)
+
+static inline void put_64(const void *from, void *to) { memcpy(to, from, 64); }
+static inline void put_32(const void *from, void *to) { memcpy(to, from, 32); }
+static inline void put_16(const void *from, void *to) { memcpy(to, from, 16); }
+static inline void settle(void) {}
 #endif
-}
+
+#define COPY(WIDTH, TARGET)                                                                       \
+    static TARGET void copy_##WIDTH(const char *source, int64_t length, char *out) {              \
+        const int64_t misaligned = -(intptr_t)out & (LINE - 1);                                   \
+        int64_t i = misaligned < length ? misaligned : length;                                    \
+        memcpy(out, source, (size_t)i);                                                           \
+        for (; i + LINE <= length; i += LINE) {                                                   \
+            ASK_FOR(source + i);                                                                  \
+            for (int64_t j = i; j < i + LINE; j += WIDTH) put_##WIDTH(source + j, out + j);       \
+        }                                                                                         \
+        memcpy(out + i, source + i, (size_t)(length - i));                                        \
+        settle();                                                                                 \
+    }
+
+COPY(16, )
+COPY(32, WIDE32)
+COPY(64, WIDE64)
 
 /* out[n] = source[n], written past the cache */
-LOOP copy_past_cache(const char *source, int64_t length, char *out) {
-    const int64_t misaligned = -(intptr_t)out & (LINE - 1);
-    int64_t i = misaligned < length ? misaligned : length;
-    memcpy(out, source, (size_t)i);
-    for (; i + LINE <= length; i += LINE) put_line(source + i, 1, out + i);
-    memcpy(out + i, source + i, (size_t)(length - i));
-    settle();
+void copy_past_cache(const char *source, int64_t length, char *out) {
+    BY_WIDTH(copy, source, length, out);
 }
 
 /* out[n] = parts[0][n] + parts[1][n] + …, in this order, divided by `divisor`; the same in `copy`
- * where there is one. All parts of a line are read before it is written: out may be a part. */
+ * where there is one. All parts of a vector are read before it is written: out may be one. */
 #define SUM_ONE(TYPE)                                                                             \
     {                                                                                             \
         TYPE sum = parts[0][at];                                                                  \
@@ -163,26 +191,42 @@ LOOP copy_past_cache(const char *source, int64_t length, char *out) {
         if (copy) copy[at] = out[at];                                                             \
     }
 
-#define SUM(NAME, TYPE)                                                                           \
-    LOOP NAME(const TYPE *const *parts, int64_t count, int64_t length, double divisor,            \
-              int32_t past_cache, TYPE *out, TYPE *copy) {                                        \
-        typedef TYPE line __attribute__((vector_size(LINE), aligned(1), may_alias));              \
-        const int64_t width = LINE / sizeof(TYPE);                                                \
+#define SUM_FOR(NAME, TYPE, WIDTH, TARGET)                                                        \
+    static TARGET void NAME##_##WIDTH(const TYPE *const *parts, int64_t count, int64_t length,    \
+                                      double divisor, int32_t past_cache, TYPE *out,              \
+                                      TYPE *copy) {                                               \
+        typedef TYPE vector __attribute__((vector_size(WIDTH), aligned(1), may_alias));           \
+        const int64_t width = WIDTH / sizeof(TYPE);                                               \
         const int64_t misaligned = (-(intptr_t)out & (LINE - 1)) / (int64_t)sizeof(TYPE);         \
         const int64_t head = misaligned < length ? misaligned : length;                           \
-        const int32_t past = past_cache && ((intptr_t)(out + head) & (LINE - 1)) == 0;                 \
+        const int32_t past = past_cache && ((intptr_t)(out + head) & (LINE - 1)) == 0;            \
         int64_t at = 0;                                                                           \
         for (; at < head; at++) SUM_ONE(TYPE)                                                     \
         for (; at + width <= length; at += width) {                                               \
-            line sum = *(const line *)(parts[0] + at);                                            \
-            for (int64_t part = 1; part < count; part++)                                          \
-                sum = sum + *(const line *)(parts[part] + at);                                    \
+            vector sum = *(const vector *)(parts[0] + at);                                        \
+            ASK_FOR(parts[0] + at);                                                               \
+            for (int64_t part = 1; part < count; part++) {                                        \
+                sum = sum + *(const vector *)(parts[part] + at);                                  \
+                ASK_FOR(parts[part] + at);                                                        \
+            }                                                                                     \
             if (divisor != 1) sum = sum / (TYPE)divisor;                                          \
-            put_line(&sum, past, out + at);                                                       \
-            if (copy) memcpy(copy + at, &sum, LINE);                                              \
+            if (past)                                                                             \
+                put_##WIDTH(&sum, out + at);                                                      \
+            else                                                                                  \
+                *(vector *)(out + at) = sum;                                                      \
+            if (copy) *(vector *)(copy + at) = sum;                                               \
         }                                                                                         \
         for (; at < length; at++) SUM_ONE(TYPE)                                                   \
         settle();                                                                                 \
+    }
+
+#define SUM(NAME, TYPE)                                                                           \
+    SUM_FOR(NAME, TYPE, 16, )                                                                     \
+    SUM_FOR(NAME, TYPE, 32, WIDE32)                                                               \
+    SUM_FOR(NAME, TYPE, 64, WIDE64)                                                               \
+    void NAME(const TYPE *const *parts, int64_t count, int64_t length, double divisor,            \
+              int32_t past_cache, TYPE *out, TYPE *copy) {                                        \
+        BY_WIDTH(NAME, parts, count, length, divisor, past_cache, out, copy);                     \
     }
 
 SUM(sum_float32, float)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from collectives.kernels.portable import Array, Float32s, Int32s, Key
 
-VERSION = 4  # of loops.c; another one was compiled from other sources and is not used
+VERSION = 5  # of loops.c; another one was compiled from other sources and is not used
 PORTABLE = "P2P_PORTABLE_KERNELS"  # set to anything: numpy only, to compare with
 
 _POINTER, _SIZE, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint32
