@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from p2p.content.folder import ContentFolder
-from p2p.datasets import formats
 from p2p.datasets.builtin import Place, place_of
 from p2p.datasets.manifest import from_bytes, to_bytes
 from p2p.datasets.placing import place, remove, seen_file
@@ -28,6 +27,8 @@ SCHEMA_BYTES_MAX = 16 * 1024
 
 def _register(order: dict[str, Any]) -> dict[str, Any]:
     """Scan a path; its manifest goes into the folder of contents."""
+    from p2p.datasets import formats  # here, for numpy takes longer than all that `place` does
+
     where = place_of(str(order["where"]))
     seen = Seen(None)
     if not where.path.exists():
@@ -62,6 +63,8 @@ def _place(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preview(order: dict[str, Any]) -> dict[str, Any]:
+    from p2p.datasets import formats
+
     manifest = from_bytes(Path(order["manifest"]).read_bytes())
     names = [file.name for file in manifest.files]
     root = _root(Place(Path(order["path"])))
