@@ -30,6 +30,8 @@ SPECS = {
         options={**SMALL_GPT, "dropout": "10", "schedule": "cosine"},
     ),
 }
+# The largest one is left to `make parity`.
+CASES = [(n, seed) for n in SPECS for seed in SEEDS if n != "mnist" or len(SEEDS) > 1]
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +71,7 @@ def fresh(name: str, where: str | None) -> tuple[list[Run], str]:
     return runs, end
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(("name", "seed"), CASES)
 def test_a_built_in_ends_with_the_same_bits_whatever_happens(
     name: str, seed: int, data: dict[str, str | None]
 ) -> None:
