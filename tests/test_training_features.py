@@ -39,9 +39,9 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
 
 
 class Rich(Normed):
-    """Everything at once but bf16, whose kernels take long to make."""
+    """Everything at once."""
 
-    accumulate, clip_norm = 2, 0.5
+    accumulate, clip_norm, precision = 2, 0.5, "bf16"
 
     def model(self) -> nn.Module:
         return nn.Sequential(
