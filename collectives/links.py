@@ -16,7 +16,8 @@ import zmq
 
 from collectives.errors import Aborted, LostPeer, OutOfStep
 from collectives.frames import Control, Header, Stream
-from collectives.liveness import Member, watch
+from collectives.liveness import Member
+from collectives.monitor import watch
 
 if TYPE_CHECKING:
     from collectives.plane import DataPlane, Endpoints

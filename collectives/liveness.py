@@ -5,28 +5,19 @@ before it reports a connection closed). So whoever takes all that is queued, aft
 reported gone, has all that this member ever sent.
 """
 
-import secrets
 from collections import defaultdict
 from typing import NamedTuple
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from collectives.monitor import watch
+
 
 class Member(NamedTuple):
     job: bytes
     generation: int
     rank: int
-
-
-def watch(socket: "zmq.Socket[bytes]", events: int) -> "zmq.Socket[bytes]":
-    """A monitor whose queue has no limit: at a full one, libzmq's I/O thread would wait for us."""
-    address = f"inproc://monitor-{id(socket)}-{secrets.token_hex(4)}"
-    socket.monitor(address, events)
-    monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
-    monitor.rcvhwm = monitor.linger = 0
-    monitor.connect(address)
-    return monitor
 
 
 class Connections:

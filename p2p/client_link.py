@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from collectives.monitor import watch
 from p2p.envelope import Envelope, Malformed, decode, encode
 from p2p.errors import P2PError, Refused, Unreachable
 from p2p.keys import ClusterKey
@@ -42,7 +43,7 @@ class ClientLink:
         self._up: asyncio.Future[None] = self._loop.create_future()
         self._refused = 0
         self._dealer = dealer(context, key)
-        self._monitor = self._dealer.get_monitor_socket()
+        self._monitor = watch(self._dealer)
         try:
             self._dealer.connect(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
@@ -105,7 +106,7 @@ class ClientLink:
             _fail(answer, problem)
 
     def _end(self) -> None:
-        self._dealer.disable_monitor()
+        self._dealer.monitor(None, 0)
         self._monitor.close(0)
         self._dealer.close(0)
 

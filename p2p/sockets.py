@@ -13,6 +13,7 @@ from collections.abc import Callable
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from collectives.monitor import watch
 from p2p.envelope import ENVELOPE_BYTES_MAX
 from p2p.errors import P2PError, Usage
 from p2p.keys import ClusterKey
@@ -156,7 +157,7 @@ class _Link:
         self.address = address
         self.up = False
         self.dealer = dealer(context, key)
-        self.monitor = self.dealer.get_monitor_socket()
+        self.monitor = watch(self.dealer)
         try:
             self.dealer.connect(f"tcp://{address}")
         except zmq.ZMQError:
@@ -164,7 +165,7 @@ class _Link:
             raise
 
     def close(self) -> None:
-        self.dealer.disable_monitor()
+        self.dealer.monitor(None, 0)
         self.monitor.close(0)
         self.dealer.close(0)
 

@@ -31,14 +31,15 @@ def start(*command: str) -> "subprocess.Popen[str]":
 def test_the_tutorial_prints_the_same_losses_with_gloo_and_with_p2p() -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     runs = [start(str(TUTORIAL), "gloo", "2"), start(*torchrun, str(TUTORIAL), "p2p")]
+    runs.append(start("-m", "tests.torch_two_hosts"))
     printed = []
     for run in runs:
         out, err = run.communicate(timeout=100)
         assert run.returncode == 0, err
         printed.append(out.strip())
     names, losses = zip(*(line.split(": ") for line in printed), strict=True)
-    assert names == ("gloo", "p2p")
-    assert losses[0] == losses[1]  # two ranks: x + y rounds as y + x does
+    assert names == ("gloo", "p2p", "p2p from 127.0.0.1 to 127.0.0.2")
+    assert losses[0] == losses[1] == losses[2]  # two ranks: x + y rounds as y + x does
     assert len(losses[0].split()) == 10
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import zmq
 
+from collectives.monitor import watch
 from collectives.plane import CurveKeys, Endpoints, host_identity
 from collectives.zap import Doorkeeper
 
@@ -56,7 +57,7 @@ class PostSockets:
         push = self._context.socket(zmq.PUSH)
         push.linger = LINGER_MS
         push.sndhwm = MESSAGES_QUEUED_MAX
-        monitor = push.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        monitor = watch(push, zmq.EVENT_DISCONNECTED)
         self._push[rank], self._monitors[monitor] = push, rank
         if target.host == self.endpoints.host:
             push.connect(target.ipc)
@@ -107,7 +108,7 @@ class PostSockets:
         """What was sent has LINGER_MS to go out."""
         self._pull.close(linger=0)
         for push in self._push.values():
-            push.disable_monitor()
+            push.monitor(None, 0)
             push.close(linger=LINGER_MS)
         for monitor in self._monitors:
             monitor.close(linger=0)
