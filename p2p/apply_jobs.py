@@ -87,8 +87,9 @@ def generation(state: State, command: Command) -> Result:
 def entered(state: State, command: Command) -> Result:
     """The newest generation applied its first step (or found nothing left to do)."""
     job, start_step = fenced(state, command), command["start_step"]
-    # Trainers that begin anew do not know how far those before them had come.
+    # Trainers that begin anew do not know how far those before them had come; others do.
     back = 0 if job.mark is None else job.mark.step - start_step
+    back = min(back, command["steps_repeated"]) if _has_survivor(job) else back
     newest = replace(
         job.generations[-1],
         start_step=start_step,
@@ -106,6 +107,17 @@ def entered(state: State, command: Command) -> Result:
         text = f"{job.name}: every trainer was lost, back from step {job.mark.step} to {origin}"
         state = with_event(state, command, "went-back", text, severity="warning", job=job.id)
     return state, {}
+
+
+def _has_survivor(job: Job) -> bool:
+    """Whether a trainer of the newest generation has made steps in an earlier one."""
+    stepped = {
+        seat.child
+        for made in job.generations[:-1]
+        if made.start_step is not None
+        for seat in made.seats
+    }
+    return any(seat.child in stepped for seat in job.generations[-1].seats)
 
 
 def mark(state: State, command: Command) -> Result:

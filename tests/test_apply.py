@@ -207,10 +207,14 @@ def test_a_peer_is_set_aside_with_the_reason() -> None:
 
 
 def test_going_back_is_told_once() -> None:
-    state = applied(running("a"), mark(1, 30), generation(2, "a"), entered(2, 10))
+    second, third = generation(2, "a"), generation(3, "a", "b")
+    for command in (second, third):
+        command["seats"][0]["child"] = "fresh"
+    state = applied(running("a"), mark(1, 30), second, entered(2, 10), third, entered(3, 11))
     texts = [event.text for event in state.events if event.kind == "went-back"]
     assert texts == ["run: every trainer was lost, back from step 30 to the checkpoint of step 10"]
-    assert state.jobs["job-1"].generations[-1].steps_repeated == 20
+    repeated = [made.steps_repeated for made in state.jobs["job-1"].generations]
+    assert repeated == [0, 20, 0], "what was lost is computed again once"
 
 
 def in_state(target: str) -> State:

@@ -16,7 +16,7 @@ GAP_S = (1.0, 8.0)  # between two faults: a trainer needs seconds to be there ag
 SLOW_RUNS = 1 / 3  # of the time
 HANG_S = 3.0  # times as long as other faults last: some hang longer than they may, some shorter
 PEERS_LEFT = 3
-DISK_BYTES = 64 * 1024  # less than any checkpoint
+DISK_BYTES = 4096  # less than any part of a checkpoint: what fits would go with the file system
 
 
 class TrainingStorm(Storm):
