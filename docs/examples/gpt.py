@@ -27,7 +27,7 @@ class Model(nn.Module):
 
 
 class Gpt:
-    global_batch, epochs, lr = 48, 1, 4e-3
+    global_batch, epochs, lr = 96, 1, 4e-3
     precision, accumulate, clip_norm = "bf16", 2, 1.0
 
     def model(self):
