@@ -27,7 +27,7 @@ class Model(nn.Module):
 
 
 class Gpt:
-    global_batch, epochs, lr = 96, 1, 4e-3
+    global_batch, epochs, lr = 48, 1, 4e-3
     precision, accumulate, clip_norm = "bf16", 2, 1.0
 
     def model(self):
@@ -51,7 +51,7 @@ class Gpt:
         return torch.optim.AdamW(model.parameters(), lr=self.lr)
 
     def schedule(self, optimizer):  # a function of the step: the factor of the learning rate
-        return lambda step: min(1.0, (step + 1) / 10)
+        return lambda step: 1 - step / self.options.steps_total
 
     def evaluate(self, model, batch):
         return {"bits_per_byte": self.losses(model, batch).mean(dim=1) / 0.6931}
