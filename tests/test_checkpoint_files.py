@@ -20,7 +20,7 @@ from torch import Tensor
 from p2p import safetensors_file
 from p2p.checkpoint_names import TEMPORARY, cut_evenly, majority, name_of, step_of, written_by
 from p2p.checkpoint_shelf import FolderShelf
-from p2p.disk import PIECE_BYTES
+from p2p.disk import FLUSH_BYTES
 from p2p.training import checkpoint
 from p2p.training.checkpoint import CheckpointFailed, Contents, digest_of
 from p2p.training.checkpoints import Copy, Memory, share
@@ -102,7 +102,7 @@ def test_parts_load_without_our_code(tmp_path: Path, count: int) -> None:
     found: dict[str, Tensor] = {}
     for number, contents in enumerate(files(tensors, count, memory)):
         path = tmp_path / name_of(3, number, count)
-        digest = checkpoint.write(path, contents)
+        digest, _ = checkpoint.write(path, contents)
         data = path.read_bytes()
         assert len(data) == contents.size
         assert digest == digest_of(data)
@@ -165,7 +165,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, after: int, how: BaseException) ->
 
 
 def large() -> Contents:
-    data = memoryview(np.arange(PIECE_BYTES // 4 + 100, dtype=np.int32)).cast("B")
+    data = memoryview(np.arange(FLUSH_BYTES // 4 + 100, dtype=np.int32)).cast("B")
     return Contents(safetensors_file.header([], {}), data)
 
 
@@ -176,7 +176,7 @@ def test_what_is_there_is_whole_wherever_the_machine_ends(tmp_path: Path) -> Non
     done = False
     newer = large()
     known = {
-        checkpoint.write(path, older),
+        checkpoint.write(path, older)[0],
         digest_of(memoryview(newer.head + bytes(newer.data))),
     }
     for after in range(40):
@@ -211,7 +211,7 @@ def test_an_error_at_any_point_leaves_the_older_one_and_nothing_else(
     tmp_path: Path, error: int
 ) -> None:
     older = tmp_path / name_of(1, 0, 1)
-    digest = checkpoint.write(older, files(state(), 1)[0])
+    digest, _ = checkpoint.write(older, files(state(), 1)[0])
     newer = tmp_path / name_of(2, 0, 1)
     for after in (0, 1, 2, 3):
         with pytest.MonkeyPatch.context() as patch:

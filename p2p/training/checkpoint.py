@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import struct
-import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,25 +102,25 @@ def digest_of(*data: bytes | memoryview) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
-def write(path: Path, contents: Contents) -> str:
-    """Durable under its final name, or CheckpointFailed and nothing left behind. Its digest."""
+def write(path: Path, contents: Contents) -> tuple[str, float]:
+    """Durable under its final name, or CheckpointFailed and nothing left behind.
+
+    Returns its digest, and when it was durable, in monotonic seconds.
+    """
     temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
     data = contents.data
     pieces = [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
-    digest: list[str] = []
-    hashing = threading.Thread(target=lambda: digest.append(digest_of(contents.head, data)))
-    hashing.start()  # takes about as long as the disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_by_pieces(path, temporary, [contents.head, *pieces])
+        durable = time.monotonic()
     except OSError as error:
         raise CheckpointFailed(
             f"cannot write checkpoint {path}: {error.strerror}; make room there, older checkpoints "
             "are untouched"
         ) from error
-    finally:
-        hashing.join()
-    return digest[0]
+    # Only now: it takes longer than the disk, and at the same time it takes the writer's processor.
+    return digest_of(contents.head, data), durable
 
 
 def sweep(folder: Path) -> None:

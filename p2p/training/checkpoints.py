@@ -30,7 +30,7 @@ from p2p.training.stream import Message
 EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
 ALIGNMENT = 64
-NICENESS = 10  # of the thread that writes: training comes first
+NICER_BY = 5  # what the thread that writes yields to training
 
 
 def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
@@ -189,12 +189,12 @@ class Checkpoints:
         return _Work(copy, metadata, told, digest, began)
 
     def _try(self, work: "_Work") -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             try:
-                work.copy.finish()
+                work.copy.finish()  # an update may wait for it
             finally:
                 self._copied.set()
+            _yield_to_training()
             self._write(work)
         except Exception as error:  # whatever it is, training goes on and the peer hears of it
             failed = {"step": work.told["step"], "error": sentence(error)}
@@ -206,18 +206,24 @@ class Checkpoints:
         for number, entries, data in work.copy.parts:
             path = self._folder / name_of(step, number, count)
             contents = Contents.of(entries, data, work.metadata)
-            digest = checkpoint.write(path, contents)
+            digest, durable = checkpoint.write(path, contents)
             parts.append(
                 {
                     "number": number,
                     "path": str(path),
                     "bytes": contents.size,
-                    "seconds": time.monotonic() - work.began,
+                    "seconds": durable - work.began,
                     "digest": digest,
                 }
             )
         digest = work.state_hash or state_hash(common(work.copy.tensors))
         self._send({"kind": "checkpoint", **work.told, "state_hash": digest, "parts": parts})
+
+
+def _yield_to_training() -> None:
+    """Linux keeps a priority for every thread; those that it starts have the same."""
+    me = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + NICER_BY)
 
 
 @dataclass(frozen=True)
