@@ -10,6 +10,8 @@ import socket
 from collectives.errors import LostPeer
 from collectives.records import RECORD_BYTES, Record, Seal
 
+PIECE_BYTES = 256 << 10  # sealed and opened at a time: stays in a core's cache
+
 
 class Wire:
     """`socket` is connected and does not block. Close it with `end`."""
@@ -23,8 +25,10 @@ class Wire:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._outward, self._inward = outward, inward
         self._pending: list[memoryview] = []
-        self._sealed = memoryview(bytearray())  # what we send
-        self._opening = memoryview(bytearray())  # what comes, as it comes
+        self._rest = memoryview(b"")  # of the payload: what is not sealed yet
+        self._sealed = memoryview(bytearray(_room(outward, RECORD_BYTES)))  # what goes out
+        self._opening = memoryview(bytearray(_room(inward, 0)))  # what comes, as it comes
+        self._opened = 0  # bytes of the payload
         self._head = memoryview(bytearray(RECORD_BYTES + (inward.extra if inward else 0)))
         self._got = 0  # bytes of the header, or of the payload
 
@@ -36,30 +40,35 @@ class Wire:
     @property
     def busy(self) -> bool:
         """Whether something that was begun has not gone out yet."""
-        return bool(self._pending)
+        return bool(self._pending or self._rest)
 
     def begin(self, record: Record, payload: memoryview) -> None:
         """Send this with `flush`. Only when not busy; `payload` must not change before it is done.
 
         payload: `record.length` bytes.
         """
+        head = record.pack()
         if self._outward is None:
-            self._pending = (
-                [memoryview(record.pack()), payload] if payload else [memoryview(record.pack())]
-            )
+            self._pending = [memoryview(head), payload] if payload else [memoryview(head)]
             return
-        head_end = RECORD_BYTES + self._outward.extra
-        end = head_end + (len(payload) + self._outward.extra if payload else 0)
-        if len(self._sealed) < end:
-            self._sealed = memoryview(bytearray(end))
-        self._outward.close(record.pack(), self._sealed[:head_end])
+        end = len(head) + self._outward.extra
+        self._outward.close(head, self._sealed[:end])
+        self._pending, self._rest = [self._sealed[:end]], payload
         if payload:
-            self._outward.close(payload, self._sealed[head_end:end])
+            self._seal_piece(self._outward, end)
+
+    def _seal_piece(self, seal: Seal, at: int) -> None:
+        """The next one, behind `at` bytes that have not gone out."""
+        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        end = at + len(piece) + seal.extra
+        seal.close(piece, self._sealed[at:end])
         self._pending = [self._sealed[:end]]
 
     def flush(self) -> bool:
         """Whether nothing is left. Raises LostPeer."""
-        while self._pending:
+        while self.busy:
+            if self._outward is not None and not self._pending:
+                self._seal_piece(self._outward, 0)
             try:
                 sent = self._socket.sendmsg(self._pending)
             except BlockingIOError:
@@ -91,19 +100,22 @@ class Wire:
         if not into:
             return True
         if self._inward is None:
-            return self._fill(into)
-        length = len(into) + self._inward.extra
-        if len(self._opening) < length:
-            self._opening = memoryview(bytearray(length))
-        if not self._fill(self._opening[:length]):
-            return False
-        self._inward.open(self._opening[:length], into)
+            return self._fill(into, last=True)
+        while self._opened < len(into):
+            piece = into[self._opened : self._opened + PIECE_BYTES]
+            sealed = self._opening[: len(piece) + self._inward.extra]
+            if not self._fill(sealed, last=self._opened + len(piece) == len(into)):
+                return False
+            self._inward.open(sealed, piece)
+            self._opened += len(piece)
+        self._opened = 0
         return True
 
-    def _fill(self, into: memoryview) -> bool:
-        """With a payload, and with what is already here of the next header."""
+    def _fill(self, into: memoryview, *, last: bool) -> bool:
+        """Behind the last piece of a payload, with what is already here of the next header."""
         while self._got < len(into):
-            if not self._read([into[self._got :], self._head]):
+            room = into[self._got :]
+            if not self._read([room, self._head] if last else [room]):
                 return False
         self._got -= len(into)
         return True
@@ -121,5 +133,10 @@ class Wire:
         return True
 
     def end(self) -> None:
-        self._pending.clear()
+        self._pending, self._rest = [], memoryview(b"")
         self._socket.close()
+
+
+def _room(seal: Seal | None, head: int) -> int:
+    """Bytes for a piece that is sealed, and for a header of so many before it."""
+    return PIECE_BYTES + seal.extra + (head + seal.extra if head else 0) if seal else 0
