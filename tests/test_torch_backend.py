@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -314,14 +315,20 @@ def test_nothing_is_left_of_a_group() -> None:
         return len(os.listdir("/proc/self/fd")), threads, len(os.listdir("/proc/self/task"))
 
     def act(group: ProcessGroupP2P, rank: int) -> None:
-        group.allreduce([torch.ones(5)]).wait()
+        first = group.allreduce([torch.ones(200_000)])
         if rank == 1:
+            first.wait()
             group.abort()
+        else:
+            second = group.allreduce([torch.ones(200_000)])
+            with suppress(RuntimeError):
+                first.wait()  # the abort may be quicker than the result
+            assert "aborted" in reason_of(second)
 
     together(2, act)
     before = resources()
-    for _ in range(3):
-        together(2, act)
+    for _ in range(8):
+        assert together(2, act) == [None, None]
     deadline = time.monotonic() + 10
     while resources()[0] > before[0] and time.monotonic() < deadline:  # libzmq reaps sockets later
         time.sleep(0.01)
