@@ -31,7 +31,8 @@ def _status(peer: Peer, args: Args) -> dict[str, Any]:
 
 
 def _peers(peer: Peer, args: Args) -> dict[str, Any]:
-    rows = view.peers(peer.state, peer.raft_view(), peer.bulletins.vitals())
+    vitals = peer.bulletins.vitals()
+    rows = view.with_devices(view.peers(peer.state, peer.raft_view(), vitals), vitals)
     return {"schema": view.SCHEMA, "peers": rows}
 
 

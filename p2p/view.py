@@ -85,9 +85,17 @@ def _peer(member: Member, state: State, raft: RaftView, vitals: Vitals) -> dict[
         "rss": 0 if gone else vitals.rss,
         "cpu_percent": 0.0 if gone else vitals.cpu_percent,
         "version": member.version,
-        "device": vitals.device,
-        "gpus": [] if gone else [dict(gpu) for gpu in vitals.gpus],
     }
+
+
+def with_devices(told: list[dict[str, Any]], vitals: Mapping[str, Vitals]) -> list[dict[str, Any]]:
+    """`peers`, and on what each one's trainers compute: more than `status` shows."""
+    rows = []
+    for peer in told:
+        own = vitals.get(peer["id"], Vitals())
+        gpus = [dict(gpu) for gpu in own.gpus] if peer["state"] in ("alive", "suspect") else []
+        rows.append({**peer, "device": own.device, "gpus": gpus})
+    return rows
 
 
 def jobs(state: State, vitals: Mapping[str, Vitals]) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ PEER_KEYS = {
     *("id", "name", "address", "host", "pid", "role", "state", "slots"),
     *("trainers", "replicas", "rss", "cpu_percent", "version"),
 }
-ADDED_PEER_KEYS = {"device", "gpus"}
 JOB_KEYS = {
     *("id", "name", "kind", "task", "state", "reason", "generation", "step", "steps_total"),
     *("epoch", "samples", "loss", "metrics", "samples_per_second", "members", "shards"),
@@ -48,7 +47,7 @@ def test_status_has_exactly_the_keys_of_the_contract() -> None:
     assert set(told) == {"schema", "view_from", "age", "cluster", "peers", "jobs"}
     assert (told["schema"], told["view_from"], told["age"]) == (1, "b", 0.123)
     assert set(told["cluster"]) == CLUSTER_KEYS
-    assert all(set(peer) == PEER_KEYS | ADDED_PEER_KEYS for peer in told["peers"])
+    assert all(set(peer) == PEER_KEYS for peer in told["peers"])
     assert all(set(job) == JOB_KEYS for job in told["jobs"])
     json.dumps(told, allow_nan=False)
 
@@ -65,6 +64,13 @@ def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     saved = {"step", "path", "bytes", "seconds", "state_hash"}
     assert set(told["checkpoints"][0]) == saved | {"peer", "count", "parts"}
     json.dumps(told, allow_nan=False)
+
+
+def test_devices_are_shown_beside_the_peers() -> None:
+    vitals = {"a": Vitals(device="cuda", gpus=({"name": "H200"},))}
+    rows = view.with_devices(view.peers(busy(), RAFT, vitals), vitals)
+    assert all(set(row) == PEER_KEYS | {"device", "gpus"} for row in rows)
+    assert [len(row["gpus"]) for row in rows] == [1, 0, 0]
 
 
 def test_lists_are_sorted_by_id() -> None:

@@ -82,6 +82,8 @@ def _status_text(answer: dict[str, Any]) -> str:
 
 
 def _peers_text(answer: dict[str, Any]) -> str:
+    """With a column more where it is said what trainers compute on."""
+    has_devices = all("gpus" in peer for peer in answer["peers"])
     rows = [
         [
             peer["name"],
@@ -91,12 +93,13 @@ def _peers_text(answer: dict[str, Any]) -> str:
             f"{peer['trainers']}/{peer['slots']}",
             megabytes(peer["rss"]),
             f"{peer['cpu_percent']:.0f}%",
-            _gpus_text(peer),
+            *([_gpus_text(peer)] if has_devices else []),
             peer["id"],
         ]
         for peer in answer["peers"]
     ]
-    return table(["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU", "GPU", "ID"], rows)
+    head = ["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU"]
+    return table([*head, *(["GPU"] if has_devices else []), "ID"], rows)
 
 
 def _gpus_text(peer: dict[str, Any]) -> str:
