@@ -113,7 +113,7 @@ def test_what_is_set_makes_a_new_generation_of_the_same_members() -> None:
     state = applied(state, command)
     assert plan(state, seen) == []
     assert state.events[-2].text == "run has strategy set to other, size set to 3"
-    told = generation_message(state.jobs["job-1"])["method"]
+    told = generation_message(state.jobs["job-1"], "a")["method"]
     assert told == {
         "strategy": "other",
         "codec": "int32",
@@ -180,7 +180,7 @@ def test_it_is_in_snapshots_and_older_ones_can_be_read() -> None:
 
 def test_a_trainer_reads_it_from_the_order() -> None:
     state = applied(to(running("a"), strategy="other"), generation(2, "a"))
-    message: dict[str, Any] = generation_message(state.jobs["job-1"])
+    message: dict[str, Any] = generation_message(state.jobs["job-1"], "a")
     assert Method.from_order(message["method"]) == Method("other", "int32", {}, 1)
 
 

@@ -57,8 +57,6 @@ def catch_up(group: Group, run: Run, offers: Sequence[Offer] = ()) -> CaughtUp:
         if rank not in ahead and any(_leads_on(views[r], views[rank]) for r in retaining)
     ]
     far_behind = [r for r in range(group.size) if r not in ahead and r not in one_behind]
-    if top == 0:
-        check_start(group, run)
     received: Received | None = None
     if one_behind and _give_result(group, run, retaining[0], one_behind):
         received = "result"
@@ -68,6 +66,8 @@ def catch_up(group: Group, run: Run, offers: Sequence[Offer] = ()) -> CaughtUp:
     versions = [views[rank]["versions"] if rank in ahead else None for rank in newest]
     tops, _ = newest_versions(top, versions, kept)
     early = any(version != top for version in tops)  # some parameters have had later steps
+    if top == 0 and not early:
+        check_start(group, run)
     lost = is_lost(kept, len(run.state.trainable)) or -1 in tops
     if lost or (early and not run.strategy.asynchronous):
         _go_back(group, run, [view["point"] for view in views])
