@@ -5,13 +5,26 @@ seconds, sizes bytes, rates per second.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from p2p.state import Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
+# What `p2pnode job JOB --json` has, and nothing else; a summary is what `status` shows of a job.
+SUMMARY_KEYS = (
+    *("id", "name", "kind", "task", "state", "reason", "generation", "step", "steps_total"),
+    *("epoch", "samples", "loss", "metrics", "samples_per_second", "members", "shards"),
+    *("strategy", "codec", "state_hash"),
+)
+LIST_KEYS = {
+    "generations": (
+        *("number", "members", "start_step", "reason", "stall_seconds", "steps_repeated"),
+    ),
+    "ledger": ("epoch", "samples", "distinct", "repeated", "missing"),
+    "checkpoints": ("step", "path", "bytes", "seconds", "state_hash"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +193,7 @@ def _told(job: Job, vitals: Mapping[str, Vitals]) -> list[Mapping[str, Any]]:
 
 
 def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
+    """All that is known of a job: more than the contract has."""
     return {
         "schema": SCHEMA,
         **job_summary(job, vitals),
@@ -193,6 +207,21 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "ledger": [dict(row) for row in job.ledger],
         "checkpoints": [checkpoint(made) for made in job.checkpoints],
     }
+
+
+def job_contract(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job's detail exactly what the contract has."""
+    lists = {name: [_only(row, keys) for row in detail[name]] for name, keys in LIST_KEYS.items()}
+    return {"schema": SCHEMA, **job_progress(detail), **lists}
+
+
+def job_progress(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's detail without its lists: as `status` shows it."""
+    return _only(detail, SUMMARY_KEYS)
+
+
+def _only(row: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {name: row[name] for name in keys}
 
 
 def checkpoint(made: Checkpoint) -> dict[str, Any]:

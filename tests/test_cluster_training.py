@@ -189,6 +189,10 @@ def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
 
 def the_verbs_of_checkpoints(three: LocalCluster, job: str, told: dict[str, Any]) -> None:
     """Of a job that has ended, by three peers: shown, exported, gone on from, refused."""
+    keys = "step path bytes seconds state_hash"  # exactly; the parts are told elsewhere
+    shown = p2pnode(three, "job", job, "--json").json
+    assert [list(row) for row in shown["checkpoints"]] == 3 * [keys.split()]
+    assert p2pnode(three, "job", job, "--json", "--detail").json == told
     listed = p2pnode(three, "checkpoints", job, "--json").json
     assert listed == {"schema": 1, "job": job, "checkpoints": told["checkpoints"]}
     whole = load_file(told["checkpoints"][-1]["path"])
@@ -335,7 +339,7 @@ def test_a_peer_that_sends_noise_is_outvoted_and_named(three: LocalCluster, tmp_
     flags += ["--set", f"bait={bait}", "--wait", "--json"]
     ended = p2pnode(three, "submit", f"{file}:Noisy", *flags)
     assert ended.code == 0, ended.out + ended.err
-    told = json.loads(ended.out.strip().splitlines()[-1])
+    told = ask(three, "job", job=json.loads(ended.out.strip().splitlines()[-1])["id"])
     assert told["metrics"]["accuracy"] > 0.7, told
     pid = int(bait.with_suffix(".taken").read_text())
     peers = p2pnode(three, "peers", "--json").json["peers"]

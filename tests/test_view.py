@@ -66,6 +66,24 @@ def test_a_job_s_detail_adds_generations_ledger_and_checkpoints() -> None:
     json.dumps(told, allow_nan=False)
 
 
+def test_a_job_as_json_has_exactly_the_keys_of_the_contract() -> None:
+    detail = view.job_detail(busy().jobs["job-1"], {})
+    told = view.job_contract(detail)
+    assert set(told) == JOB_KEYS | {"schema", "generations", "ledger", "checkpoints"}
+    rows = {
+        "generations": "number members start_step reason stall_seconds steps_repeated",
+        "ledger": "epoch samples distinct repeated missing",
+        "checkpoints": "step path bytes seconds state_hash",
+    }
+    for name, keys in rows.items():
+        assert told[name]
+        assert all(list(row) == keys.split() for row in told[name])
+        assert all(
+            row.items() <= all_.items() for row, all_ in zip(told[name], detail[name], strict=True)
+        )
+    assert view.job_progress(detail) == view.job_summary(busy().jobs["job-1"], {})
+
+
 def test_devices_are_shown_beside_the_peers() -> None:
     vitals = {"a": Vitals(device="cuda", gpus=({"name": "H200"},))}
     rows = view.with_devices(view.peers(busy(), RAFT, vitals), vitals)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2p.verbs.checkpoints import checkpoints_table
 from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, table
+from p2p.view import job_contract
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -20,6 +21,7 @@ async def _show(
     args: argparse.Namespace,
     verb: str,
     text: Callable[[dict[str, Any]], str],
+    as_json: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     **request: Any,
 ) -> int:
     last = None
@@ -27,7 +29,7 @@ async def _show(
         answer = await client.request(verb, **request)
         shown = text(answer)
         if args.json:
-            print_json(answer)
+            print_json(as_json(answer))
         elif shown != last:
             print(shown, flush=True)
         last = shown
@@ -49,7 +51,8 @@ async def jobs(client: "Client", args: argparse.Namespace) -> int:
 
 
 async def job(client: "Client", args: argparse.Namespace) -> int:
-    return await _show(client, args, "job", _job_text, job=args.job)
+    as_json = dict if args.detail else job_contract
+    return await _show(client, args, "job", _job_text, as_json, job=args.job)
 
 
 async def events(client: "Client", args: argparse.Namespace) -> int:
@@ -181,6 +184,11 @@ def _watchable(parser: argparse.ArgumentParser) -> None:
 
 def _one_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="id or name")
+    parser.add_argument(
+        *("--detail",),
+        action="store_true",
+        help="with --json: notices, who is set aside, methods, parts of checkpoints, … as well",
+    )
     add_common(parser, watch=True)
 
 

@@ -12,6 +12,7 @@ from p2p.state import FINAL
 from p2p.training.method import AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
+from p2p.view import job_contract, job_progress
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -53,29 +54,12 @@ async def wait_for(client: "Client", job: str, as_json: bool) -> int:
             last = now
             final = told["state"] in FINAL
             if as_json:
-                print_json(told if final else summary(told))
+                print_json(job_contract(told) if final else job_progress(told))
             else:
                 print(progress_line(told), flush=True)
             if final:
                 return 0 if told["state"] == "finished" else 1
         await asyncio.sleep(WAIT_EVERY_S)
-
-
-def summary(told: dict[str, Any]) -> dict[str, Any]:
-    """The job as `status` shows it, without the lists of its detail."""
-    detail = {
-        "generations",
-        "ledger",
-        "checkpoints",
-        "assigned",
-        "excluded",
-        "notices",
-        "options",
-        "auto",
-        "bytes_per_step",
-        "compression",
-    }
-    return {name: value for name, value in told.items() if name not in detail}
 
 
 def progress_line(told: dict[str, Any]) -> str:
