@@ -4,7 +4,8 @@ disks; then compare every job with a run in which nothing happened.
 python -m tools.storm --minutes 5 --peers 4 --seed 7     faults are drawn from the seed; time is not
 
 Exit code 0: every job finished with the bits of the undisturbed run and an exact ledger, every
-checkpoint of the log is on its disk, and no process or file is left. Else 1; logs are kept.
+checkpoint of the log is on its disk and nothing else, and no process or file is left. Else 1; logs
+are kept.
 """
 
 import argparse
@@ -20,53 +21,64 @@ from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
 from tools.chaos.aftermath import settle
 from tools.chaos.crew import Crew
+from tools.simulate import commit
+from tools.storm.disks import Disks
 from tools.storm.faults import TrainingStorm
 from tools.storm.jobs import Jobs, kind_of
 from tools.storm.verdict import (
-    in_words,
+    figures,
     left_behind,
     lost_checkpoints,
     problems_of,
     references,
     stop_all,
+    tidied,
 )
 
 TELL_EVERY_S = 10.0
 START_S = 60.0
-FINISH_S = 240.0
+FINISH_S = 420.0
+KILLS = ("kill", "kill all", "kill trainer", "crash")
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     peers = ("--slots", str(options.jobs), "--allow-faults")
-    with LocalCluster(peers) as cluster:
+    with LocalCluster(peers) as cluster, Disks() as disks:
         cluster.start()
         cluster.start_many(options.peers - 1)
         crew = Crew(cluster, peers)
-        storm = TrainingStorm(crew, options.seed, frozenset(options.faults))
+        storm = TrainingStorm(crew, options.seed, frozenset(options.faults), disks)
         jobs = Jobs(crew, options.jobs)
         try:
-            run(storm, jobs, options.seconds or 60.0 * options.minutes)
+            run(storm, jobs, 60.0 * options.minutes)
         except (P2PError, OSError, RuntimeError) as error:
             crew.problems.append(f"the run itself ended: {error!r}")
         except KeyboardInterrupt:
-            storm.calm()  # what is mounted or stopped must not stay so
+            storm.calm()  # what is stopped must not stay so
             crew.kill_all()
             print("interrupted: all peers are gone, nothing was checked", file=sys.stderr)
             return 130
+        print(jobs.shown(cluster))
         judge(crew, jobs)
-        print(f"storm: seed {options.seed}, {options.peers} peers to begin with")
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(storm.counts.items()))
-        print(f"faults: {counts}")
-        print("\n".join(in_words(list(jobs.ended.values()))))
+        print(f"faults: {counts}; {jobs.unwritten} checkpoints could not be written")
         for problem in crew.problems:
             print(f"PROBLEM {problem}")
+        print(row(options, storm, jobs, "clean" if not crew.problems else "PROBLEMS"))
         if not crew.problems:
-            print("clean")
             return 0
         print(f"kept: {keep(crew, jobs)}")
         print(f"again: python -m tools.storm {' '.join(arguments or sys.argv[1:])}")
         return 1
+
+
+def row(options: argparse.Namespace, storm: TrainingStorm, jobs: Jobs, verdict: str) -> str:
+    """Of the table in docs/soak.md."""
+    kills = sum(storm.counts[kind] for kind in KILLS)
+    told = [options.seed, f"{options.minutes:g}", len(jobs.ended), kills, storm.counts.total()]
+    cells = [*map(str, told), *figures(list(jobs.ended.values())), verdict, commit()]
+    return f"| {' | '.join(cells)} |"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -74,7 +86,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.storm", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--minutes", type=float, default=1.0, metavar="M")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="instead")
     parser.add_argument("--peers", type=int, default=4, metavar="N", help="to begin with")
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time, and slots")
@@ -95,6 +106,7 @@ def is_running(jobs: Jobs) -> bool:
 
 
 def judge(crew: Crew, jobs: Jobs) -> None:
+    crew.problems += tidied(crew, jobs.ended.values())
     for job in jobs.ended.values():
         crew.problems += lost_checkpoints(job)
     stop_all(crew)

@@ -1,10 +1,13 @@
 """The jobs that run in the storm: one after the other, so that it never lacks what to disturb."""
 
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p2p.local_cluster import LocalCluster
 from p2p.state import FINAL
 from tools.chaos.crew import Crew
 
@@ -13,11 +16,11 @@ Told = dict[str, Any]
 BATCHNORM = Path(__file__).with_name("batchnorm.py")
 # By name, what is submitted; each has an undisturbed run to compare with.
 SPECS: dict[str, Told] = {
-    "digits": {"task": "digits", "steps": 480, "seed": 3},
+    "digits": {"task": "digits", "steps": 1440, "seed": 3},
     "batchnorm": {
         "task": f"{BATCHNORM.name}:BatchNorm",
         "task_source": BATCHNORM.read_bytes(),
-        "steps": 360,
+        "steps": 1080,
         "seed": 5,
     },
 }
@@ -70,10 +73,33 @@ class Jobs:
                 where = f"{job['state']} at step {job['step']} ({job['reason']})"
                 self.crew.problems.append(f"{id_} does not end: {where}")
             told = self.crew.ask("job", job=id_)
-            if told is not None:
+            if told is None:
+                self.crew.problems.append(f"nobody says how {id_} ended")
+            else:
                 self.ended[id_] = told
+        if not self.ended:
+            self.crew.problems.append("there was no job, so nothing was compared")
         events = (self.crew.ask("events") or {"events": []})["events"]
         self.events = [f"{each['at']} {each['kind']} {each['text']}" for each in events]
+
+    @property
+    def unwritten(self) -> int:
+        return sum(" checkpoint-failed " in each for each in self.events)
+
+    def shown(self, cluster: LocalCluster) -> str:
+        """What `p2pnode job` prints of the one with the most generations."""
+        if not self.ended:
+            return "no job"
+        stormiest = max(self.ended.values(), key=lambda job: len(job["generations"]))
+        command = ["job", stormiest["id"], "--peer", ",".join(self.crew.addresses)]
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "p2p.cli", *command],
+            env=cluster.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"$ p2pnode {' '.join(command[:2])}\n{done.stdout or done.stderr}"
 
     def in_words(self) -> str:
         return ", ".join(

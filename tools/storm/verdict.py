@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from tools.chaos.crew import Crew
 from tools.storm.jobs import SPECS, Told
 
 STOP_S = 8.0
+TIDY_S = 10.0
 
 
 def references(names: set[str]) -> dict[str, Told]:
@@ -64,6 +65,27 @@ def lost_checkpoints(job: Told) -> Iterator[str]:
             yield f"{who} is not {made['state_hash']}"
 
 
+def stray_files(folder: Path, jobs: Iterable[Told]) -> list[str]:
+    """Parts of checkpoints in a peer's folder that no job has in the log."""
+    known = {part["path"] for job in jobs for made in job["checkpoints"] for part in made["parts"]}
+    return [
+        f"{path} is in no job's list of checkpoints"
+        for path in sorted((folder / "checkpoints").glob("*/*"))
+        if str(path) not in known
+    ]
+
+
+def tidied(crew: Crew, jobs: Iterable[Told]) -> Iterator[str]:
+    """What is not in the log, the peers remove from their disks, soon."""
+    deadline_s = time.monotonic() + TIDY_S
+    while left := [each for one in crew.of("up") for each in stray_files(one.folder, jobs)]:
+        if time.monotonic() > deadline_s:
+            yield from left
+            return
+        crew.watch()
+        time.sleep(0.2)
+
+
 def stop_all(crew: Crew) -> None:
     """Politely; then nothing of them may be there."""
     for member in crew.of("up"):
@@ -78,7 +100,9 @@ def stop_all(crew: Crew) -> None:
 
 
 def left_behind(cluster: LocalCluster) -> Iterator[str]:
-    """Processes of the cluster, and sockets or half-written files in its folders."""
+    """Processes of the cluster, and sockets or half-written files in its folders. Its segments have
+    no names: they are gone with the last process that has one open (collectives.shm_segments).
+    """
     mark = f"P2P_RUNTIME_DIR={cluster.folder}".encode()
     for process in psutil.process_iter():
         try:
@@ -92,16 +116,13 @@ def left_behind(cluster: LocalCluster) -> Iterator[str]:
             yield f"{path.relative_to(cluster.folder)} is left"
 
 
-def in_words(jobs: list[Told]) -> list[str]:
+def figures(jobs: list[Told]) -> list[str]:
+    """How many generations and repeated steps there were; stalls: median, p95, longest."""
     made = [each for job in jobs for each in job["generations"]]
     stalls = sorted(each["stall_seconds"] for each in made if each["stall_seconds"] is not None)
     repeated = sum(each["steps_repeated"] for each in made)
-    steps = sum(job["step"] for job in jobs)
-    lines = [f"jobs: {len(jobs)}, {steps} steps, {len(made)} generations, {repeated} repeated"]
-    if stalls:
-        p95 = stalls[min(len(stalls) - 1, int(0.95 * len(stalls)))]
-        median = statistics.median(stalls)
-        lines.append(
-            f"stalls: {len(stalls)}, median {median:.2f} s, p95 {p95:.2f} s, max {stalls[-1]:.2f} s"
-        )
-    return lines
+    if not stalls:
+        return [str(len(made)), str(repeated), "none"]
+    p95 = stalls[min(len(stalls) - 1, int(0.95 * len(stalls)))]
+    shown = ", ".join(f"{stall_s:.2f}" for stall_s in (statistics.median(stalls), p95, stalls[-1]))
+    return [str(len(made)), str(repeated), f"{shown} s"]
