@@ -31,7 +31,7 @@ def made(state: State, command: Command) -> Result:
     others = [old for old in job.checkpoints if old.step != new.step]
     known = len(others) < len(job.checkpoints)
     ordered = sorted([*others, new], key=lambda each: each.step)
-    job = replace(job, checkpoints=tuple(ordered[-kept_of(job) :]), asked=False)
+    job = replace(job, checkpoints=tuple(ordered[-kept_of(job) :]), asked=_asked(job, command))
     state = with_job(state, job)
     if known:
         return state, {}
@@ -39,6 +39,19 @@ def made(state: State, command: Command) -> Result:
     where = new.parts[0].path if held == 1 else f"{len(new.parts)} files on {held} peers"
     text = f"{job.name}: checkpoint of step {new.step} in {where}"
     return with_event(state, command, "checkpoint", text, peer=new.parts[0].peer, job=job.id), {}
+
+
+def answered(state: State, command: Command) -> Result:
+    """Who asked for a checkpoint has it: the job has made no step since the newest one."""
+    job = fenced(state, command)
+    if not job.asked or _asked(job, command):
+        raise Rejected(f"{job.name}: nobody waits for that")
+    return with_job(state, replace(job, asked=False)), {}
+
+
+def _asked(job: Job, command: Command) -> bool:
+    """Whether a checkpoint is still to come when this one, which answers so many asks, is there."""
+    return job.asked and int(command.get("asks", job.asks)) < job.asks
 
 
 def failed(state: State, command: Command) -> Result:
@@ -160,5 +173,6 @@ CHECKPOINT_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "job.checkpoint_copy": copied,
     "job.checkpoint_failed": failed,
     "job.checkpoint_ask": ask,
+    "job.checkpoint_answered": answered,
     "job.checkpoint_unusable": unusable,
 }

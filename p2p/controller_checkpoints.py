@@ -35,7 +35,10 @@ def checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[Co
         if not complete or _more_to_come(job, trainers, key, by_peer):
             continue
         made = {"step": step, "state_hash": state_hash, "count": count, "parts": parts}
-        yield {"type": "job.checkpoint", **fence, "checkpoint": made}
+        yield {"type": "job.checkpoint", **fence, "checkpoint": made, "asks": _asks(by_peer)}
+    answered = max((_asks(by_peer) for key, by_peer in told.items() if key[0] in known), default=0)
+    if job.asked and answered >= job.asks:  # with what was there already: the job stands still
+        yield {"type": "job.checkpoint_answered", **fence, "asks": answered}
     for seat, trainer in pairs(newest, trainers):
         failed = trainer.checkpoint_failed
         # Several may keep the report of a failure; an older one must not replace a newer for ever.
@@ -43,6 +46,11 @@ def checkpoints(job: Job, newest: Generation, trainers: Trainers) -> Iterator[Co
         if failed and failed["step"] > newest_failed:
             said = {"step": failed["step"], "error": failed["error"], "peer": seat.peer}
             yield {"type": "job.checkpoint_failed", **fence, **said}
+
+
+def _asks(by_peer: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many wishes for a checkpoint this one answers."""
+    return max(int(each.get("asks", 0)) for each in by_peer.values())
 
 
 def copies(job: Job, trainers: Trainers) -> Iterator[Command]:

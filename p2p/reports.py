@@ -213,6 +213,8 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
         _check_said(kind, message)
     if kind == "progress":
         _check_pace(message.get("pace", []))
+    if kind == "checkpoint" and type(message.get("asks", 0)) is not int:
+        raise Malformed("a trainer's 'checkpoint' message: asks is wrong")
     for part in message["parts"] if kind == "checkpoint" else ():
         if not isinstance(part, dict) or not (
             part.keys() == _PART.keys()

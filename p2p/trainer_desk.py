@@ -232,10 +232,10 @@ class TrainerDesk:
 
     def _give_up(self, give_up: GiveUp) -> None:
         """There is no process; the report stays until the leader has set this peer aside."""
-        job = give_up.job
+        child, job = self._new_id(), give_up.job
         failed = {"error": give_up.error}
-        self._local[job] = LocalTrainer("", job, "failed")
-        self.reports[job] = TrainerReport("", job, "failed", failed=failed)
+        self._local[job] = LocalTrainer(child, job, "failed")
+        self.reports[job] = TrainerReport(child, job, "failed", failed=failed)
         self._crashes.forget(job)
         self._changed()
 

@@ -217,7 +217,7 @@ def test_a_trainer_that_keeps_dying_is_given_up_and_told_of() -> None:
     assert report.phase == "failed"
     assert report.failed["error"] == "its trainer died 6 times in a row: signal 9"
     desk.act(600.0)
-    assert desk.made == CRASHES_MAX
+    assert len(desk.trainers.started) == CRASHES_MAX
 
 
 def test_training_for_a_while_forgives_a_crash() -> None:
@@ -270,6 +270,20 @@ def test_where_no_trainer_can_be_started_the_leader_hears_why() -> None:
     desk.trainers.warm, desk.trainers.problem = False, "no trainer can be started: no torch"
     desk.act()
     assert desk.desk.reports["job-1"].failed["error"] == "no trainer can be started: no torch"
+
+
+def test_of_two_jobs_given_up_here_each_is_let_go_by_itself() -> None:
+    state = with_job(with_job(founded("a"), "a"), "a")
+    desk = Desk(state)
+    desk.trainers.warm, desk.trainers.problem = False, "no trainer can be started: no torch"
+    desk.act()
+    assert set(desk.desk.reports) == {"job-1", "job-2"}
+    desk.state = applied(desk.state, {**CANCEL, "job": "job-2"})
+    desk.act()
+    assert set(desk.desk.reports) == {"job-1"}
+    desk.state = applied(desk.state, CANCEL)
+    desk.act()
+    assert desk.desk.reports == {}
 
 
 # -- hung trainers -------------------------------------------------------------------------------

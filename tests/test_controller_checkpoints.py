@@ -155,6 +155,36 @@ def test_a_checkpoint_that_was_changed_pauses_the_job_with_the_reason() -> None:
     assert planned(state, seen)[0]["type"] == "job.generation"
 
 
+# -- asked for ---------------------------------------------------------------------------------
+
+
+ASK = {"type": "job.checkpoint_ask", "job": "job-1"}
+
+
+def test_who_asks_where_nothing_has_happened_since_the_last_one_is_answered() -> None:
+    pause = {"type": "job.pause", "job": "job-1"}
+    state = applied(running("a"), agreed_checkpoint("a", 10), pause, ASK)
+    before = checkpoint(10)  # was begun before anybody asked
+    assert planned(state, {"a": trainer("a", checkpoints=(before,))}) == []
+    seen = {"a": trainer("a", checkpoints=(before, {**checkpoint(10), "asks": 1}))}
+    (answered,) = planned(state, seen)
+    assert answered["type"] == "job.checkpoint_answered"
+    state = applied(state, answered)
+    assert not state.jobs["job-1"].asked
+    assert planned(state, seen) == []
+    assert "error" in apply(state, {"at_s": 1.0, **answered})[1]
+    assert planned(applied(state, ASK), seen) == [], "asked again: that is another wish"
+
+
+@pytest.mark.parametrize(("asks", "open_"), [(0, True), (1, True), (2, False)])
+def test_a_checkpoint_answers_what_was_asked_before_it_was_begun(asks: int, open_: bool) -> None:
+    state = applied(running("a"), ASK, ASK)
+    seen = {"a": trainer("a", checkpoints=({**checkpoint(10), "asks": asks},))}
+    state = applied(state, *planned(state, seen))
+    assert state.jobs["job-1"].checkpoints
+    assert state.jobs["job-1"].asked is open_
+
+
 # -- another job from one ------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from p2p.training import parity
-from p2p.training.blame import OutOfMemory, TaskFailed, sentence
+from p2p.training.blame import Lacking, TaskFailed, sentence
 from p2p.training.run import Run
 from tests.fake_group import groups, together
 from tests.test_training_gradients import NoDropout, Plain, caught_up
@@ -129,8 +130,28 @@ def test_too_little_memory_is_the_machine_s_fault(fail: Callable[[], None]) -> N
             fail()
             return super().loss(model, batch)
 
-    with pytest.raises(OutOfMemory, match=r"out of memory \(.*:\d+\): a smaller --global-batch"):
+    with pytest.raises(Lacking, match=r"out of memory \(.*:\d+\): a smaller --global-batch"):
         new_run(Large, shards=3)
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         fail()
     assert sentence(caught.value).startswith("out of memory: a smaller")  # also in our own code
+
+
+def test_a_file_that_is_gone_is_the_machine_s_fault(tmp_path: Path) -> None:
+    """In the midst of training, too: others may still have it (p2p.controller_failures)."""
+    (tmp_path / "samples").write_text("1.0")
+
+    class Lazy(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+            (tmp_path / "samples").read_text()
+            return super().__getitem__(index)
+
+    class Reading(Plain):
+        def dataset(self, split: str) -> TensorDataset:
+            return Lazy(*super().dataset(split).tensors)
+
+    run = new_run(Reading, shards=3)
+    steps([run], [(0, 3)], 1, {0})
+    (tmp_path / "samples").unlink()
+    with pytest.raises(Lacking, match=r"^FileNotFoundError: .*samples' \(.*:\d+\)$"):
+        steps([run], [(0, 3)], 1, {0})

@@ -187,9 +187,11 @@ def test_hold_then_checkpoint_then_resume(play: Stage, undisturbed: Message) -> 
     trainers[0].wait("mark", lambda m: m["step"] >= MIDDLE)
     for trainer in trainers:
         trainer.tell("hold")
-    trainers[0].tell("checkpoint")
+    trainers[0].tell("checkpoint", number=1)
     held_at = trainers[0].wait("checkpoint")["step"]
     assert MIDDLE <= held_at < STEPS
+    trainers[0].tell("checkpoint", number=2)  # nothing has happened, but somebody asks again
+    assert trainers[0].wait("checkpoint", lambda m: m["asks"] == 2)["step"] == held_at
     play.generation(*trainers)
     entered = [t.wait("entered", lambda m: m["generation"] == 2) for t in trainers]
     assert {m["start_step"] for m in entered} <= {held_at, held_at + 1}

@@ -20,8 +20,8 @@ LESS_MEMORY = "a smaller --global-batch, more --shards or accumulate in the task
 _ALLOCATOR = "can't allocate memory"
 
 
-class OutOfMemory(P2PError):
-    """This machine has too little for the task; another one may have enough."""
+class Lacking(P2PError):
+    """This machine lacks what the task needs: memory, or a file. Another one may have it."""
 
 
 class TaskFailed(Exception):
@@ -62,12 +62,13 @@ def _place(error: BaseException, task_file: str | None) -> str | None:
 
 @contextmanager
 def user_code(task_file: str | None) -> Iterator[None]:
-    """Around every call into the task: what it raises becomes TaskFailed."""
+    """Around every call into the task: what it raises becomes TaskFailed, or Lacking where another
+    machine may do better."""
     try:
         yield
-    except (Aborted, TaskFailed, OutOfMemory):
+    except (Aborted, TaskFailed, Lacking):
         raise
     except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(sentence(error, task_file)) from error
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise Lacking(sentence(error, task_file)) from error
         raise TaskFailed(sentence(error, task_file)) from error

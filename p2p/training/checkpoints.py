@@ -110,10 +110,13 @@ def _placed(raw: memoryview, like: Tensor) -> Tensor:
 
 
 class Checkpoints:
-    """One at a time; a second waits for the first."""
+    """One at a time; a second waits for the first. Each says how many wishes for one (`asks`) had
+    been heard when it was begun: those it answers."""
 
-    def __init__(self, folder: Path, run: Run, send: Callable[[Message], None]) -> None:
-        self._folder, self._run, self._send = folder, run, send
+    def __init__(
+        self, folder: Path, run: Run, send: Callable[[Message], None], asks: Callable[[], int]
+    ) -> None:
+        self._folder, self._run, self._send, self._asks = folder, run, send, asks
         self._thread: threading.Thread | None = None
         self._copied = threading.Event()
         self._copied.set()
@@ -185,7 +188,7 @@ class Checkpoints:
         if own:
             parts[count + rank] = own
         copy = Copy(self._memory, parts, rest, self._run.is_steady)
-        told = {**told, "step": int(metadata["step"])}
+        told = {**told, "step": int(metadata["step"]), "asks": self._asks()}
         return _Work(copy, metadata, told, digest, began)
 
     def _try(self, work: "_Work") -> None:

@@ -51,6 +51,7 @@ class Control:
         self._newest = -1
         self._lease_until = 0.0
         self._held = self._stopped = self._asked = self._was_held = False
+        self.asks = 0  # the number of the last wish for a checkpoint that was heard
         threading.Thread(target=self._listen, name="control", daemon=True).start()
 
     def send(self, message: Message) -> None:
@@ -165,7 +166,7 @@ class Control:
                 case "lease":
                     self._lease_until = float(message["until"])
                 case "checkpoint":
-                    self._asked = True
+                    self._asked, self.asks = True, int(message["number"])
                 case "stop":
                     self._stopped = True
                     if self._plane is None:

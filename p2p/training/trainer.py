@@ -71,7 +71,10 @@ class Trainer:
         )
         self.control.attach(self.plane)
         self.checkpoints = Checkpoints(
-            Path(str(begin["checkpoint_dir"])), self.run, self.control.send
+            Path(str(begin["checkpoint_dir"])),
+            self.run,
+            self.control.send,
+            lambda: self.control.asks,
         )
         self.during = "step"
         try:
