@@ -12,6 +12,7 @@ from p2p.datasets.builtin import is_builtin
 from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.errors import P2PError, Refused, Usage
 from p2p.find import find_job, find_member
+from p2p.measure import asked
 from p2p.restoring import checkpoint_of
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ LOCAL: dict[str, Verb] = {
     "history": _history,
     "events": _events,
     "stats": _stats,
+    "ping": asked.ping,
     "content": _content,
     "data": _data,
     "data_scan": _data_scan,
@@ -185,4 +187,10 @@ LOCAL: dict[str, Verb] = {
     "add": _add,
     "transfer": _transfer,
 }
-DIRECTED: dict[str, Verb] = {"fault": _fault, "checkpoint_read": _checkpoint_read}
+# About this peer's own process, or that of another if one is named.
+ABOUT_ITSELF: dict[str, Verb] = {"metrics": asked.metrics}
+DIRECTED: dict[str, Verb] = {
+    "fault": _fault,
+    "checkpoint_read": _checkpoint_read,
+    **ABOUT_ITSELF,
+}

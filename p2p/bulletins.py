@@ -38,7 +38,7 @@ class Bulletins:
         gpus = peer.parts.gpus
         return PeerReport(
             *(peer.identity.member, rss, cpu_percent, peer.leaving, trainers),
-            *(gpus.kind, gpus.figures()),
+            *(gpus.kind, gpus.figures(), peer.measures.told()),
         )
 
     def report_now(self) -> None:

@@ -12,7 +12,18 @@ from typing import Any
 from p2p.errors import P2PError, Usage
 from p2p.settings import resolve
 from p2p.terminal import show_what_the_terminal_can
-from p2p.verbs import checkpoints, config, data, demo, recover, show, steer, store, submit
+from p2p.verbs import (
+    checkpoints,
+    config,
+    data,
+    demo,
+    export,
+    recover,
+    show,
+    steer,
+    store,
+    submit,
+)
 from p2p.verbs.verb import Verb, given_key, print_json, say
 from p2p.version import VERSION
 
@@ -24,6 +35,7 @@ VERBS: tuple[Verb, ...] = (
     *checkpoints.VERBS,
     *store.VERBS,
     *data.VERBS,
+    *export.VERBS,
     *config.VERBS,
     *demo.VERBS,
     *recover.VERBS,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2p.envelope import Malformed
+from p2p.measure.told import parse_table, to_table
 from p2p.reports import check_trainer_message, parse_device, parse_gpus
 from p2p.view import Vitals
 
@@ -16,16 +17,18 @@ def to_wire(vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         ]
         for peer, told in vitals.items()
     }
-    return {"vitals": rows}
+    figures = {peer: told.figures for peer, told in vitals.items()}
+    return {"vitals": rows, "figures": to_table(figures)}
 
 
 def parse(body: Mapping[str, Any]) -> dict[str, Vitals]:
     """Raises Malformed."""
+    figures = parse_table(body.get("figures"))
     try:
         vitals = {
             str(peer): Vitals(
                 *(int(rss), float(cpu), bool(suspect), dict(trainers)),
-                *(parse_device(device), parse_gpus(gpus)),
+                *(parse_device(device), parse_gpus(gpus), figures.get(str(peer), {})),
             )
             for peer, (rss, cpu, suspect, trainers, device, gpus) in body["vitals"].items()
         }

@@ -26,6 +26,7 @@ from p2p.disk import Folder
 from p2p.errors import P2PError
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
+from p2p.measure.system import HostSystem
 from p2p.membership import JOIN_TIMEOUT_S, Membership
 from p2p.network import Listener
 from p2p.parts import Identity, Parts
@@ -247,6 +248,7 @@ class _Host:
             shelf=FolderShelf(self.folder.path / "checkpoints"),
             workers=self.workers,
             data_dir=str(self.folder.path),
+            system=HostSystem(str(self.folder.path)),
         )
         return Peer(identity, parts)
 

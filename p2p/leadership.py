@@ -131,6 +131,7 @@ class Leadership:
                 trainers={job: trainer.progress for job, trainer in report.trainers.items()},
                 device=report.device,
                 gpus=report.gpus,
+                figures=report.figures,
             )
             for peer, report in reports.items()
         }

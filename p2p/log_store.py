@@ -98,6 +98,11 @@ class LogStore:
         return self.storage.snapshot()
 
     @property
+    def log_bytes(self) -> int:
+        """Of the log on disk, about: all segments but the last are counted as full."""
+        return max(0, len(self._segments) - 1) * self._segment_bytes + self._active_bytes
+
+    @property
     def snapshot_bytes(self) -> int:
         """Size of the current snapshot's file; 0 when there is none. Asked after every entry."""
         index = self.snapshot_meta.index

@@ -11,6 +11,7 @@ from p2p.clock import Clock
 from p2p.content.contract import Content, MemoryContent
 from p2p.gpus import NO_GPUS, Gpus
 from p2p.log_store import LogStore
+from p2p.measure.system import System
 from p2p.network import Network
 from p2p.processes import Children
 from p2p.raft_host import MakeNode
@@ -52,3 +53,4 @@ class Parts:
     shelf: Shelf | None = None  # None = of its own, in memory
     workers: Workers = field(default_factory=MemoryWorkers)
     data_dir: str = ""
+    system: System | None = None  # None = nothing is measured

@@ -23,6 +23,7 @@ from p2p.hearing import Hearing
 from p2p.leadership import Leadership
 from p2p.links import Links
 from p2p.mail import Mail
+from p2p.measure.measures import Measures
 from p2p.network import Route
 from p2p.parts import Identity, Parts
 from p2p.raft_host import TICK_S, RaftHost, all_configured, all_voters, is_configured
@@ -46,6 +47,7 @@ class Peer:
         self.links = Links(identity.id, parts.network)
         self.requests = Requests(self)
         self.bulletins = Bulletins(self)
+        self.measures = Measures(self)
         self.raft = RaftHost(
             identity.id,
             parts.store,
@@ -73,7 +75,7 @@ class Peer:
         )
         self.desk = TrainerDesk(
             *(parts.workplace, parts.children, parts.new_id, self.bulletins.report_now),
-            *(parts.shelf, self.data),
+            *(parts.shelf, self.data, self.measures.on_trainer),
         )
         self.copies = CheckpointCopies(
             *(identity.id, parts.content, self.fetching, self.desk.shelf, self.desk)
@@ -102,6 +104,7 @@ class Peer:
         if ticks:
             self._ticked_s = now_s if due > ticks else self._ticked_s + ticks * TICK_S
             self.raft.tick(ticks)
+        self.measures.on_tick(now_s)
         self.bulletins.on_tick(now_s)
         self.snapshots.on_tick(self.state)
         self._look()
@@ -111,6 +114,7 @@ class Peer:
 
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
+        self.measures.on_link(peer, up)
         if up:
             self.bulletins.report_now()
             stand_with(self, peer)
@@ -152,7 +156,10 @@ class Peer:
     def propose(self, command: Mapping[str, Any]) -> int:
         """Append to the log; returns the index. Raises NoQuorum when this peer does not lead."""
         self._wake()
-        return self.raft.propose({**command, "at_s": self.parts.clock.unix_s()})
+        began_s = self.parts.clock.monotonic_s()
+        index = self.raft.propose({**command, "at_s": self.parts.clock.unix_s()})
+        self.measures.proposed(index, began_s)
+        return index
 
     def send(self, peer: str, kind: str, body: dict[str, Any]) -> bool:
         return self.mail.send(peer, kind, body)
@@ -288,6 +295,7 @@ class Peer:
     def _on_command(self, index: int, command: Mapping[str, Any]) -> None:
         before = self.state
         self.state, answer = apply(before, command)
+        self.measures.applied(index)
         self.requests.on_applied(str(command.get("request")), answer)
         if self.state.members is not before.members:
             if command.get("type") == "member.join":

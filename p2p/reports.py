@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2p.envelope import Malformed
+from p2p.measure.told import parse_figures
 from p2p.rebalancing import Pace, Paces
 from p2p.state import parse_member
 
@@ -73,6 +74,7 @@ class PeerReport:
     trainers: Mapping[str, TrainerReport] = field(default_factory=dict)  # by job
     device: str = "cpu"  # what its trainers compute on: cpu | cuda
     gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
+    figures: Mapping[str, float] = field(default_factory=dict)  # see p2p.measure.catalog
 
     @property
     def for_planners(self) -> tuple[object, ...]:
@@ -88,6 +90,7 @@ class PeerReport:
             "trainers": [_trainer_to_wire(trainer) for trainer in self.trainers.values()],
             "device": self.device,
             "gpus": [dict(gpu) for gpu in self.gpus],
+            "figures": dict(self.figures),
         }
 
 
@@ -114,6 +117,7 @@ def parse_report(body: Mapping[str, Any]) -> PeerReport:
             trainers={trainer.job: trainer for trainer in trainers},
             device=parse_device(body.get("device", "cpu")),
             gpus=parse_gpus(body.get("gpus", ())),
+            figures=parse_figures(body.get("figures")),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Malformed(f"report: {error!r}") from error

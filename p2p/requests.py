@@ -2,7 +2,7 @@
 
 LOCAL verbs are answered from this peer's copy of the state, READ verbs too, but only once it holds
 all that was agreed when they were asked; PROPOSED ones are forwarded to the leader and proposed
-there; DIRECTED ones go to the peer they name.
+there; DIRECTED ones go to the peer they name, ABOUT_ITSELF ones too, if they name one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2p.answers import DIRECTED, LOCAL
+from p2p.answers import ABOUT_ITSELF, DIRECTED, LOCAL
 from p2p.apply_sessions import Ticket, answered
 from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Usage, to_wire
@@ -60,15 +60,20 @@ class Requests:
         self._peer = peer
         self.waiting: dict[str, list[Asked]] = {}  # by request id, until it is applied here
         self.forwarded: dict[str, Asked] = {}  # until the peer it was passed on to has answered
+        self.handled = 0  # since the start
 
     def handle(self, asked: Asked) -> None:
         """Answer now, or remember whom to answer when it is decided."""
+
+        self.handled += 1
 
         def carry_out() -> None:
             if asked.verb in LOCAL:
                 self._answer(asked, LOCAL[asked.verb](self._peer, asked.args))
             elif asked.verb in PROPOSED:
                 self._to_leader(asked)
+            elif asked.verb in ABOUT_ITSELF and asked.args.get("peer") is None:
+                self._answer(asked, ABOUT_ITSELF[asked.verb](self._peer, asked.args))
             elif asked.verb in DIRECTED:
                 self._to_target(asked)
             elif asked.verb in READ:
@@ -85,7 +90,9 @@ class Requests:
             self._peer.raft.hurry(asked.sender)  # a peer passed it on; answers when it applies it
 
     def on_reply(self, body: Mapping[str, Any]) -> None:
-        """Of a peer that was passed something on."""
+        """Of a peer that was passed something on, or pinged."""
+        if self._peer.measures.on_reply(body):
+            return
         asked = self.forwarded.pop(str(body.get("id")), None)
         if asked is not None and "error" in body:
             self.waiting.pop(asked.id, None)

@@ -59,7 +59,8 @@ class Workplace:
 
 
 class TrainerDesk:
-    """`changed` is called when the leader should hear of it at once."""
+    """`changed` is called when the leader should hear of it at once, `heard(job, message)` with
+    every message of a trainer that was found sound."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class TrainerDesk:
         changed: Callable[[], None],
         shelf: Shelf | None = None,
         data: DataDesk | None = None,
+        heard: Callable[[str, Mapping[str, Any]], None] = lambda job, message: None,
     ) -> None:
         self.shelf = MemoryShelf() if shelf is None else shelf
         self.reports: dict[str, TrainerReport] = {}  # by job
@@ -77,6 +79,7 @@ class TrainerDesk:
         self._new_id = new_id
         self._changed = changed
         self._data = data
+        self._heard = heard
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes = CrashRecords()
         self._stopping: dict[str, float] = {}  # by child, since when
@@ -143,6 +146,7 @@ class TrainerDesk:
         if job is None or report is None:
             return
         check_trainer_message(kind, message)
+        self._heard(job, message)
         if kind == "pulse":
             self._local[job] = replace(self._local[job], pulse=pulse(message, now_s))
             return

@@ -51,6 +51,7 @@ class Vitals:
     trainers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # progress by job
     device: str = "cpu"  # cpu | cuda
     gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
+    figures: Mapping[str, float] = field(default_factory=dict)  # see p2p.measure.catalog
 
 
 def status(state: State, raft: RaftView, vitals: Mapping[str, Vitals]) -> dict[str, Any]:

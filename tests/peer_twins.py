@@ -14,6 +14,7 @@ from p2p.clock import ManualClock
 from p2p.disk_memory import MemoryDisk
 from p2p.envelope import Envelope, decode, encode
 from p2p.log_store import LogStore
+from p2p.measure.system import System
 from p2p.network import Listener, MemoryHub, MemoryNetwork
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
@@ -46,8 +47,14 @@ class Twin:
 
 
 class TwinCluster:
-    def __init__(self, seed: int = 1, snapshots: SnapshotPolicy | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        snapshots: SnapshotPolicy | None = None,
+        system: System | None = None,
+    ) -> None:
         self.seed = seed
+        self.system = system
         self.snapshots = snapshots or SnapshotPolicy()
         self.rng = Random(seed)
         self.clock = ManualClock()
@@ -114,6 +121,7 @@ class TwinCluster:
             fault=lambda kind, for_s: twin.faults.append((kind, for_s)),
             new_id=lambda: f"{name}-{self.rng.getrandbits(32):08x}",
             snapshots=self.snapshots,
+            system=self.system,
         )
         peer = Peer(Identity(name, CLUSTER, me["incarnation"], me, allow_faults), parts)
         twin = self.twins[name] = Twin(name, peer, network, children, disk)

@@ -60,6 +60,8 @@ PURE = [
     *("p2p/distributed/letters.py", "p2p/distributed/presence.py", "p2p/distributed/watch.py"),
     "p2p/training/strategies/robust_guard.py",
     "p2p/devices/staging.py",
+    *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
+    *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),

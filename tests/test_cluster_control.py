@@ -54,6 +54,33 @@ def test_status_has_the_contract_s_keys(three: LocalCluster) -> None:
     assert [peer["id"] for peer in told["peers"]] == sorted(peer.id for peer in running(three))
 
 
+def test_what_was_measured_can_be_exported(three: LocalCluster, tmp_path: Path) -> None:
+    other = follower_of(three)
+    wait_for(
+        three,
+        "metrics",
+        lambda told: len(told["series"]) == 3,
+        peer=other.id,
+        names=["system.cpu_percent", "link.*.round_trip_s"],
+    )
+    told = p2pnode(three, "export", "metrics", "--since", "5m").json
+    assert told["schema"] == 1
+    mine = {one["name"]: one for one in told["series"] if one["peer"] == other.id}
+    assert {one["peer"] for one in told["series"]} == {peer.id for peer in running(three)}
+    assert mine["process.rss_bytes"]["points"][-1]["last"] > 10e6
+    assert 0 < mine["link.worst_round_trip_s"]["points"][-1]["min"] < 3.0
+    file = tmp_path / "cpu.csv"
+    names = ("--names", "system.cpu_percent", "--for-peer", other.id)
+    ended = p2pnode(three, "export", "metrics", "--format", "csv", *names, "-o", str(file))
+    assert (ended.code, ended.out) == (0, "")
+    head, *rows = file.read_text().splitlines()
+    assert head == "at,peer,name,unit,min,max,mean,last"
+    assert all(row.split(",")[1:4] == [other.id, "system.cpu_percent", "percent"] for row in rows)
+    happened = p2pnode(three, "export", "events", "--format", "csv").out
+    assert happened.startswith("index,at,kind,severity,peer,job,text\n1,")
+    assert p2pnode(three, "export", "events", "--since", "yesterday").code == 2
+
+
 def test_a_killed_leader_is_replaced_and_comes_back(three: LocalCluster) -> None:
     leader = leader_of(three)
     leader.kill()

@@ -1,0 +1,159 @@
+"""Verb export: what was measured, and what happened, as JSON or CSV for other tools."""
+
+import argparse
+import csv
+import io
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2p.errors import P2PError, Usage
+from p2p.verbs.verb import Verb, add_common, asks, say
+
+if TYPE_CHECKING:
+    from p2p.client import Client
+
+POINT = ("at", "min", "max", "mean", "last")
+EVENT = ("index", "at", "kind", "severity", "peer", "job", "text")
+_AGO_S = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def parse_since(text: str | None, now_s: float) -> float | None:
+    """Unix seconds of a time: themselves, ISO 8601, or how long ago (90s, 10m, 6h, 2d).
+
+    Raises Usage.
+    """
+    if text is None:
+        return None
+    ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if ago:
+        return now_s - float(ago[1]) * _AGO_S[ago[2]]
+    if re.fullmatch(r"\d+(?:\.\d+)?", text.strip()):
+        return float(text)
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise Usage(
+            f"--since {text!r} is no time: give seconds since 1970, 2026-01-31T12:00, or 10m ago "
+            "as 10m"
+        ) from error
+
+
+async def _export(client: "Client", args: argparse.Namespace) -> int:
+    since = parse_since(args.since, time.time())
+    if args.what == "events":
+        found: dict[str, Any] = {"schema": 1, "events": await _events(client, since)}
+        rows = _event_rows(found["events"])
+    else:
+        found = {"schema": 1, "series": await _metrics(client, args, since)}
+        rows = _metric_rows(found["series"])
+    if args.format == "csv":
+        _write(args.output, _csv(rows))
+    else:
+        _write(args.output, json.dumps(found) + "\n")
+    return 0
+
+
+async def _events(client: "Client", since: float | None) -> list[dict[str, Any]]:
+    told = (await client.request("events", since=0))["events"]
+    return [event for event in told if since is None or event["at"] >= since]
+
+
+async def _metrics(
+    client: "Client", args: argparse.Namespace, since: float | None
+) -> list[dict[str, Any]]:
+    """Of one peer, or of all that live; one that does not answer is said on stderr."""
+    peers = (await client.request("status"))["peers"]
+    if args.for_peer:
+        wanted = [args.for_peer]
+    else:
+        wanted = [peer["id"] for peer in peers if peer["state"] == "alive"]
+    series: list[dict[str, Any]] = []
+    for peer in wanted:
+        try:
+            series += [told async for told in _series(client, peer, args, since)]
+        except P2PError as error:
+            if args.for_peer or len(wanted) == 1:
+                raise
+            say(f"p2pnode: without {peer}: {error}")
+    return series
+
+
+async def _series(
+    client: "Client", peer: str, args: argparse.Namespace, since: float | None
+) -> Any:
+    """One after the other: an answer has as many as are good for the peer."""
+    names: list[str] = args.names or ["*"]
+    while names:
+        told = await client.request(
+            "metrics", peer=peer, names=names, since=since, resolution=args.resolution
+        )
+        for name, one in told["series"].items():
+            points = [dict(zip(POINT, point, strict=True)) for point in one["points"]]
+            head = {"peer": told["peer"], "name": name, "unit": one["unit"]}
+            yield {**head, "resolution": told["resolution"], "points": points}
+        names = told["left_off"][:64] if told["series"] else []
+
+
+def _metric_rows(series: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    yield ["at", "peer", "name", "unit", *POINT[1:]]
+    for one in series:
+        for point in one["points"]:
+            values = [point[column] for column in POINT[1:]]
+            yield [point["at"], one["peer"], one["name"], one["unit"], *values]
+
+
+def _event_rows(events: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    yield list(EVENT)
+    for event in events:
+        yield [event[column] for column in EVENT]
+
+
+def _csv(rows: Iterator[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write(output: str | None, text: str) -> None:
+    """To a file, which is there whole or not at all, or to stdout. Raises P2PError."""
+    if output in (None, "-"):
+        sys.stdout.write(text)
+        return
+    path = Path(str(output))
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise P2PError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["metrics", "events"], help="what to export")
+    parser.add_argument("--format", choices=["json", "csv"], default="json")
+    parser.add_argument(
+        "--since", metavar="T", help="seconds since 1970, an ISO 8601 time, or how long ago: 10m"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="instead of standard output")
+    parser.add_argument("--for-peer", metavar="PEER", help="metrics of this peer only")
+    parser.add_argument(
+        "--names", metavar="GLOB", nargs="+", help="metrics of these names only, as 'job.*.loss'"
+    )
+    parser.add_argument(
+        "--resolution",
+        metavar="S",
+        type=int,
+        choices=[1, 10],
+        help="seconds per point: 1 for ten minutes back, 10 for six hours",
+    )
+    add_common(parser)
+
+
+VERBS = (Verb("export", "metrics or events as JSON or CSV", _arguments, asks(_export)),)
