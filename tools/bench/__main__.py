@@ -6,6 +6,7 @@ import sys
 # A new benchmark is one file with `main(arguments) -> exit code` and one line here.
 BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
+    "aborts": "how soon a collective ends after an abort or a kill, and what is left",
     "auto": "what auto chooses on a line that is slow, and then fast",
     "checkpoint": "how fast a large state is on disk, beside dd, and what training pays for it",
     "codecs": "what each codec costs a training step, in turns on the same trainers",
