@@ -50,7 +50,26 @@ def _history(peer: Peer, args: Args) -> dict[str, Any]:
 
 
 def _events(peer: Peer, args: Args) -> dict[str, Any]:
-    return view.events(peer.state, int(args.get("since", 0)))
+    wanted = view.Wanted(
+        since=int(args.get("since", 0)),
+        level=str(args.get("level") or "info"),
+        peer=_named(args, "peer"),
+        job=_named(args, "job"),
+        text=_named(args, "text"),
+    )
+    return view.events(peer.state, wanted)
+
+
+def _named(args: Args, name: str) -> str | None:
+    return None if args.get(name) is None else str(args[name])
+
+
+def _alerts(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"schema": view.SCHEMA, "view_from": peer.identity.id, "alerts": peer.watch.alerts()}
+
+
+def _health(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"schema": view.SCHEMA, "view_from": peer.identity.id, **peer.watch.health()}
 
 
 def _stats(peer: Peer, args: Args) -> dict[str, Any]:
@@ -177,6 +196,8 @@ LOCAL: dict[str, Verb] = {
     "job": _job,
     "history": _history,
     "events": _events,
+    "alerts": _alerts,
+    "health": _health,
     "stats": _stats,
     "ping": asked.ping,
     "content": _content,

@@ -9,6 +9,7 @@ sentence; apply never raises on what is in the log.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from p2p.apply_alerts import ALERT_COMMANDS
 from p2p.apply_checkpoints import CHECKPOINT_COMMANDS
 from p2p.apply_data import DATA_COMMANDS
 from p2p.apply_jobs import JOB_COMMANDS
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Handler] = {
     **CHECKPOINT_COMMANDS,
     **STORE_COMMANDS,
     **DATA_COMMANDS,
+    **ALERT_COMMANDS,
     **SESSION_COMMANDS,
 }
 

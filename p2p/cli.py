@@ -23,6 +23,7 @@ from p2p.verbs import (
     steer,
     store,
     submit,
+    watch,
 )
 from p2p.verbs.verb import Verb, given_key, print_json, say
 from p2p.version import VERSION
@@ -30,6 +31,7 @@ from p2p.version import VERSION
 # A new verb = one file and one entry here; help texts are made from this list.
 VERBS: tuple[Verb, ...] = (
     *show.VERBS,
+    *watch.VERBS,
     *submit.VERBS,
     *steer.VERBS,
     *checkpoints.VERBS,

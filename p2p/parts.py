@@ -17,6 +17,9 @@ from p2p.processes import Children
 from p2p.raft_host import MakeNode
 from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.trainer_desk import Workplace
+from p2p.watch.notify import MemoryNotify, Notify
+from p2p.watch.rule import Rule
+from p2p.watch.rules import BUILT_IN
 from p2p.workers import MemoryWorkers, Workers
 
 
@@ -54,3 +57,5 @@ class Parts:
     workers: Workers = field(default_factory=MemoryWorkers)
     data_dir: str = ""
     system: System | None = None  # None = nothing is measured
+    rules: tuple[Rule, ...] = BUILT_IN
+    notify: Notify = field(default_factory=MemoryNotify)

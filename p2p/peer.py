@@ -33,6 +33,7 @@ from p2p.standing import may_end
 from p2p.state import State, is_address
 from p2p.succession import stand_with, succeed
 from p2p.trainer_desk import TrainerDesk
+from p2p.watch.desk import WatchDesk
 
 TICKS_AT_ONCE_MAX = 3
 
@@ -84,6 +85,7 @@ class Peer:
             self.raft, parts.clock, self.propose, self.bulletins.report, identity.id
         )
         self.hearing = Hearing(identity.id, parts.clock)
+        self.watch = WatchDesk(self, parts.rules, parts.notify)
         self._leader: str | None = None
         self._ticked_s = parts.clock.monotonic_s()
         self._awake = False  # an advance() is on its way
@@ -107,6 +109,7 @@ class Peer:
         self.measures.on_tick(now_s)
         self.bulletins.on_tick(now_s)
         self.snapshots.on_tick(self.state)
+        self.watch.on_tick(now_s)
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:

@@ -45,6 +45,7 @@ FINAL_JOBS_MAX = 200
 DATASETS_MAX = 1_000
 SLOTS_MAX = 1_024
 REPLACES_MAX = 16  # former ids of one peer, each given up with a damaged log
+ACKNOWLEDGED_MAX = 200  # alerts that somebody has seen
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
 _ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
 
@@ -305,6 +306,8 @@ class State:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # by name
+    # By an alert's id when somebody said that it was seen; until it is resolved.
+    acknowledged: Mapping[str, float] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
     sessions: Map[str, Session] = field(default_factory=Map)
     turn: int = 0  # commands of sessions so far: the order in which sessions were used

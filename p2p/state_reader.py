@@ -122,6 +122,7 @@ class _Draft:
     jobs: dict[str, _JobDraft] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    acknowledged: dict[str, float] = field(default_factory=dict)
     sessions: dict[str, tuple[Session, dict[int, Any]]] = field(default_factory=dict)
     store: StoreBuilder = field(default_factory=StoreBuilder)
 
@@ -133,6 +134,7 @@ class _Draft:
             jobs={id_: draft.made() for id_, draft in self.jobs.items()},
             events=tuple(self.events),
             datasets=self.datasets,
+            acknowledged=self.acknowledged,
             sessions=Map(
                 {
                     id_: replace(session, answers=Map(answers))
@@ -227,6 +229,9 @@ class _Draft:
     def add_dataset(self, *values: Any) -> None:
         dataset = _made(Dataset, values)
         _add(self.datasets, dataset.name, dataset)
+
+    def add_acknowledged(self, alert: Any, at_s: Any) -> None:
+        _add(self.acknowledged, alert, float(at_s))
 
     def add_session(self, id_: Any, used: Any, unseen_from: Any) -> None:
         _add(self.sessions, id_, (Session(_number(used), _number(unseen_from)), {}))

@@ -11,6 +11,7 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
                                         crashed, asks, origin: only if there is any
     event …
     dataset …
+    acknowledged alert at                            only if there is any
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
     end                                              how many came before
@@ -76,6 +77,8 @@ def _records(state: State) -> Iterator[Record]:
         yield ("event", *_event(event))
     for dataset in state.datasets.values():
         yield ("dataset", *_dataset(dataset))
+    for alert, at_s in state.acknowledged.items():
+        yield ("acknowledged", alert, at_s)
     for id_, session in sorted(state.sessions.items()):
         yield ("session", id_, session.used, session.unseen_from)
         for serial, answer in sorted(session.answers.items()):

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from p2p.errors import Usage
+from p2p.find import find_job, find_member
 from p2p.state import Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
@@ -276,8 +278,32 @@ def history(job: Job) -> dict[str, Any]:
     }
 
 
-def events(state: State, since: int) -> dict[str, Any]:
-    """Events with an index above `since`."""
+LEVELS = ("info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events: with an index above `since`, at least as severe as `level`; of a peer and a job
+    as people call them, or their ids; with `text` in theirs, whatever its case."""
+
+    since: int = 0
+    level: str = "info"
+    peer: str | None = None
+    job: str | None = None
+    text: str | None = None
+
+
+def events(state: State, wanted: Wanted) -> dict[str, Any]:
+    """Raises Usage for a level, peer or job that there is not."""
+    if wanted.level not in LEVELS:
+        raise Usage(f"{wanted.level!r} is no level: there are {', '.join(LEVELS)}")
+    levels = LEVELS[LEVELS.index(wanted.level) :]
+    # Whoever was removed is still in the events.
+    peers, jobs = {event.peer for event in state.events}, {event.job for event in state.events}
+    peer, job = wanted.peer, wanted.job
+    peer = find_member(state, peer).id if peer is not None and peer not in peers else peer
+    job = find_job(state, job).id if job is not None and job not in jobs else job
+    text = (wanted.text or "").casefold()
     return {
         "schema": SCHEMA,
         "events": [
@@ -291,6 +317,10 @@ def events(state: State, since: int) -> dict[str, Any]:
                 "job": event.job,
             }
             for event in state.events
-            if event.index > since
+            if event.index > wanted.since
+            and event.severity in levels
+            and peer in (None, event.peer)
+            and job in (None, event.job)
+            and text in event.text.casefold()
         ],
     }

@@ -27,7 +27,7 @@ FIELDS = [
     *("excluded", "mark", "ledger", "checkpoint", "start_step", "stall_s", "steps_repeated"),
     *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
     *("key", "value", "expected", "session", "method", "after_revision"),
-    "dataset",
+    *("dataset", "alert", "alerts", "kind", "severity", "text"),
 ]
 METHODS: list[dict[str, Any]] = [
     {
@@ -56,6 +56,16 @@ VALID: list[dict[str, Any]] = [
     dataset(),
     dataset("other", samples=None),
     {"type": "data.drop", "name": "digits"},
+    {"type": "alert.acknowledge", "alert": "straggler/b"},
+    {"type": "alert.forget", "alerts": ["straggler/b", "gone"]},
+    {
+        "type": "event.told",
+        "kind": "alert",
+        "severity": "error",
+        "text": "t",
+        "peer": "b",
+        "job": None,
+    },
     {"type": "session.open", "request": "r"},
     *({"type": "store.put", "key": key, "value": b"v" * len(key)} for key in ("k", "kk", "ü")),
     {"type": "store.delete", "key": "k"},

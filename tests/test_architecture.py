@@ -62,6 +62,9 @@ PURE = [
     "p2p/devices/staging.py",
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
+    *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),
+    *("p2p/watch/rules_agreement.py", "p2p/watch/rules_training.py"),
+    *("p2p/watch/rules_machine.py", "p2p/watch/health.py", "p2p/apply_alerts.py"),
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),

@@ -47,6 +47,7 @@ def full() -> State:
         {"type": "job.crashed", "job": "job-1", "peer": "a", "child": "c", "reason": "r"},
         {"type": "member.remove", "peer": "b"},
         dataset(),
+        {"type": "alert.acknowledge", "alert": "no-quorum"},
         {"type": "session.open", "request": "r"},
         {"type": "store.put", "key": "k", "value": b"v", "session": ["1-r", 4, 2]},
     )

@@ -10,7 +10,7 @@ from p2p import view
 from p2p.envelope import Malformed
 from p2p.reports import check_trainer_message
 from p2p.state import State
-from p2p.view import RaftView, Vitals
+from p2p.view import RaftView, Vitals, Wanted
 from tests.peer_fakes import applied, described, founded, generation, mark, running
 from tools.sim.trainers import agreed_checkpoint
 
@@ -182,11 +182,11 @@ def test_history_and_events() -> None:
     keys = ("step", "epoch", "loss", "accuracy", "samples", "samples_per_second", "at")
     assert set(point) == set(keys)
     assert (point["step"], point["accuracy"]) == (5, 0.9)
-    told = view.events(state, 0)["events"]
+    told = view.events(state, Wanted())["events"]
     assert [event["index"] for event in told] == list(range(1, len(told) + 1))
     assert set(told[0]) == {"index", "at", "kind", "severity", "text", "peer", "job"}
-    assert view.events(state, told[-2]["index"])["events"] == told[-1:]
-    assert view.events(state, 10**9)["events"] == []
+    assert view.events(state, Wanted(told[-2]["index"]))["events"] == told[-1:]
+    assert view.events(state, Wanted(10**9))["events"] == []
 
 
 def test_a_peer_that_is_removed_is_gone_from_the_list() -> None:

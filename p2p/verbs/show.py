@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from p2p.client import Client
 
 WATCH_EVERY_S = 1.0
+LEVELS = ("info", "warning", "error")
 
 
 async def _show(
@@ -57,8 +58,10 @@ async def job(client: "Client", args: argparse.Namespace) -> int:
 
 async def events(client: "Client", args: argparse.Namespace) -> int:
     since = 0
+    named = {"peer": args.for_peer, "job": args.job, "text": args.text}
+    wanted = {"level": args.level, **named}
     while True:
-        answer = await client.request("events", since=since)
+        answer = await client.request("events", since=since, **wanted)
         if args.json:
             if answer["events"] or not args.watch:
                 print_json(answer)
@@ -182,6 +185,14 @@ def _watchable(parser: argparse.ArgumentParser) -> None:
     add_common(parser, watch=True)
 
 
+def _events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--level", choices=LEVELS, default="info", help="at least so severe")
+    parser.add_argument("--for-peer", metavar="PEER", help="about this peer: id, name or address")
+    parser.add_argument("--job", metavar="JOB", help="about this job: id or name")
+    parser.add_argument("--text", metavar="TEXT", help="with this in it, in whatever case")
+    add_common(parser, watch=True)
+
+
 def _one_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="id or name")
     parser.add_argument(
@@ -197,5 +208,5 @@ VERBS = (
     Verb("peers", "the peers", _watchable, asks(peers)),
     Verb("jobs", "the jobs", _watchable, asks(jobs)),
     Verb("job", "one job: generations, stalls, ledger, checkpoints", _one_job, asks(job)),
-    Verb("events", "what happened", _watchable, asks(events)),
+    Verb("events", "what happened", _events, asks(events)),
 )

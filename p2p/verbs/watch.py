@@ -1,0 +1,126 @@
+"""Verbs that judge: alerts, health."""
+
+import argparse
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from p2p.errors import Unhealthy, Usage
+from p2p.verbs.verb import Verb, add_common, asks, print_json, say, table
+
+if TYPE_CHECKING:
+    from p2p.client import Client
+
+WATCH_EVERY_S = 1.0
+UNHEALTHY_BELOW = 50
+
+
+async def alerts(client: "Client", args: argparse.Namespace) -> int:
+    if args.acknowledge:
+        return await _acknowledge(client, args)
+    shown = None
+    while True:
+        answer = await client.request("alerts")
+        if not args.all:
+            firing = [told for told in answer["alerts"] if told["resolved_at"] is None]
+            answer = {**answer, "alerts": firing}
+        text = _alerts_text(answer["alerts"])
+        if args.json:
+            print_json(answer)
+        elif text != shown:
+            print(text, flush=True)
+        shown = text
+        if not args.watch:
+            return 0
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def _acknowledge(client: "Client", args: argparse.Namespace) -> int:
+    """By its id or a unique beginning of it."""
+    firing = [
+        told["id"]
+        for told in (await client.request("alerts"))["alerts"]
+        if told["resolved_at"] is None
+    ]
+    wanted = args.acknowledge
+    found = [id_ for id_ in firing if id_ == wanted] or [
+        id_ for id_ in firing if id_.startswith(wanted)
+    ]
+    if len(found) != 1:
+        problem = "is not unique" if found else "does not fire"
+        raise Usage(f"{wanted!r} {problem}: there are {', '.join(firing) or 'none'}")
+    answer = await client.request("alert.acknowledge", alert=found[0])
+    if args.json:
+        print_json(answer)
+    else:
+        say(f"{found[0]} is acknowledged until it is over")
+    return 0
+
+
+def _alerts_text(told: list[dict[str, Any]]) -> str:
+    if not told:
+        return "no alert"
+    rows = [
+        [
+            alert["severity"] if alert["resolved_at"] is None else "over",
+            time.strftime("%H:%M:%S", time.localtime(alert["since"])),
+            "yes" if alert["acknowledged"] else "-",
+            alert["id"],
+            alert["text"],
+        ]
+        for alert in told
+    ]
+    return table(["SEVERITY", "SINCE", "SEEN", "ALERT", "WHAT"], rows)
+
+
+async def health(client: "Client", args: argparse.Namespace) -> int:
+    """Raises Unhealthy with --check where the score is low."""
+    answer = await client.request("health")
+    if args.json:
+        print_json(answer)
+    else:
+        print(_health_text(answer), flush=True)
+    score = answer["cluster"]["score"]
+    if args.check and score < UNHEALTHY_BELOW:
+        raise Unhealthy(f"the cluster's health is {score} of 100: `p2pnode alerts` says why")
+    return 0
+
+
+def _health_text(answer: dict[str, Any]) -> str:
+    cluster = answer["cluster"]
+    parts = [
+        [part["name"], f"{part['points']}/{part['of']}", part["why"]] for part in cluster["parts"]
+    ]
+    peers = [[peer["name"], str(peer["score"]), _worst(peer["parts"])] for peer in answer["peers"]]
+    return "\n\n".join(
+        [
+            f"health {cluster['score']} of 100",
+            table(["PART", "POINTS", "WHY"], parts),
+            table(["PEER", "HEALTH", "WHY"], peers),
+        ]
+    )
+
+
+def _worst(parts: list[dict[str, Any]]) -> str:
+    """Why most points were lost."""
+    lost = max(parts, key=lambda part: float(part["of"] - part["points"]))
+    return str(lost["why"]) if lost["points"] < lost["of"] else "-"
+
+
+def _alerts_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="those of the last hour, too")
+    parser.add_argument("--acknowledge", metavar="ALERT", help="say that somebody has seen it")
+    add_common(parser, watch=True)
+
+
+def _health_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help=f"exit 6 if it is below {UNHEALTHY_BELOW}"
+    )
+    add_common(parser)
+
+
+VERBS = (
+    Verb("alerts", "what is wrong now", _alerts_arguments, asks(alerts)),
+    Verb("health", "how well the cluster is, 0 to 100, and why", _health_arguments, asks(health)),
+)

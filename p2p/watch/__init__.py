@@ -1,0 +1,1 @@
+"""Judging a cluster: alerts, health and insights, from what one peer knows."""
