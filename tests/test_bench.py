@@ -1,10 +1,12 @@
 """The list of benchmarks is complete and its command says what there is."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 
 from tools.bench.__main__ import BENCHMARKS, main
+from tools.bench.namespaces import abandoned
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -18,3 +20,13 @@ def test_the_command_lists_them_and_refuses_others(capsys: pytest.CaptureFixture
     assert all(name in listed for name in BENCHMARKS)
     assert main(["nothing"]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_namespaces_of_dead_processes_are_found(tmp_path: Path) -> None:
+    run, proc = tmp_path / "netns", tmp_path / "proc"
+    (proc / "12").mkdir(parents=True)
+    run.mkdir()
+    for name in ("p2p-bench-12-0", "p2p-bench-13-0", "p2p-bench-13-1", "p2p-bench-x-0", "other-13"):
+        (run / name).touch()
+    assert abandoned(run, proc) == ["p2p-bench-13-0", "p2p-bench-13-1"]
+    assert abandoned(tmp_path / "none", proc) == []

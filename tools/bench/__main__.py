@@ -1,7 +1,9 @@
 """python -m tools.bench NAME [options]: runs one benchmark of the list below."""
 
 import importlib
+import signal
 import sys
+from types import FrameType
 
 # A new benchmark is one file with `main(arguments) -> exit code` and one line here.
 BENCHMARKS = {
@@ -32,9 +34,15 @@ def main(arguments: list[str]) -> int:
         known = ", ".join(BENCHMARKS)
         print(f"no benchmark is called {name!r}; there are: {known}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, _end)
     module = importlib.import_module(f"tools.bench.{name}")
     code: int = module.main(rest)
     return code
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """A time-out ends a benchmark like Ctrl-C does: what it started and made goes with it."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Two network namespaces joined by one line of limited rate. Needs root, and iproute2."""
+"""Two network namespaces joined by one line of limited rate. Needs root, and iproute2.
+
+They are named after the process that made them. One that is killed cannot take them along: the next
+one removes what it finds of processes that are gone.
+"""
 
 import ctypes
 import os
@@ -16,6 +20,7 @@ ADDRESSES = ("10.77.0.1", "10.77.0.2")
 BURST = "128kb"  # what may leave at once; small against a step's bytes
 LATENCY = "20ms"  # of the queue before the line
 RUN = Path("/run/netns")
+PREFIX = "p2p-bench-"  # then the process id, and which end
 
 
 class Line:
@@ -27,12 +32,14 @@ class Line:
 
     def __init__(self, mbit_per_s: int) -> None:
         self._mbit_per_s = mbit_per_s
-        self._names = tuple(f"p2p-bench-{os.getpid()}-{end}" for end in (0, 1))
+        self._names = tuple(f"{PREFIX}{os.getpid()}-{end}" for end in (0, 1))
         self._home = -1
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc"):
             raise P2PError("this needs root and iproute2 (apt-get install iproute2)")
+        for name in abandoned(RUN):
+            _remove(name)
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._make()
@@ -67,7 +74,7 @@ class Line:
             os.close(self._home)
             self._home = -1
         for name in self._names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            _remove(name)
 
     def limit(self, mbit_per_s: int) -> None:
         """Of each direction, from now on."""
@@ -85,6 +92,20 @@ class Line:
             _do("ip", "-n", name, "address", "add", f"{address}/24", "dev", "line")
             _do("ip", "-n", name, "link", "set", "line", "up")
         self.limit(self._mbit_per_s)
+
+
+def abandoned(run: Path, proc: Path = Path("/proc")) -> list[str]:
+    """Names of ours in that folder whose makers do not run any more."""
+    found = []
+    for path in sorted(run.glob(f"{PREFIX}*")):
+        pid = path.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not (proc / pid).exists():
+            found.append(path.name)
+    return found
+
+
+def _remove(name: str) -> None:
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
 def _do(*command: str) -> None:
