@@ -13,13 +13,15 @@ again. Two figures per kill, because two people ask:
   the stall (up to one step) and ends later (report, commit, question), so the two check each other.
 
 Between the two: kill -> elected (a new leader's first entry) and kill -> decided (the generation).
-"none" in the table: nobody made a step again. Exit code 1 when a run's state hash differs from
+One table has the medians and 95th percentiles for every number of peers, beside the goals and the
+rivals. "none" in it: nobody made a step again. Exit code 1 when a run's state hash differs from
 that of one undisturbed peer, when the ledger is not exact, or when a job fails or hangs.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import sys
@@ -30,10 +32,13 @@ from typing import Any
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
 from tools.bench import kills
+from tools.bench.contender import Missing, percentile
 from tools.bench.kills import Outcome
-from tools.bench.rivals import torchrun
+from tools.bench.rivals import torchft, torchrun
 
 COLUMNS = {"stall": "stall_s", "kill -> decided": "decided_s", "kill -> seen": "seen_s"}
+GOALS_S = {"follower": (0.25, 0.5), "leader": (0.5, 1.0)}  # of the stall: median, p95
+RIVALS = ("torchrun", "torchft")
 RIVAL_KILLS = 3
 
 
@@ -44,44 +49,64 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=10, help="of each kind (10)")
-    parser.add_argument("--peers", type=int, default=3, help="3 or more (3)")
+    parser.add_argument("--peers", default="3", help="how many, 3 or more; several: 3,5 (3)")
     parser.add_argument("--who", default="follower,leader", help="follower, leader or both")
     parser.add_argument("--epochs", type=int, default=20, help="of 24 steps (20)")
-    parser.add_argument("--against", choices=["torchrun"], help="a rival, measured as well")
+    parser.add_argument("--against", default="", help="torchrun, torchft or both: measured as well")
+    parser.add_argument(
+        "--torchft", metavar="PYTHON", help=f"that has torchft (default: ${torchft.VARIABLE})"
+    )
     parser.add_argument("--seed", type=int, default=None, help="of the moments and victims")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     chosen = parser.parse_args(arguments)
     kinds = chosen.who.split(",")
     if not set(kinds) <= {"follower", "leader"}:
         parser.error(f"--who {chosen.who}: there are follower and leader")
-    if chosen.peers < 3:
+    counts = [int(word) if word.isdecimal() else 0 for word in chosen.peers.split(",")]
+    if min(counts) < 3:
         parser.error("--peers: with fewer than 3 the rest is no majority and cannot go on")
+    rivals = [word for word in chosen.against.split(",") if word]
+    if not set(rivals) <= set(RIVALS):
+        parser.error(f"--against {chosen.against}: there are {', '.join(RIVALS)}")
+    try:
+        python = torchft.find(chosen.torchft) if "torchft" in rivals else None
+    except Missing as error:
+        parser.error(str(error))
     if chosen.seed is None:
         chosen.seed = random.SystemRandom().randrange(1_000_000)
-    return Recovery(chosen, kinds).run()
+    return Recovery(chosen, kinds, counts, rivals, python).run()
 
 
 class Recovery:
     """One run of the benchmark."""
 
-    def __init__(self, chosen: argparse.Namespace, kinds: Sequence[str]) -> None:
-        self.chosen, self.kinds = chosen, kinds
+    def __init__(
+        self,
+        chosen: argparse.Namespace,
+        kinds: Sequence[str],
+        counts: Sequence[int],
+        rivals: Sequence[str],
+        torchft_python: Path | None,
+    ) -> None:
+        self.chosen, self.kinds, self.counts, self.rivals = chosen, kinds, counts, rivals
+        self.torchft_python = torchft_python
         self.spec = {"task": "digits", "epochs": chosen.epochs}
         self.rng = random.Random(chosen.seed)
-        self.outcomes: list[Outcome] = []
+        self.outcomes: dict[int, list[Outcome]] = {count: [] for count in counts}
         self.problems: list[str] = []
-        self.rival: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []  # of the rivals
 
     def run(self) -> int:
         chosen = self.chosen
-        print(f"seed {chosen.seed}, {chosen.peers} peers, {chosen.epochs} epochs", flush=True)
+        print(f"seed {chosen.seed}, {chosen.epochs} epochs, {_load()}", flush=True)
         try:
             reference = self._reference()
-            self._kill_all(reference)
+            for count in self.counts:
+                self._kill_all(count, reference)
         except P2PError as error:
             self.problems.append(str(error))
-        if chosen.against:
-            self._run_rival()
+        for count in self.counts:
+            self._run_rivals(count)
         self._print_table()
         for problem in self.problems:
             print(f"PROBLEM: {problem}")
@@ -98,79 +123,94 @@ class Recovery:
         print(f"undisturbed run of one peer: {told['step']} steps, {told['state_hash']}\n")
         return str(told["state_hash"])
 
-    def _kill_all(self, reference: str) -> None:
+    def _kill_all(self, count: int, reference: str) -> None:
         plans = {kind: kills.moments(self.chosen.kills, self.rng) for kind in self.kinds}
-        print(_HEAD, flush=True)
+        print(f"{count} peers\n{_HEAD}", flush=True)
         with LocalCluster() as cluster:
-            for _ in range(self.chosen.peers):
-                cluster.start()
-            asyncio.run(kills.settle(cluster, self.chosen.peers))
+            cluster.start()
+            cluster.start_many(count - 1)
+            asyncio.run(kills.settle(cluster, count))
             for at in range(self.chosen.kills):
                 for kind in self.kinds:
-                    self._kill(cluster, kind, plans[kind][at], reference)
+                    self._kill(cluster, count, kind, plans[kind][at], reference)
 
-    def _kill(self, cluster: LocalCluster, kind: str, moment: kills.Moment, reference: str) -> None:
-        number = len(self.outcomes) + 1
+    def _kill(
+        self, cluster: LocalCluster, count: int, kind: str, moment: kills.Moment, reference: str
+    ) -> None:
+        number = len(self.outcomes[count]) + 1
+        what = f"kill {number} of {count} peers ({kind} at {moment.share:.0%})"
         try:
             outcome, victim = asyncio.run(
                 kills.kill_one(cluster, self.spec, kind, moment, self.rng)
             )
         except P2PError as error:
-            raise P2PError(f"kill {number} ({kind} at {moment.share:.0%}): {error}") from error
+            raise P2PError(f"{what}: {error}") from error
         outcome.equal = outcome.state_hash == reference
-        self.outcomes.append(outcome)
+        self.outcomes[count].append(outcome)
         print(_line(number, outcome), flush=True)
-        what = f"kill {number} ({kind} at {moment.share:.0%})"
         if not outcome.equal:
             self.problems.append(f"{what}: {outcome.state_hash} is not {reference}")
         if not outcome.exact:
             self.problems.append(f"{what}: the ledger repeats or misses samples")
         cluster.restart(victim)
-        asyncio.run(kills.settle(cluster, self.chosen.peers))
+        asyncio.run(kills.settle(cluster, count))
 
-    def _run_rival(self) -> None:
-        print("\ntorchrun, the same model and batch, DDP over gloo:", flush=True)
-        count = min(self.chosen.kills, RIVAL_KILLS)
-        self.rival = torchrun.measure(count, self.chosen.peers, self.kinds)
+    def _run_rivals(self, count: int) -> None:
+        times = min(self.chosen.kills, RIVAL_KILLS)
+        if "torchrun" in self.rivals:
+            print(
+                f"\ntorchrun, the same model and batch, DDP over gloo, {count} agents:", flush=True
+            )
+            found = torchrun.measure(times, count, self.kinds)
+            self.rows += [{**row, "peers": count} for row in found]
+        if self.torchft_python:
+            print(f"\ntorchft, the same model and batch, gloo, {count} replicas:", flush=True)
+            found = torchft.measure(self.torchft_python, times, count, self.kinds)
+            self.rows += [{**row, "peers": count} for row in found]
 
     def _print_table(self) -> None:
         print(
-            f"\n{'killed':<10} {'':<16} {'kills':>5} {'median':>8} {'p95':>8} {'max':>8}  seconds"
+            f"\n{'peers':>5} {'killed':<9} {'':<16} {'kills':>5} {'median':>8} {'p95':>8} "
+            f"{'max':>8}  seconds; goal"
         )
-        for kind in self.kinds:
-            of_kind = [one for one in self.outcomes if one.who == kind]
-            for title, name in COLUMNS.items():
-                print(_row(kind, title, [getattr(one, name) for one in of_kind]))
-        for kind in self.kinds:
-            of_rival = [one for one in self.rival if one["who"] == kind]
-            if of_rival:
-                print(_row(kind, "torchrun, stall", [one["stall_s"] for one in of_rival]))
-        for kind in self.kinds:
-            ratio = self._ratio(kind)
-            if ratio is not None:
-                print(f"kill of a {kind}: torchrun stands still {ratio:.0f} times as long")
-        equal = sum(one.equal for one in self.outcomes)
+        for count in self.counts:
+            for kind in self.kinds:
+                self._print_rows(count, kind)
+        every = [one for each in self.outcomes.values() for one in each]
         print(
-            f"\n{equal} of {len(self.outcomes)} with the weights of the undisturbed run, "
-            f"{sum(one.exact for one in self.outcomes)} with an exact ledger, "
-            f"{sum(one.repeated for one in self.outcomes)} steps repeated, "
-            f"{sum(len(one.others) for one in self.outcomes)} changes nobody asked for"
+            f"\n{sum(one.equal for one in every)} of {len(every)} with the weights of the "
+            f"undisturbed run, {sum(one.exact for one in every)} with an exact ledger, "
+            f"{sum(one.repeated for one in every)} steps repeated, "
+            f"{sum(len(one.others) for one in every)} changes nobody asked for; {_load()}"
         )
 
-    def _ratio(self, kind: str) -> float | None:
-        ours = [one.stall_s for one in self.outcomes if one.who == kind and one.stall_s]
-        theirs = [one["stall_s"] for one in self.rival if one["who"] == kind and one["stall_s"]]
-        return statistics.median(theirs) / statistics.median(ours) if ours and theirs else None
+    def _print_rows(self, count: int, kind: str) -> None:
+        ours = [one for one in self.outcomes[count] if one.who == kind]
+        stalls_s = [one.stall_s for one in ours if one.stall_s is not None]
+        for title, name in COLUMNS.items():
+            goal = _judged(kind, stalls_s) if name == "stall_s" and stalls_s else ""
+            print(_row(count, kind, title, [getattr(one, name) for one in ours]) + goal)
+        for rival in self.rivals:
+            theirs = [
+                row["stall_s"]
+                for row in self.rows
+                if (row["rival"], row["peers"], row["who"]) == (rival, count, kind)
+            ]
+            known = [seconds for seconds in theirs if seconds is not None]
+            times = statistics.median(known) / statistics.median(stalls_s) if known else 0.0
+            ratio = f"  {times:.0f} times as long as ours" if known and stalls_s else ""
+            print(_row(count, kind, f"{rival}, stall", theirs) + ratio)
 
     def _to_json(self) -> dict[str, Any]:
         chosen = self.chosen
         return {
             "schema": 1,
             "seed": chosen.seed,
-            "peers": chosen.peers,
             "epochs": chosen.epochs,
-            "kills": [kills.to_json(one) for one in self.outcomes],
-            "torchrun": self.rival,
+            "kills": {
+                count: [kills.to_json(one) for one in each] for count, each in self.outcomes.items()
+            },
+            "rivals": self.rows,
             "problems": self.problems,
         }
 
@@ -193,15 +233,26 @@ def _line(number: int, one: Outcome) -> str:
     )
 
 
-def _row(kind: str, title: str, values: Sequence[float | None]) -> str:
-    found = sorted(value for value in values if value is not None)
+def _row(count: int, kind: str, title: str, values: Sequence[float | None]) -> str:
+    found = [value for value in values if value is not None]
+    head = f"{count:>5} {kind:<9} {title:<16}"
     if not found:
-        return f"{kind:<10} {title:<16} {len(values):>5} {'none':>8}"
-    p95 = found[min(len(found) - 1, int(0.95 * len(found)))]
+        return f"{head} {len(values):>5} {'none':>8}"
     return (
-        f"{kind:<10} {title:<16} {len(found):>5} {statistics.median(found):>8.3f} "
-        f"{p95:>8.3f} {found[-1]:>8.3f}"
+        f"{head} {len(found):>5} {statistics.median(found):>8.3f} "
+        f"{percentile(found, 0.95):>8.3f} {max(found):>8.3f}"
     )
+
+
+def _judged(kind: str, stalls_s: Sequence[float]) -> str:
+    """Against the goals."""
+    median_s, p95_s = GOALS_S[kind]
+    reached = statistics.median(stalls_s) <= median_s and percentile(stalls_s, 0.95) <= p95_s
+    return f"  {median_s:g} and {p95_s:g}: {'reached' if reached else 'missed'}"
+
+
+def _load() -> str:
+    return f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
