@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 from torchft import Manager, ProcessGroupGloo  # type: ignore[import-not-found]
 
 from p2p.tasks.digits import Digits
@@ -27,7 +27,7 @@ def main(folder: Path, number: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     timeout = timedelta(seconds=TIMEOUT_S)
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     task = Digits()
     model = task.model()
     optimizer = task.optimizer(model)
@@ -62,7 +62,7 @@ def main(folder: Path, number: int) -> None:
             flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
             manager.allreduce(flat).wait()
             for p, gradient in zip(
-                parameters, flat.split([p.numel() for p in parameters]), strict=True
+                parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True
             ):
                 p.grad = gradient.view_as(p)
             if manager.should_commit():
