@@ -166,6 +166,7 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "stall_s": (*_NUMBER, type(None)),
     },
     "progress": {"generation": (int,), "step": (int,), "samples_per_second": _NUMBER},
+    "figures": {"generation": (int,), "figures": (dict,)},
     "mark": _STANDING,
     "finished": _STANDING,
     "refused": {"generation": (int,), "error": (str,)},

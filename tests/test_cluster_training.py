@@ -434,6 +434,20 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
     assert ask(three, "data")["datasets"] == []
 
 
+@pytest.mark.usefixtures("reference")
+def test_a_job_is_measured(one: LocalCluster) -> None:
+    told = ask(one, "metrics", names=["job.*", "checkpoint.*"])["series"]
+    lasts = {name: series["points"][-1][-1] for name, series in told.items()}
+    job = sorted(told)[-1].split(".")[1]
+    assert lasts[f"job.{job}.step"] > 0
+    assert 0 < lasts[f"job.{job}.step_s"] < 10
+    assert lasts[f"job.{job}.gradient_norm"] > 0
+    assert 0.5 < lasts[f"job.{job}.metric.accuracy"] <= 1.0
+    assert lasts["checkpoint.bytes_per_s"] > 0
+    losses = told[f"job.{job}.loss"]["points"]
+    assert losses[0][2] > losses[-1][1] > 0, "the first batch's loss is a peak that stayed"
+
+
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:
     job = submit(one, "--peers", "2")
     told = wait_job(one, job, lambda told: told["reason"])

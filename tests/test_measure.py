@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from p2p.measure.jobs import JobFigures, checkpoint_figures
 from p2p.measure.pings import EVERY_S, LOST_AFTER_S, PINGS_PER_S, Pings
 from p2p.measure.system import HostSystem, MemorySystem
 from p2p.reports import parse_report
+from p2p.training.blame import TaskFailed
+from p2p.training.figures import NAMES_MAX, Figures
 from p2p.verbs.export import parse_since
 from p2p.view import Vitals
 from tests.peer_fakes import report
@@ -202,18 +205,62 @@ def progress(step: int, **fields: Any) -> dict[str, Any]:
 def test_what_trainers_say_becomes_figures() -> None:
     jobs = JobFigures()
     first = jobs.heard("job-1", progress(4), 1.0)
-    assert first == {"job.job-1.step": 4, "job.job-1.loss": 0.5, "job.job-1.samples_per_s": 10}
+    assert first == {"job.job-1.step": 4, "job.job-1.samples_per_s": 10}
     assert jobs.heard("job-1", progress(8), 3.0)["job.job-1.wire_bytes_per_s"] == 200.0
     again = jobs.heard("job-1", progress(6, generation=2), 4.0)
     assert "job.job-1.wire_bytes_per_s" not in again
     entered = {"kind": "entered", "stall_s": 0.25}
     assert jobs.heard("job-1", entered, 5.0) == {"job.job-1.stall_s": 0.25}
     part = {"number": 0, "bytes": 100, "seconds": 0.5}
-    assert checkpoint_figures({"parts": [part]}, "a") == {
+    assert checkpoint_figures({"parts": [part]}) == {
         "checkpoint.bytes_per_s": 200.0,
         "checkpoint.write_s": 0.5,
     }
-    assert checkpoint_figures({"parts": [{**part, "seconds": 0.0}]}, "a") == {}
+    assert checkpoint_figures({"parts": [{**part, "seconds": 0.0}]}) == {}
+
+
+SOUND = [0.0, 9.0, 3.0, 2.0, 5]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [SOUND[:4], [*SOUND, 1], "x", [None] * 5, [math.nan] * 5, [9, 0, 3, 2, 5], [10**400] * 5],
+)
+def test_figures_that_are_none_are_left_out(numbers: Any) -> None:
+    told = {"kind": "figures", "figures": {"loss": numbers, "step_s": SOUND, "nothing": SOUND}}
+    found = JobFigures().heard("job-1", told, 0.0)
+    assert found == {"job.job-1.step_s": Summary(0.0, 9.0, 3.0, 2.0, 5)}
+
+
+def test_a_task_cannot_fill_the_memory_with_names() -> None:
+    jobs = JobFigures()
+    many = {f"metric.x{number}": SOUND for number in range(1_000)}
+    assert len(jobs.heard("job-1", {"kind": "figures", "figures": many}, 0.0)) == 64
+    assert not jobs.heard("job-1", {"kind": "figures", "figures": {"loss": SOUND}}, 1.0)
+    assert jobs.heard("job-2", {"kind": "figures", "figures": {"loss": SOUND}}, 1.0)
+
+
+def test_a_trainer_sums_up_between_two_reports() -> None:
+    figures = Figures()
+    for loss in (1.0, 9.0, math.nan, 2.0):
+        figures.add("loss", loss)
+    figures.add_metric("words", torch.tensor(3))
+    assert figures.take() == {"loss": [1.0, 9.0, 4.0, 2.0, 3], "metric.words": [3.0] * 4 + [1]}
+    assert figures.take() == {}
+    for number in range(100):
+        figures.add_metric(f"x{number}", 1)
+    assert len(figures.take()) == NAMES_MAX - 1
+    figures.gradient_norm(torch.tensor([3.0, 4.0]))
+    figures.gradient_norm(torch.tensor([30.0, 40.0]))
+    assert figures.take() == {"gradient_norm": [5.0] * 4 + [1]}, "now and then"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("", 1), (7, 1), ("x" * 65, 1), ("x", "y"), ("x", [1])]
+)
+def test_what_is_no_metric_of_a_task_is_said(name: Any, value: Any) -> None:
+    with pytest.raises(TaskFailed, match=r"add_metric\(.*(no name|not one number)"):
+        Figures().add_metric(name, value)
 
 
 # -- told and asked ----------------------------------------------------------------------------

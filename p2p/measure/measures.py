@@ -77,7 +77,7 @@ class Measures:
     def on_trainer(self, job: str, message: Mapping[str, Any]) -> None:
         """What a trainer of this peer said; its fields have been checked."""
         if message["kind"] == "checkpoint":
-            figures = checkpoint_figures(message, self._peer.identity.id)
+            figures = checkpoint_figures(message)
         else:
             figures = self._jobs.heard(job, message, self._now_s)
         for name, told in figures.items():

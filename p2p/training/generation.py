@@ -119,7 +119,9 @@ class Generation:
         result = run.strategy.exchange(self.group, step, self._wish())
         run.tuner.round(computed - began, time.monotonic() - computed, result.span)
         lo, hi = self.mine
-        self._pace.step(computed - began, (hi - lo) * result.span, time.monotonic() - began)
+        ended = time.monotonic()
+        self._pace.step(computed - began, (hi - lo) * result.span, ended - began)
+        self._measure(computed - began, ended - computed, result.span)
         self._traffic.add(self.group.given_bytes - given, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked, saved = result.agreed.mark, result.agreed.checkpoint
@@ -129,6 +131,7 @@ class Generation:
         self.clock.applied_at = time.monotonic()
         self.clock.highest = max(self.clock.highest, run.position.step)
         self._say_entered()
+        self._measure_learning(result.agreed.finite)
         if run.schedule.ends_epoch(run.position.step):
             self._evaluate()
             marked = True
@@ -143,6 +146,7 @@ class Generation:
         schedule, layout = self.run.schedule, self.run.gradients.layout
         lo, hi = self.mine
         self.run.tuner.enter(self.run.method, layout.vector(schedule.seed), hi - lo)
+        self.run.task.figures.take()  # of the warm-up, or of another generation's last step
 
     @property
     def _check(self) -> Callable[[], None]:
@@ -177,6 +181,8 @@ class Generation:
         self.control.activity.begin("evaluation", position.step)
         metrics = self.run.evaluation.run(self.group, position.step, self.mine, self._check)
         position.metrics, position.evaluated = metrics, position.step
+        for name, value in metrics.items():
+            self.run.task.figures.add(f"metric.{name}", value)
 
     def _mark(self) -> None:
         began = time.monotonic()
@@ -232,9 +238,30 @@ class Generation:
                 **self._traffic.told(run.gradients.layout.values, self.group.size),
             }
         )
+        self._tell_figures()
         self._progress_at, self._progress_samples = now, samples
 
+    def _measure(self, computed_s: float, exchanged_s: float, span: int) -> None:
+        add = self.run.task.figures.add
+        add("step_s", (computed_s + exchanged_s) / span)
+        add("compute_s", computed_s / span)
+        add("barrier_s", exchanged_s)
+
+    def _measure_learning(self, finite: bool) -> None:
+        position, add = self.run.position, self.run.task.figures.add
+        add("skipped_steps", position.skipped)
+        if finite and position.loss is not None:
+            add("loss", position.loss)
+            for name, value in position.train_metrics.items():
+                add(f"metric.train_{name}", value)
+
+    def _tell_figures(self) -> None:
+        figures = self.run.task.figures.take()
+        told = {"generation": self.order.number, "figures": figures}
+        self.control.send({"kind": "figures", **told})
+
     def _finish(self) -> None:
+        self._tell_figures()
         self.control.activity.begin("write", self.run.position.step)
         self.run.settle(self.group)  # who died in the last mark may have kept others from it
         self._agree()

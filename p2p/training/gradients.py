@@ -118,6 +118,7 @@ class Gradients:
         nothing here waits or checks for anything."""
         seed_everything(seed_of(self.schedule.seed, UPDATE, step))  # some optimizers add noise
         flat = torch.from_numpy(average)[self.layout.gradients]
+        self.task.figures.gradient_norm(flat)
         factor = clip_factor([flat], self.task.clip_norm)
         self.optimize(average, agreed, range(len(self.parameters)), factor)
         self.change_buffers(average[self.layout.changes], agreed)

@@ -21,6 +21,7 @@ from p2p import task_files
 from p2p.errors import Usage
 from p2p.tasks.builtin import TASKS
 from p2p.training.blame import TaskFailed, user_code
+from p2p.training.figures import Figures
 from p2p.training.order import Indices
 from p2p.training.rates import Rates
 from p2p.training.spec import JobSpec, file_name
@@ -45,6 +46,7 @@ class Options:
         self.epochs: int | None = spec.epochs or defaults.get("epochs")
         self.steps_total: int | None = None  # known by the time that schedule() is called
         self._set = dict(spec.options or {})
+        self.figures = Figures()
 
     def __getitem__(self, key: str) -> str:
         if key not in self._set:
@@ -63,6 +65,7 @@ class Task:
 
     def __init__(self, user: Any, file: str | None, options: Options) -> None:
         self.user, self.file, self.options = user, file, options
+        self.figures = options.figures
         self.can_evaluate = callable(getattr(user, "evaluate", None))
         self.can_aggregate = callable(getattr(user, "aggregate", None))
         self._collate = getattr(user, "collate", default_collate)
@@ -254,6 +257,8 @@ def create(cls: type, spec: JobSpec) -> Task:
             if getattr(options, name) is not None:
                 setattr(user, name, getattr(options, name))
         user.options = options
+        if not hasattr(cls, "add_metric"):
+            user.add_metric = options.figures.add_metric
         if cls.__init__ is not object.__init__:  # type: ignore[misc]
             user.__init__(options)
     return Task(user, file, options)
