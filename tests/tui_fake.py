@@ -12,10 +12,12 @@ import random
 import time
 from typing import Any
 
-from p2p.errors import Unreachable
+from p2p.errors import P2PError, Unreachable
+from tests import tui_fake_told
 
 HASH = "sha256:" + "3fa94c0be1d2" * 5 + "abcd"
 Answer = dict[str, Any]
+TOLD = ("peers", "metrics", "alerts", "health", "insights", "data", "data_shards", "data_preview")
 
 
 def peer(number: int, **changes: Any) -> Answer:
@@ -99,6 +101,8 @@ class FakeCluster:
         self.cluster_id = "c0ffee"
         self.term, self.quorum, self.down = 4, True, False
         self.age = 0.0
+        self.is_older, self.gpus = False, 0
+        self.alerts: list[Answer] = []
         self.refuse: Exception | None = None
         self.requests: list[tuple[str, Answer]] = []
         self.asked: list[str] = []
@@ -121,6 +125,10 @@ class FakeCluster:
             raise Unreachable("no peer answers at 10.0.0.1:7700, 10.0.0.2:7700")
         if verb in ("status", "events", "job", "history"):
             return {"schema": 1, **getattr(self, f"_{verb}")(**args)}
+        if verb in TOLD:
+            if self.is_older:
+                raise P2PError(f"this peer does not know the request {verb!r}: is it older?")
+            return {"schema": 1, **self._told(verb, args)}
         self.requests.append((verb, args))
         if self.refuse is not None:
             raise self.refuse
@@ -166,8 +174,30 @@ class FakeCluster:
     def _history(self, job: str) -> Answer:
         return {"points": points(next(told["step"] for told in self.jobs if told["id"] == job))}
 
+    def _told(self, verb: str, args: Answer) -> Answer:
+        if verb == "metrics":
+            if args.get("latest"):
+                return tui_fake_told.latest(self.peers, self.jobs)
+            return tui_fake_told.series(args["peer"], args["names"], self.gpus)
+        if verb == "data_shards":
+            return tui_fake_told.shards(self.find_job(args["job"]))
+        if verb == "data_preview":
+            return tui_fake_told.preview(args["name"])
+        return {
+            "peers": lambda: tui_fake_told.devices(self.peers, self.gpus),
+            "alerts": lambda: {"alerts": self.alerts},
+            "health": lambda: tui_fake_told.health(self.peers, self.alerts),
+            "insights": tui_fake_told.insights,
+            "data": tui_fake_told.datasets,
+        }[verb]()
+
+    def find_job(self, job: str) -> Answer:
+        return next(told for told in self.jobs if told["id"] == job)
+
     def _do(self, verb: str, args: Answer) -> None:
-        if verb in ("remove", "fault"):
+        if verb == "fault" and args["kind"] != "kill":
+            self.tell(f"drill {args['kind']} on {args['peer']}", "warning")
+        elif verb in ("remove", "fault"):
             told = self.find(args["peer"])
             told["state"] = "left" if verb == "remove" else "dead"
             for made in self.jobs:
@@ -186,6 +216,12 @@ class FakeCluster:
         elif verb == "submit":
             changes = {"task": args["task"], "name": args.get("name") or args["task"], "step": 0}
             self.jobs.append(job(len(self.jobs) + 1, **changes))
+        elif verb == "set":
+            self.find_job(args["job"]).update(args["changes"])
+        elif verb == "alert.acknowledge":
+            next(told for told in self.alerts if told["id"] == args["id"])["acknowledged"] = True
+        elif verb in ("checkpoint", "restore"):
+            self.tell(f"{args['job']}: {verb}")
         else:
             states = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
             told = next(told for told in self.jobs if told["id"] == args["job"])

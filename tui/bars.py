@@ -1,10 +1,12 @@
 """The lines around the panes: header, banner and footer."""
 
 from tui import health, text
-from tui.actions import Refusal, propose
+from tui.actions import cannot_steer, propose
 from tui.keys import Key, footer_keys
 from tui.layout import too_small
-from tui.scene import Line, Scene, both_ends, line_width
+from tui.proposal import Refusal
+from tui.scene import Line, Scene, both_ends, cut_line, line_width
+from tui.views.catalog import VIEWS, view_of
 
 NAME_WIDTH_MAX = 18
 
@@ -51,6 +53,67 @@ def header(scene: Scene, width: int) -> Line:
     return both_ends(left, right, width)
 
 
+def tabs(scene: Scene, width: int) -> Line:
+    """The views with their digits; the one that is shown is marked, a filter is named."""
+    line: Line = []
+    for title, tone in _tab_words(scene, width):
+        line.append((title, tone))
+    right: Line = []
+    wanted = scene.filters.get(scene.view)
+    if wanted:
+        right.append((f" / {shortened(wanted)} ", "warn"))
+    if scene.maximised:
+        right.append((" large ", "warn"))
+    return both_ends(line, right, width) if right else cut_line(line, width)
+
+
+def tab_at(scene: Scene, width: int, x: int) -> int | None:
+    """The digit of the view whose tab is at column `x`."""
+    start = 0
+    for digit, (title, _) in enumerate(_tab_words(scene, width), start=1):
+        if start <= x < start + len(title):
+            return digit
+        start += len(title)
+    return None
+
+
+def _tab_words(scene: Scene, width: int) -> Line:
+    shown = view_of(scene)
+    long = sum(len(view.title) + 4 for view in VIEWS) <= width
+    open_alerts = len([one for one in scene.told.open_alerts if not one.acknowledged])
+    words: Line = []
+    for digit, view in enumerate(VIEWS, start=1):
+        title = view.title if long else view.short
+        if view.name == "alerts" and open_alerts and long:
+            title += f" {open_alerts}"
+        bracket = ("[", "]") if view is shown else (" ", " ")
+        tone = "strong" if view is shown else "warn" if title[-1].isdigit() else "dim"
+        words.append((f"{bracket[0]}{digit} {title}{bracket[1]}", tone))
+    return words
+
+
+def reel(scene: Scene, width: int) -> Line:
+    """Where a replayed recording stands, as a slider."""
+    at = scene.reel
+    if at is None:
+        return []
+    left: Line = [
+        (f" {scene.pick('▶', '>') if at.is_playing else scene.pick('◫', '=')} ", "accent")
+    ]
+    left.append((f"replay {text.moment(at.at)} ", "strong"))
+    right = f" {at.position + 1}/{at.total}  [ ] back, on  p play "
+    room = max(8, width - line_width(left) - len(right) - 1)
+    done = round((room - 1) * at.position / max(1, at.total - 1))
+    track = (
+        scene.pick("─", "-") * done,
+        scene.pick("◆", "@"),
+        scene.pick("─", "-") * (room - 1 - done),
+    )
+    return cut_line(
+        [*left, (track[0], "ok"), (track[1], "strong"), (track[2], "line"), (right, "dim")], width
+    )
+
+
 def shortened(name: str) -> str:
     """A name as the header shows it: no one name may push out the rest."""
     return text.fit(name, NAME_WIDTH_MAX) if text.width_of(name) > NAME_WIDTH_MAX else name
@@ -95,7 +158,8 @@ def is_usable(key: Key, scene: Scene) -> bool:
     """Would the key do something now? (Asking is allowed where the answer needs a dialogue.)"""
     if key.steers is None:
         return True
+    stale = scene.is_greyed
     if key.steers == "submit":
-        return not scene.read_only and scene.snapshot.link.state == "live"
-    made = propose(key.steers, scene.snapshot, scene.selection, scene.read_only)
+        return cannot_steer(scene.snapshot, scene.read_only, stale) is None
+    made = propose(key.steers, scene.snapshot, scene.selection, scene.read_only, stale)
     return not isinstance(made, Refusal)

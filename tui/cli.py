@@ -6,8 +6,13 @@ Nothing of weight is imported before it is needed: --help answers at once.
 import argparse
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.feed import Source
 
 INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 10.0
 
@@ -46,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true", help="look, but change nothing")
     parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="refresh (1 s)")
     parser.add_argument("--once", action="store_true", help="print one snapshot and end")
+    parser.add_argument("--view", metavar="NAME", default="overview", help="overview, peers …")
+    parser.add_argument("--record", metavar="FILE", help="write down all that is shown")
+    parser.add_argument("--replay", metavar="FILE", help="show a recording instead of a cluster")
     parser.add_argument("--token-file", metavar="FILE", help="the cluster's token, or $P2P_TOKEN")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return parser
@@ -57,6 +65,12 @@ def check(args: argparse.Namespace) -> None:
 
     if not INTERVAL_MIN_S <= args.interval <= INTERVAL_MAX_S:
         raise Usage(f"--interval takes {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:g} seconds")
+    from tui.views.names import NAMES
+
+    if args.view not in NAMES:
+        raise Usage(f"no view {args.view!r}: there is {', '.join(NAMES)}")
+    if args.replay and (args.peer or args.record):
+        raise Usage("--replay shows a file: it takes no HOST:PORT and no --record")
     for address in args.peer.split(",") if args.peer is not None else ():
         host, colon, port = address.rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
@@ -81,43 +95,81 @@ def has_terminal() -> bool:
 def once(args: argparse.Namespace) -> int:
     """Print one snapshot. Raises Unreachable, Refused … as the client does."""
     from p2p.errors import P2PError
-    from tui.connect import ClusterSource
     from tui.feed import Feed
     from tui.plain import render
     from tui.scene import Scene
     from tui.snapshot import BadAnswer, Snapshot
+    from tui.wanted import wants
 
     async def ask() -> Snapshot:
-        source = ClusterSource(args.peer, args.token_file)
+        source, close = open_source(args)
         feed = Feed(source, lambda _: None)
         try:
             await feed.poll()
+            for _ in range(2):  # what there is to choose from is known after the first
+                feed.wants = wants(Scene(snapshot=feed.snapshot, view=args.view))
+                await feed.poll()
         except BadAnswer as error:
             raise P2PError(str(error)) from error
         finally:
-            await source.close()
+            await close()
         return feed.snapshot
 
-    scene = Scene(snapshot=asyncio.run(ask()), ascii_only=args.ascii)
-    print(render(scene))
+    scene = Scene(snapshot=asyncio.run(ask()), ascii_only=args.ascii, view=args.view)
+    columns = shutil.get_terminal_size((120, 40)).columns
+    print(render(scene, max(80, columns)))
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """The screen, until the user leaves it or a signal ends it (143)."""
     from tui.app import ClusterApp
-    from tui.connect import ClusterSource
+    from tui.tape import Replay
 
     async def show() -> int:
-        source = ClusterSource(args.peer, args.token_file)
-        app = ClusterApp(source, args.interval, args.read_only, args.ascii or not is_unicode())
+        source, close = open_source(args)
+        app = ClusterApp(
+            source,
+            args.interval,
+            args.read_only,
+            args.ascii or not is_unicode(),
+            view=args.view,
+            replay=source if isinstance(source, Replay) else None,
+            records=bool(args.record),
+        )
         try:
             await app.run_async()
         finally:
-            await source.close()
+            await close()
         return app.return_code or 0
 
     return asyncio.run(show())
+
+
+def open_source(
+    args: argparse.Namespace,
+) -> "tuple[Source, Callable[[], Coroutine[None, None, None]]]":
+    """A cluster, perhaps written down, or a recording; and how it is closed."""
+    from tui.connect import ClusterSource
+    from tui.tape import Recorder, Replay
+
+    if args.replay:
+        replay = Replay(args.replay)
+
+        async def close_file() -> None:
+            replay.close()
+
+        return replay, close_file
+    cluster = ClusterSource(args.peer, args.token_file)
+    if not args.record:
+        return cluster, cluster.close
+    recorder = Recorder(cluster, args.record)
+
+    async def close_both() -> None:
+        recorder.close()
+        await cluster.close()
+
+    return recorder, close_both
 
 
 def is_unicode() -> bool:

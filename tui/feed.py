@@ -14,22 +14,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from p2p.errors import P2PError, Unreachable
-from tui.snapshot import (
-    Detail,
-    Event,
-    Snapshot,
-    Status,
-    parse_detail,
-    parse_events,
-    parse_status,
-    shown_job,
-)
+from p2p.errors import OutcomeUnknown, P2PError, Unreachable
+from tui.asks import ASKS, LATER_INTERVALS, Ask, Wants
+from tui.parsing import parse_detail, parse_events, parse_status
+from tui.snapshot import Detail, Event, Snapshot, Status, shown_job
 from tui.text import clean
+from tui.told import Told
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
 EVENTS_MAX = 2000
+DUE_MAX = 500
 DETAIL_INTERVALS = 2  # a job's curve is the largest answer: ask for it every second poll
 
 
@@ -55,7 +50,7 @@ class Feed:
     ) -> None:
         self.source = source
         self.interval_s = interval_s
-        self.chosen_job: str | None = None
+        self.wants = Wants()
         self.snapshot = Snapshot()
         self._publish = publish
         self._rng = rng or random.Random()
@@ -63,10 +58,17 @@ class Feed:
         self._wake = asyncio.Event()
         self._detail_key: tuple[object, ...] = ()
         self._detail_due_s = 0.0
+        self._due_s: dict[tuple[object, ...], float] = {}
 
     def nudge(self) -> None:
         """Poll at once: an action was taken or another job was chosen."""
         self._wake.set()
+
+    def forget(self) -> None:
+        """What was told so far is of another time: begin afresh."""
+        self.snapshot = Snapshot(self.snapshot.link)
+        self._detail_key, self._detail_due_s = (), 0.0
+        self._due_s.clear()
 
     async def run(self) -> None:
         """Poll for ever; returns only by being cancelled."""
@@ -97,15 +99,18 @@ class Feed:
             received_at=time.time(),
         )
         detail = self.snapshot.detail if same else None
-        job = shown_job(status, self.chosen_job)
+        job = shown_job(status, self.wants.job)
         if detail is not None and (job is None or detail.job != job.id):
             detail = None
-        self._show(Snapshot(link, status, events, detail))
+        told = self.snapshot.told if same else Told()
+        self._show(Snapshot(link, status, events, detail, told))
         news = await self._news(events)
-        detail = await self._detail(status, detail)
-        if news or detail is not self.snapshot.detail:
+        if "job" in self.wants.needs:
+            detail = await self._detail(status, detail)
+        told = await self._told(status, told)
+        if news or detail is not self.snapshot.detail or told is not self.snapshot.told:
             merged = (*events, *news)[-EVENTS_MAX:]
-            self._show(replace(self.snapshot, events=merged, detail=detail))
+            self._show(replace(self.snapshot, events=merged, detail=detail, told=told))
 
     async def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         since = events[-1].index if events else 0
@@ -113,7 +118,7 @@ class Feed:
         return tuple(event for event in answer if event.index > since)
 
     async def _detail(self, status: Status, known: Detail | None) -> Detail | None:
-        job = shown_job(status, self.chosen_job)
+        job = shown_job(status, self.wants.job)
         if job is None:
             return None
         key = (job.id, job.state, job.generation, job.step, job.accuracy)
@@ -132,6 +137,39 @@ class Feed:
         # Half an interval early, or jitter would make it every third poll.
         self._detail_due_s = now_s + (DETAIL_INTERVALS - 0.5) * self.interval_s
         return parse_detail(job.id, detail, history)
+
+    async def _told(self, status: Status, told: Told) -> Told:
+        """What the view needs beyond this, as far as it is due."""
+        job = shown_job(status, self.wants.job)
+        wants = replace(self.wants, job=job.id if job else None)
+        for ask in ASKS:
+            if ask.need in wants.needs:
+                told = await self._ask(ask, wants, told)
+        return told
+
+    async def _ask(self, ask: Ask, wants: Wants, told: Told) -> Told:
+        now_s = self._clock()
+        args = ask.args(wants, told, time.time())
+        # Another peer, job or dataset is asked about at once.
+        about = {name: value for name, value in (args or {}).items() if name != "since"}
+        key = (ask.need, self.source.address, repr(about))
+        if args is None or now_s < self._due_s.get(key, 0.0):
+            return told
+        if len(self._due_s) > DUE_MAX:
+            self._due_s.clear()
+        untold = {verb: why for verb, why in told.untold.items() if verb != ask.verb}
+        # Half an interval early, as for the curve.
+        self._due_s[key] = now_s + (ask.every - 0.5) * self.interval_s
+        try:
+            answer = await self.source.request(ask.verb, **args)
+        except (Unreachable, OutcomeUnknown):
+            raise
+        except P2PError as error:
+            self._due_s[key] = now_s + LATER_INTERVALS * self.interval_s
+            return replace(told, untold={**untold, ask.verb: clean(str(error))})
+        if ask.verb in told.untold:
+            told = replace(told, untold=untold)
+        return ask.keep(told, answer, wants)
 
     def _lost(self, error: Exception) -> float:
         attempt = self.snapshot.link.attempt + 1

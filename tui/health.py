@@ -53,7 +53,10 @@ EVENT_MARKS = {
     "info": Mark("·", "-", "info", "dim"),
     "warning": Mark("▲", "!", "warning", "warn"),
     "error": Mark("✖", "x", "error", "bad"),
+    "critical": Mark("✖", "x", "critical", "bad"),
 }
+GRAVITIES = ("critical", "error", "warning", "info")
+SCORE_GOOD, SCORE_FAIR = 90.0, 60.0
 SELF_GLYPH, SELF_PLAIN = "◆", "@"
 
 
@@ -71,6 +74,20 @@ def role_mark(role: str) -> Mark:
 
 def event_mark(severity: str) -> Mark:
     return EVENT_MARKS.get(severity) or _unknown(severity)
+
+
+def gravity(severity: str) -> int:
+    """0 is the gravest; what nobody has heard of is the least."""
+    return GRAVITIES.index(severity) if severity in GRAVITIES else len(GRAVITIES)
+
+
+def score_mark(score: float) -> Mark:
+    """Of a health score from 0 to 100."""
+    if score >= SCORE_GOOD:
+        return Mark("●", "+", "healthy", "ok")
+    return (
+        Mark("▲", "!", "degraded", "warn") if score >= SCORE_FAIR else Mark("✖", "x", "ill", "bad")
+    )
 
 
 def link_mark(link: Link, age_s: float | None, interval_s: float) -> Mark:

@@ -1,55 +1,94 @@
-"""How the screen is cut, as a pure function of its size and of what there is to show."""
+"""How the screen is cut into panes: rectangles and shares of them, pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from tui.pane import Pane
+
 WIDTH_MIN, HEIGHT_MIN = 80, 24
-RING_WIDTH_MIN = 100  # narrower: the peers table alone, which has all of it in words
-DETAIL_WIDTH_MIN = 36
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Sizes in cells; every pane's height includes its title line. 0 = not shown.
+class Area:
+    """A rectangle in cells."""
 
-    Ring beside peers over jobs; below them the shown job in words beside its curves; then events.
-    """
+    x: int
+    y: int
+    width: int
+    height: int
 
-    ring_width: int
-    peers: int
-    jobs: int
-    middle: int
-    events: int
-    detail_width: int
-    charts: int
 
-    @property
-    def top(self) -> int:
-        return self.peers + self.jobs
+@dataclass(frozen=True, slots=True)
+class Placed:
+    pane: Pane
+    area: Area
 
-    @property
-    def height(self) -> int:
-        return self.top + self.middle + self.events
+
+Piece = Pane | Callable[[Area], list[Placed]]
 
 
 def too_small(width: int, height: int) -> bool:
     return width < WIDTH_MIN or height < HEIGHT_MIN
 
 
-def plan(width: int, height: int, peers: int, jobs: int) -> Layout:
-    """Panes for a body of `width` × `height` cells (header, banner and footer not counted)."""
-    ring_width = 0 if width < RING_WIDTH_MIN else max(36, min(60, width * 2 // 5 - 8))
-    # One title, one column head, one line each; at least one line of data.
-    peers_want, jobs_want = 2 + max(1, peers), 2 + max(1, jobs)
-    spare = max(0, height - 21)  # what is left above the smallest useful screen
-    if ring_width:
-        top = max(min(20, 11 + spare // 4), min(peers_want + jobs_want, height // 2))
-        peers_height = min(peers_want, top - min(jobs_want, 4))
-        jobs_height = top - peers_height
-    else:
-        peers_height = min(peers_want, 5 + spare // 3)
-        jobs_height = min(jobs_want, 4 + spare // 8)
-    events = 4 + spare // 4
-    middle = height - peers_height - jobs_height - events
-    detail_width = max(DETAIL_WIDTH_MIN, min(48, width // 4))
-    charts = 1 if width < 110 else 2 if width < 165 else 3
-    return Layout(ring_width, peers_height, jobs_height, middle, events, detail_width, charts)
+def down(area: Area, *pieces: tuple[Piece, int]) -> list[Placed]:
+    """Pieces below each other, each with its height; those with 0 share what is left."""
+    placed: list[Placed] = []
+    y = area.y
+    for piece, height in _shared(pieces, area.height):
+        placed += _put(piece, Area(area.x, y, area.width, height))
+        y += height
+    return placed
+
+
+def across(area: Area, *pieces: tuple[Piece, int]) -> list[Placed]:
+    """Pieces beside each other, each with its width; those with 0 share what is left."""
+    placed: list[Placed] = []
+    x = area.x
+    for piece, width in _shared(pieces, area.width):
+        placed += _put(piece, Area(x, area.y, width, area.height))
+        x += width
+    return placed
+
+
+def grid(area: Area, panes: list[Pane], width_min: int, height_min: int) -> list[Placed]:
+    """As many of the panes as fit, in equal cells; what is left over goes to the last ones."""
+    columns = max(1, min(len(panes), area.width // width_min))
+    rows = max(1, min(-(-len(panes) // columns), area.height // height_min))
+    shown = panes[: columns * rows]
+    columns = -(-len(shown) // rows)
+
+    def row(some: list[Pane]) -> Callable[[Area], list[Placed]]:
+        return lambda part: across(part, *((pane, 0) for pane in some))
+
+    lines = [shown[at : at + columns] for at in range(0, len(shown), columns)]
+    return down(area, *((row(line), 0) for line in lines))
+
+
+def share(least: int, want: int, most: int) -> int:
+    """`want`, held between the other two (the lower bound wins)."""
+    return max(least, min(want, most))
+
+
+def _put(piece: Piece, area: Area) -> list[Placed]:
+    if area.width < 1 or area.height < 1:
+        return []
+    return [Placed(piece, area)] if isinstance(piece, Pane) else piece(area)
+
+
+def _shared(pieces: tuple[tuple[Piece, int], ...], total: int) -> list[tuple[Piece, int]]:
+    """Every piece with its final size; they fill `total` exactly, the first ones come first."""
+    left = max(0, total - sum(size for _, size in pieces))
+    open_ = sum(size == 0 for _, size in pieces)
+    made, used = [], 0
+    for piece, size in pieces:
+        if size == 0:
+            size = left // open_
+            left, open_ = left - size, open_ - 1
+        size = min(size, total - used)
+        made.append((piece, size))
+        used += size
+    if made and used < total:
+        piece, size = made[-1]
+        made[-1] = (piece, size + total - used)
+    return made

@@ -12,6 +12,7 @@ from tui.health import Tone
 @dataclass(frozen=True, slots=True)
 class Palette:
     name: str
+    summary: str
     is_dark: bool
     background: str
     panel: str
@@ -35,6 +36,7 @@ class Palette:
 
 DARK = Palette(
     name="p2p-dark",
+    summary="dark; told apart by colour-blind eyes",
     is_dark=True,
     background="#0e1116",
     panel="#171c24",
@@ -54,6 +56,7 @@ DARK = Palette(
 )
 LIGHT = Palette(
     name="p2p-light",
+    summary="light",
     is_dark=False,
     background="#fbfbf9",
     panel="#efefeb",
@@ -71,8 +74,29 @@ LIGHT = Palette(
     throughput="#6639ba",
     cursor="#dbe7f3",
 )
+CLEAR = Palette(
+    name="p2p-clear",
+    summary="black, high contrast; the colours of Okabe and Ito for colour-blind eyes",
+    is_dark=True,
+    background="#000000",
+    panel="#101010",
+    text="#f0f0f0",
+    dim="#b4b4b4",
+    faint="#7a7a7a",
+    line="#4a4a4a",
+    strong="#ffffff",
+    ok="#56b4e9",
+    warn="#f0e442",
+    bad="#ff7433",
+    accent="#cc9fd0",
+    loss="#56b4e9",
+    accuracy="#f0e442",
+    throughput="#cc9fd0",
+    cursor="#1f3f5f",
+)
 MONO = Palette(
     name="p2p-mono",
+    summary="no colours: glyphs, words and weight only",
     is_dark=True,
     background="#000000",
     panel="#1a1a1a",
@@ -90,4 +114,5 @@ MONO = Palette(
     throughput="#d0d0d0",
     cursor="#303030",
 )
-PALETTES = (DARK, LIGHT, MONO)
+PALETTES = (DARK, LIGHT, CLEAR, MONO)
+BY_NAME = {palette.name: palette for palette in PALETTES}

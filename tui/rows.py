@@ -3,7 +3,7 @@
 from tui import health, text
 from tui.health import Mark
 from tui.scene import Line, Scene, Span
-from tui.snapshot import Event, Job, Peer
+from tui.snapshot import Detail, Event, Job, Peer
 from tui.table import Column, Row
 
 PEER_COLUMNS = (
@@ -114,7 +114,7 @@ def detail_lines(scene: Scene, width: int) -> list[Line]:
         [*bar(job.done, width - 5, scene.ascii_only, mark.tone), (f" {done}", "text")],
         _pair("step", f"{job.step:,}{total}", f"epoch {job.epoch}"),
         _pair("loss", text.number(job.loss), f"accuracy {text.percent(job.accuracy)}"),
-        _pair("speed", f"{text.rate(job.samples_per_second)} samples/s"),
+        _pair("speed", f"{text.rate(job.samples_per_second)} samp/s", _left(job)),
     ]
     if detail is not None and detail.generations:
         last = detail.generations[-1]
@@ -124,12 +124,14 @@ def detail_lines(scene: Scene, width: int) -> list[Line]:
     else:
         lines.append(_pair("change", f"gen {job.generation}" if job.generation else "none yet"))
     lines.append(_pair("peers", names))
+    if job.strategy:
+        lines.append(_pair("method", f"{job.strategy} {job.codec}", _wire(detail)))
     lines.append(_pair("weights", text.short_hash(job.state_hash, 16)))
     lines.append(_pair("samples", text.count(job.samples)))
     if detail is not None and detail.repeated is not None:
         lines.append(_pair("ledger", f"{detail.repeated} repeated, {detail.missing} missing"))
     if detail is not None:
-        lines.append(_pair("saved", text.plural(detail.checkpoints, "checkpoint")))
+        lines.append(_pair("saved", text.plural(len(detail.checkpoints), "checkpoint")))
     reason = job.reason or (detail.generations[-1].reason if detail and detail.generations else "")
     if reason:
         tone = "bad" if job.state == "failed" else "warn" if job.state == "recovering" else "dim"
@@ -138,6 +140,19 @@ def detail_lines(scene: Scene, width: int) -> list[Line]:
         at = 2 if job.state in ("failed", "queued", "recovering") else len(lines)
         lines[at:at] = wrapped
     return lines
+
+
+def _wire(detail: Detail | None) -> str:
+    """What goes over the wire in a step, and how much less that is than float32."""
+    if detail is None or detail.bytes_per_step is None:
+        return ""
+    told = f"{text.memory(int(detail.bytes_per_step))} a step"
+    return told if detail.compression is None else f"{told}, {detail.compression:.1f}x smaller"
+
+
+def _left(job: Job) -> str:
+    eta_s = job.eta_s() if job.state == "running" else None
+    return "" if eta_s is None else f"{text.seconds(eta_s)} left"
 
 
 def _pair(label: str, value: str, note: str = "") -> Line:

@@ -4,45 +4,89 @@ A line is a list of spans: text and the palette's name for its colour. All drawi
 Scene to lines; only tui/widgets turns lines into Textual's strips.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tui.actions import Selection
 from tui.health import link_mark
 from tui.palette import DARK, Palette
+from tui.proposal import Selection
 from tui.snapshot import Detail, Job, Snapshot, Status, shown_job
 from tui.text import fit, width_of
+from tui.told import Told
 
 Span = tuple[str, str]
 Line = list[Span]
 CHARTS = ("loss", "accuracy", "throughput")
+LEVELS = ("all", "warning", "error")
+SMOOTHINGS = (0.0, 0.6, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Reel:
+    """Where a replayed recording stands; `at` is the Unix time of what is shown."""
+
+    position: int
+    total: int
+    at: float
+    first_at: float
+    last_at: float
+    is_playing: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The newest snapshot and all that the user set. `now_s` is the feed's monotonic clock."""
+    """The newest snapshot and all that the user set. `now_s` is the feed's monotonic clock.
+
+    `focus` has the pane with the keyboard by view, `cursors` the selected row's id by pane,
+    `filters` the text that rows must contain by view.
+    """
 
     snapshot: Snapshot = field(default_factory=Snapshot)
-    selection: Selection = field(default_factory=Selection)
     palette: Palette = DARK
     ascii_only: bool = False
     read_only: bool = False
     frozen: bool = False
     interval_s: float = 1.0
-    chart: str = "loss"
     now_s: float = 0.0
+    view: str = "overview"
+    focus: Mapping[str, str] = field(default_factory=dict)
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, str] = field(default_factory=dict)
+    chart: str = "loss"
+    smoothing: float = 0.0
+    level: str = "all"
+    maximised: bool = False
+    reel: Reel | None = None
 
     @property
     def status(self) -> Status | None:
         return self.snapshot.status
 
     @property
+    def told(self) -> Told:
+        return self.snapshot.told
+
+    @property
+    def selection(self) -> Selection:
+        """What is highlighted, even if no cursor was moved yet. A job only if it was chosen."""
+        peer, peers = self.cursors.get("peers"), self.status.peers if self.status else ()
+        if all(told.id != peer for told in peers):
+            peer = peers[0].id if peers else None
+        return Selection(peer, self.cursors.get("jobs"), self.cursors.get("alerts"))
+
+    @property
     def job(self) -> Job | None:
-        return shown_job(self.snapshot.status, self.selection.job)
+        return shown_job(self.snapshot.status, self.cursors.get("jobs"))
 
     @property
     def detail(self) -> Detail | None:
         job, detail = self.job, self.snapshot.detail
         return detail if job and detail and detail.job == job.id else None
+
+    @property
+    def wanted(self) -> str:
+        """What rows must contain in this view, in small letters."""
+        return self.filters.get(self.view, "").lower()
 
     @property
     def age_s(self) -> float | None:

@@ -1,17 +1,10 @@
-"""What the screen shows, as immutable values parsed from the contract's JSON.
+"""What the screen shows, as immutable values parsed from the contract's JSON (tui/parsing.py)."""
 
-The JSON comes from a peer that may be newer or older than we are: unknown fields are ignored,
-missing or ill-typed ones read as unknown, and only an answer without the lists that make it a
-status at all raises BadAnswer.
-"""
-
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from p2p.state import FINAL
-from tui.text import clean
+from tui.told import Told
 
 LinkState = Literal["connecting", "live", "lost"]
 
@@ -66,6 +59,8 @@ class Job:
     samples_per_second: float
     members: tuple[str, ...]
     shards: int
+    strategy: str
+    codec: str
     state_hash: str | None
 
     @property
@@ -76,6 +71,13 @@ class Job:
     def done(self) -> float | None:
         """The fraction of steps done, None while the total is unknown."""
         return min(1.0, self.step / self.steps_total) if self.steps_total else None
+
+    def eta_s(self) -> float | None:
+        """Seconds to its end at the present speed; None while that cannot be said."""
+        if self.steps_total is None or not (self.step and self.samples):
+            return None
+        left = (self.steps_total - self.step) * self.samples / self.step
+        return left / self.samples_per_second if self.samples_per_second > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Point:
     loss: float | None
     accuracy: float | None
     samples_per_second: float | None
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,18 @@ class Generation:
     reason: str
     stall_seconds: float | None
     steps_repeated: int
+    strategy: str = ""
+    codec: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    step: int
+    path: str
+    bytes: int
+    seconds: float | None
+    count: int
+    peer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +148,14 @@ class Detail:
     job: str
     points: tuple[Point, ...] = ()
     generations: tuple[Generation, ...] = ()
-    checkpoints: int = 0
+    checkpoints: tuple[Checkpoint, ...] = ()
     repeated: int | None = None
     missing: int | None = None
+    bytes_per_step: float | None = None
+    compression: float | None = None
+    is_auto: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,78 +179,7 @@ class Snapshot:
     status: Status | None = None
     events: tuple[Event, ...] = ()
     detail: Detail | None = None
-
-
-def parse_status(answer: Mapping[str, Any]) -> Status:
-    """The `status` answer. Raises BadAnswer if it has no cluster, peers or jobs."""
-    cluster = answer.get("cluster")
-    if not isinstance(cluster, dict):
-        raise BadAnswer("the peer's status names no cluster: is its version newer than this one?")
-    for part in ("peers", "jobs"):
-        if not isinstance(answer.get(part), list):
-            raise BadAnswer(f"the peer's status has no list of {part}: versions do not match?")
-    return Status(
-        view_from=_text(answer, "view_from"),
-        age=_number(answer, "age") or 0.0,
-        cluster=Cluster(
-            id=_text(cluster, "id"),
-            name=_text(cluster, "name") or _text(cluster, "id"),
-            term=_whole(cluster, "term"),
-            leader=_text(cluster, "leader") or None,
-            quorum=cluster.get("quorum") is True,
-            commit_index=_whole(cluster, "commit_index"),
-            applied_index=_whole(cluster, "applied_index"),
-        ),
-        peers=tuple(_peer(row) for row in _rows(answer, "peers")),
-        jobs=tuple(_job(row) for row in _rows(answer, "jobs")),
-    )
-
-
-def parse_events(answer: Mapping[str, Any]) -> tuple[Event, ...]:
-    """The `events` answer, oldest first."""
-    return tuple(
-        Event(
-            index=_whole(row, "index"),
-            at=_number(row, "at") or 0.0,
-            kind=_text(row, "kind"),
-            severity=_text(row, "severity"),
-            text=_text(row, "text"),
-            peer=_text(row, "peer") or None,
-            job=_text(row, "job") or None,
-        )
-        for row in _rows(answer, "events")
-    )
-
-
-def parse_detail(job: str, detail: Mapping[str, Any], history: Mapping[str, Any]) -> Detail:
-    """The `job` and `history` answers of one job."""
-    ledger = list(_rows(detail, "ledger"))
-    return Detail(
-        job=job,
-        points=tuple(
-            Point(
-                step=_whole(row, "step"),
-                loss=_number(row, "loss"),
-                accuracy=_number(row, "accuracy"),
-                samples_per_second=_number(row, "samples_per_second"),
-            )
-            for row in _rows(history, "points")
-        ),
-        generations=tuple(
-            Generation(
-                number=_whole(row, "number"),
-                members=_texts(row, "members"),
-                start_step=None if row.get("start_step") is None else _whole(row, "start_step"),
-                reason=_text(row, "reason"),
-                stall_seconds=_number(row, "stall_seconds"),
-                steps_repeated=_whole(row, "steps_repeated"),
-            )
-            for row in _rows(detail, "generations")
-        ),
-        checkpoints=len(list(_rows(detail, "checkpoints"))),
-        repeated=sum(_whole(row, "repeated") for row in ledger) if ledger else None,
-        missing=sum(_whole(row, "missing") for row in ledger) if ledger else None,
-    )
+    told: Told = field(default_factory=Told)
 
 
 def shown_job(status: Status | None, chosen: str | None) -> Job | None:
@@ -239,74 +188,3 @@ def shown_job(status: Status | None, chosen: str | None) -> Job | None:
         return None
     active = [job for job in status.jobs if not job.is_final]
     return status.job(chosen) or (active or list(status.jobs))[-1]
-
-
-def _peer(row: Mapping[str, Any]) -> Peer:
-    return Peer(
-        id=_text(row, "id"),
-        name=_text(row, "name") or _text(row, "id"),
-        address=_text(row, "address"),
-        host=_text(row, "host"),
-        pid=_whole(row, "pid"),
-        role=_text(row, "role"),
-        state=_text(row, "state"),
-        slots=_whole(row, "slots"),
-        trainers=_whole(row, "trainers"),
-        replicas=_whole(row, "replicas"),
-        rss=_whole(row, "rss"),
-        cpu_percent=_number(row, "cpu_percent") or 0.0,
-        version=_text(row, "version"),
-    )
-
-
-def _job(row: Mapping[str, Any]) -> Job:
-    metrics = row.get("metrics")
-    total = _number(row, "steps_total")
-    return Job(
-        id=_text(row, "id"),
-        name=_text(row, "name") or _text(row, "id"),
-        kind=_text(row, "kind"),
-        task=_text(row, "task"),
-        state=_text(row, "state"),
-        reason=_text(row, "reason"),
-        generation=_whole(row, "generation"),
-        step=_whole(row, "step"),
-        steps_total=int(total) if total else None,
-        epoch=_whole(row, "epoch"),
-        samples=_whole(row, "samples"),
-        loss=_number(row, "loss"),
-        accuracy=_number(metrics, "accuracy") if isinstance(metrics, dict) else None,
-        samples_per_second=_number(row, "samples_per_second") or 0.0,
-        members=_texts(row, "members"),
-        shards=_whole(row, "shards"),
-        state_hash=_text(row, "state_hash") or None,
-    )
-
-
-def _rows(answer: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
-    rows = answer.get(key)
-    return (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else iter(())
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    return clean(value) if isinstance(value, str) else ""
-
-
-def _texts(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = row.get(key)
-    if not isinstance(value, list):
-        return ()
-    return tuple(clean(item) for item in value if isinstance(item, str))
-
-
-def _number(row: Mapping[str, Any], key: str) -> float | None:
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _whole(row: Mapping[str, Any], key: str) -> int:
-    value = _number(row, key)
-    return 0 if value is None else int(value)

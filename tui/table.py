@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tui.scene import Line, Span
 from tui.text import Align, fit, width_of
@@ -30,7 +31,8 @@ class Row:
     cells: Mapping[str, Sequence[Span]]
 
 
-def fit_columns(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
+@lru_cache(maxsize=256)
+def fit_columns(columns: tuple[Column, ...], width: int) -> tuple[tuple[Column, int], ...]:
     """The columns that fit, in order, each with its final width."""
     kept = list(columns)
     while len(kept) > 1 and _total(kept) > width:
@@ -51,7 +53,7 @@ def fit_columns(columns: Sequence[Column], width: int) -> list[tuple[Column, int
         if not given:
             break
         spare -= given
-    return [(column, widths[column.key]) for column in kept]
+    return tuple((column, widths[column.key]) for column in kept)
 
 
 def head(columns: Sequence[tuple[Column, int]]) -> Line:

@@ -126,3 +126,12 @@ def clock(at_s: float) -> str:
 
 def short_hash(state_hash: str | None, characters: int = 12) -> str:
     return "–" if not state_hash else state_hash.removeprefix("sha256:")[:characters]
+
+
+def moment(at_s: float) -> str:
+    """Local date and time of a Unix time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+
+
+def ago(at_s: float | None, now_s: float) -> str:
+    return "–" if at_s is None else f"{seconds(max(0.0, now_s - at_s))} ago"

@@ -39,6 +39,11 @@ class Method:
         return cls(**told)
 
 
+def codec_summaries() -> dict[str, str]:
+    """Every codec's name and what it does, for menus."""
+    return {named.name: named.summary for named in codec_names.NAMES.values()}
+
+
 def submitted(strategy: str, codec: str, options: Mapping[str, str] | None) -> Method:
     """As a job begins. With "auto", the first strategy and the given codec until it is known
     better."""

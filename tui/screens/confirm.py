@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from tui.actions import Proposal
+from tui.proposal import Proposal
 
 
 class ConfirmScreen(ModalScreen[bool]):

@@ -10,19 +10,30 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui import health
+from tui.actions import cannot_steer
 from tui.keys import GROUPS, KEYS
+from tui.scene import Scene
+from tui.views.catalog import VIEWS
 
 CLOSE = "escape,question_mark,f1,q,enter"
 
 
-def help_text(ascii_only: bool) -> str:
-    """All keys by group, then what the glyphs mean."""
-    lines: list[str] = []
+def help_text(scene: Scene) -> str:
+    """All keys by group, with what those that steer would say now; then what the glyphs mean."""
+    ascii_only = scene.ascii_only
+    problem = cannot_steer(scene.snapshot, scene.read_only, scene.is_greyed)
+    lines: list[str] = [f"Nothing can be steered now: {problem.reason}.", ""] if problem else []
     for group in GROUPS:
         lines += [group.upper()]
-        lines += [
-            f"  {key.shown:<7} {key.help}" for key in KEYS if key.group == group and key.shown
-        ]
+        if group == "Views":
+            lines += [
+                f"  {digit:<7} {view.title}: {view.summary}"
+                for digit, view in enumerate(VIEWS, start=1)
+            ]
+        else:
+            lines += [
+                f"  {key.shown:<7} {key.help}" for key in KEYS if key.group == group and key.shown
+            ]
         lines += [""]
     lines += ["SIGNS"]
     for marks in (health.PEER_MARKS, health.ROLE_MARKS, health.JOB_MARKS):
@@ -44,15 +55,15 @@ class HelpScreen(ModalScreen[None]):
         Binding("k", "scroll(-1)", show=False),
     ]
 
-    def __init__(self, ascii_only: bool) -> None:
+    def __init__(self, scene: Scene) -> None:
         super().__init__()
-        self._ascii_only = ascii_only
+        self._scene = scene
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="box help") as box:
             box.border_title = Content("keys")
             box.border_subtitle = Content("esc closes")
-            yield Static(Content(help_text(self._ascii_only)))
+            yield Static(Content(help_text(self._scene)))
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)

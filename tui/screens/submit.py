@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from p2p.errors import P2PError
-from tui.actions import Proposal
+from tui.proposal import Proposal
 
 HINT = (
     "TASK is a built-in one (digits, mnist) or FILE.py:Class.\n"

@@ -1,0 +1,136 @@
+"""What the keys that concern jobs would do: pause, cancel, checkpoint, restore, strategy, codec."""
+
+import shlex
+
+from tui.proposal import Choice, Menu, Proposal, Refusal, Selection, no_quorum, progress
+from tui.snapshot import Job, Snapshot, Status, shown_job
+
+
+def pause(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
+    job = shown_job(status, selection.job)
+    if job is None:
+        return Refusal("there is no job: submit one with S")
+    if job.is_final:
+        return Refusal(f"{job.name} is {job.state}")
+    if not status.cluster.quorum:
+        return no_quorum(f"{job.name} cannot be paused or resumed")
+    verb, done = ("resume", "goes on") if job.state == "paused" else ("pause", "is pausing")
+    return Proposal(
+        title=f"{verb.capitalize()} {job.name}",
+        verb=verb,
+        args={"job": job.id},
+        cli=f"p2pnode {verb} {shlex.quote(job.id)}",
+        done=f"{job.name} {done}",
+        ask=False,
+    )
+
+
+def cancel(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
+    job = shown_job(status, selection.job)
+    if job is None:
+        return Refusal("there is no job: submit one with S")
+    if job.is_final:
+        return Refusal(f"{job.name} is {job.state} already")
+    if not status.cluster.quorum:
+        return no_quorum(f"{job.name} cannot be cancelled")
+    return Proposal(
+        title=f"Cancel {job.name}?",
+        verb="cancel",
+        args={"job": job.id},
+        cli=f"p2pnode cancel {shlex.quote(job.id)}",
+        done=f"{job.name} is being cancelled",
+        lines=(f"It ends at {progress(job)} and cannot be resumed.", "Its checkpoints stay."),
+    )
+
+
+def checkpoint(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
+    job = _active(status, selection, "saved")
+    if isinstance(job, Refusal):
+        return job
+    return Proposal(
+        title=f"Save {job.name}",
+        verb="checkpoint",
+        args={"job": job.id},
+        cli=f"p2pnode checkpoint {shlex.quote(job.id)}",
+        done=f"{job.name} is being saved, while it goes on",
+        ask=False,
+    )
+
+
+def restore(snapshot: Snapshot, status: Status, selection: Selection) -> Menu | Refusal:
+    job, detail = shown_job(status, selection.job), snapshot.detail
+    if job is None:
+        return Refusal("there is no job: submit one with S")
+    if not status.cluster.quorum:
+        return no_quorum("no job can be submitted")
+    if detail is None or detail.job != job.id:
+        return Refusal(f"the checkpoints of {job.name} are not known yet: look at it in Jobs (5)")
+    if not detail.checkpoints:
+        return Refusal(f"{job.name} has no checkpoint yet: W writes one")
+    choices = []
+    for made in reversed(detail.checkpoints):
+        proposal = Proposal(
+            title=f"Restore {job.name} from step {made.step:,}?",
+            verb="restore",
+            args={"job": job.id, "step": made.step},
+            cli=f"p2pnode restore {shlex.quote(job.id)} --step {made.step}",
+            done=f"a new job goes on from step {made.step:,}",
+            lines=(
+                f"A new job begins at step {made.step:,}, with the same task, data and settings.",
+                f"{job.name} stays as it is.",
+            ),
+        )
+        choices.append(Choice(f"step {made.step:,}", made.path, proposal))
+    return Menu(f"Restore {job.name} from", tuple(choices))
+
+
+def strategy(snapshot: Snapshot, status: Status, selection: Selection) -> Menu | Refusal:
+    from p2p.training.method import AUTO  # pure, but not needed to open the screen
+    from p2p.training.strategies.catalog import STRATEGIES
+
+    known = {entry.name: entry.summary for entry in STRATEGIES.values()}
+    return _method(status, selection, "strategy", {**known, AUTO: "chosen by measuring"})
+
+
+def codec(snapshot: Snapshot, status: Status, selection: Selection) -> Menu | Refusal:
+    from p2p.training.method import codec_summaries
+
+    return _method(status, selection, "codec", codec_summaries())
+
+
+def _method(
+    status: Status, selection: Selection, what: str, known: dict[str, str]
+) -> Menu | Refusal:
+    job = _active(status, selection, "changed")
+    if isinstance(job, Refusal):
+        return job
+    now = job.strategy if what == "strategy" else job.codec
+    choices = []
+    for name, summary in known.items():
+        made: Proposal | Refusal = Proposal(
+            title=f"{job.name}: {what} {name}?",
+            verb="set",
+            args={"job": job.id, "changes": {what: name}},
+            cli=f"p2pnode set {shlex.quote(job.id)} {what}={name}",
+            done=f"{job.name} goes on with {what} {name} after the step it is at",
+            lines=(
+                f"{summary[:1].upper()}{summary[1:]}.",
+                f"A new generation begins after step {job.step:,}; no sample is lost or repeated.",
+            ),
+        )
+        if name == now:
+            made = Refusal(f"{job.name} has {what} {name} already")
+        choices.append(Choice(name, summary, made))
+    return Menu(f"{what.capitalize()} of {job.name}, now {now or 'unknown'}", tuple(choices))
+
+
+def _active(status: Status, selection: Selection, done: str) -> Job | Refusal:
+    """The shown job, if it can be asked for something."""
+    job = shown_job(status, selection.job)
+    if job is None:
+        return Refusal("there is no job: submit one with S")
+    if job.is_final:
+        return Refusal(f"{job.name} is {job.state}: it cannot be {done}")
+    if not status.cluster.quorum:
+        return no_quorum(f"{job.name} cannot be {done}")
+    return job

@@ -1,0 +1,1 @@
+"""The views of the screen, one file each; catalog.py has the list."""
