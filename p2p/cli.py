@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", metavar="N", type=int, help="trainers it offers (1, or GPUs)")
     parser.add_argument("--device", metavar="D", help="its trainers' device: auto, cpu or cuda")
     parser.add_argument("--allow-faults", action="store_true", default=None, help="for drills")
+    parser.add_argument("--metrics-port", metavar="[HOST:]PORT", help="metrics for Prometheus")
     parser.add_argument("--json", action="store_true", help="announce the peer as JSON")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb")
     for verb in VERBS:
@@ -108,6 +109,7 @@ def _run_peer(args: argparse.Namespace) -> int:
         device=settings["device"],
         allow_faults=settings["allow_faults"],
         files_gb=settings["files_gb"],
+        metrics_port=settings["metrics_port"],
         join=tuple(part for part in (args.join or "").split(",") if part),
         key=given_key(settings["token_file"]),
         cluster_name=args.cluster_name,
@@ -121,6 +123,8 @@ def _announce(told: dict[str, Any]) -> None:
     print(f"{told['name']} listens on {told['address']} and {verb} {cluster['name']}")
     print(f"join from this host:   p2pnode --join {told['address']}")
     print(f"join from elsewhere:   {told['join']}")
+    if "metrics" in told:
+        print(f"for Prometheus:        {told['metrics']}")
     print("look at it:            p2ptui        stop: Ctrl-C", flush=True)
 
 

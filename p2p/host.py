@@ -26,6 +26,7 @@ from p2p.disk import Folder
 from p2p.errors import P2PError
 from p2p.keys import ClusterKey
 from p2p.log_store import LogStore
+from p2p.measure.prometheus import Endpoint
 from p2p.measure.system import HostSystem
 from p2p.membership import JOIN_TIMEOUT_S, Membership
 from p2p.network import Listener
@@ -62,6 +63,7 @@ class Options:
     device: str = "auto"
     allow_faults: bool = False
     files_gb: int = 256
+    metrics_port: str | None = None  # [HOST:]PORT for Prometheus
     join: tuple[str, ...] = ()
     key: ClusterKey | None = None  # from --token-file or $P2P_TOKEN
     cluster_name: str | None = None
@@ -74,17 +76,20 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
     cannot start.
     """
     found = gpus.find(options.device)
+    metrics = Endpoint(options.metrics_port) if options.metrics_port else None
     key = key_for(options.join, options.key) if options.join else None
     folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
     try:
         if key is not None and data_dir.recall(folder) is None:
             asyncio.run(_knock(options, key))
-        host = _Host(options, folder, key, found)
+        host = _Host(options, folder, key, found, metrics)
         return asyncio.run(host.serve(announce))
     finally:
         data_dir.discard_if_unused(folder)
         folder.close()
         found.close()
+        if metrics is not None:
+            metrics.close()
 
 
 async def _knock(options: Options, key: ClusterKey) -> None:
@@ -98,9 +103,14 @@ async def _knock(options: Options, key: ClusterKey) -> None:
 
 class _Host:
     def __init__(
-        self, options: Options, folder: Folder, key: ClusterKey | None, found: gpus.Gpus
+        self,
+        options: Options,
+        folder: Folder,
+        key: ClusterKey | None,
+        found: gpus.Gpus,
+        metrics: Endpoint | None,
     ) -> None:
-        self.options, self.gpus = options, found
+        self.options, self.gpus, self.metrics = options, found, metrics
         default = max(1, len(found.offered))
         self.slots = default if options.slots is None else options.slots
         self.folder = folder
@@ -166,6 +176,8 @@ class _Host:
             if self.opened.note:
                 self.terminal.say(self.opened.note)
             self.peer = self._make_peer(children)
+            if self.metrics is not None:
+                self.metrics.newest = lambda: self.peer.measures.newest
             self.membership = Membership(
                 self.peer, self.who, self.folder, self.key, self.options.join, self.stop
             )
@@ -293,6 +305,7 @@ class _Host:
             "data_dir": str(self.folder.path),
             "token_file": str(token_file),
             "join": f"p2pnode --join {self.who.address} --token-file {token_file}",
+            **({"metrics": self.metrics.url} if self.metrics is not None else {}),
         }
 
     def _start_peers(self, count: int) -> list[int]:

@@ -33,6 +33,7 @@ SETTINGS = (
     Setting("device", str, "auto", "what its trainers compute on: auto, cpu or cuda"),
     Setting("allow_faults", bool, False, "let `p2pnode fault` act on this peer"),
     Setting("files_gb", int, 256, "how many GB of files from other peers this peer keeps at most"),
+    Setting("metrics_port", str, None, "[HOST:]PORT on which Prometheus finds its metrics"),
     Setting("token_file", str, None, "file with the cluster's token"),
     Setting("peer", str, None, "HOST:PORT[,...] of the peers that commands ask"),
 )

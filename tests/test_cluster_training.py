@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -36,7 +37,7 @@ STEPS = EPOCHS * 24
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[LocalCluster]:
-    with LocalCluster() as cluster:
+    with LocalCluster(("--allow-faults", "--metrics-port", "0")) as cluster:
         cluster.start()
         yield cluster
 
@@ -435,7 +436,7 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
 
 
 @pytest.mark.usefixtures("reference")
-def test_a_job_is_measured(one: LocalCluster) -> None:
+def test_a_job_is_measured(one: LocalCluster, tmp_path: Path) -> None:
     told = ask(one, "metrics", names=["job.*", "checkpoint.*"])["series"]
     lasts = {name: series["points"][-1][-1] for name, series in told.items()}
     job = next(name.split(".")[1] for name in told if name.endswith("metric.accuracy"))
@@ -446,6 +447,11 @@ def test_a_job_is_measured(one: LocalCluster) -> None:
     assert lasts["checkpoint.bytes_per_s"] > 0
     losses = told[f"job.{job}.loss"]["points"]
     assert losses[0][2] > losses[-1][1] > 0, "the first batch's loss is a peak that stayed"
+    with urllib.request.urlopen(one.peers[0].told["metrics"]) as answer:
+        assert "p2p_process_rss_bytes " in answer.read().decode()
+    ended = p2pnode(one, "export", "tensorboard", job, "-o", str(tmp_path), "--json")
+    assert ended.json["scalars"] > 10
+    assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 1
 
 
 def test_a_job_waits_for_its_peers(one: LocalCluster, reference: str) -> None:

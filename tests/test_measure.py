@@ -173,7 +173,7 @@ def test_lost_pings_and_broken_links_are_counted() -> None:
     assert pings.figures()["link.c.loss_percent"] == 50.0
     pings.on_link("b", False)
     pings.on_link("b", True)
-    assert pings.figures()["link.b.reconnects"] == pings.figures()["link.reconnects"] == 1.0
+    assert pings.figures()["link.b.reconnects"] == pings.figures()["link.all_reconnects"] == 1.0
     pings.due(["c"], 20.0, 0.0)
     assert "link.b.reconnects" not in pings.figures(), "linked no more"
 

@@ -55,7 +55,7 @@ _LINK = (
     Metric("link.worst_round_trip_s", "s", "the slowest of this peer's links", True),
     Metric("link.worst_loss_percent", "percent", "the worst of this peer's links", True),
     Metric("link.worst_clock_skew_s", "s", "the greatest, in either direction", True),
-    Metric("link.reconnects", "", "of all links together, since the peer's start", True),
+    Metric("link.all_reconnects", "", "of all links together, since the peer's start", True),
 )
 _RAFT = (
     Metric("raft.term", "", "the term of the agreement", True),
@@ -94,13 +94,13 @@ NAME_CHARACTERS_MAX = 120
 
 def _pattern(metric: Metric) -> re.Pattern[str]:
     parts = metric.name.split(".")
-    ends = [r".+" if part.startswith("<") else re.escape(part) for part in parts[-1:]]
-    begins = [r"[^.]+" if part.startswith("<") else re.escape(part) for part in parts[:-1]]
+    ends = [r"(.+)" if part.startswith("<") else re.escape(part) for part in parts[-1:]]
+    begins = [r"([^.]+)" if part.startswith("<") else re.escape(part) for part in parts[:-1]]
     return re.compile(r"\.".join([*begins, *ends]))
 
 
 _EXACT = {metric.name: metric for metric in CATALOG if "<" not in metric.name}
-_PATTERNS = [(_pattern(metric), metric) for metric in CATALOG if "<" in metric.name]
+_PATTERNS = {metric: _pattern(metric) for metric in CATALOG if "<" in metric.name}
 
 
 @lru_cache(maxsize=1024)
@@ -110,7 +110,13 @@ def find(name: str) -> Metric | None:
         return None
     if name in _EXACT:
         return _EXACT[name]
-    return next((metric for pattern, metric in _PATTERNS if pattern.fullmatch(name)), None)
+    return next((metric for metric, rule in _PATTERNS.items() if rule.fullmatch(name)), None)
+
+
+def parts_of(metric: Metric, name: str) -> list[str] | None:
+    """What stands in `name` for the parts in angle brackets; None if it is another metric's."""
+    matched = _PATTERNS[metric].fullmatch(name) if find(name) is metric else None
+    return list(matched.groups()) if matched else None
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Measures:
         self._counted: dict[str, float] = {}
         self._first_term: int | None = None
         self._told: dict[str, float] = {}
+        self.newest: dict[str, float] = {}  # of all; replaced, never changed: threads may read it
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -113,7 +114,7 @@ class Measures:
             self.histories.record("process.loop_lag_s", now_s, self._lag)
             self._lag = None
         self._ping(now_s)
-        fresh = self.histories.latest(now_s - FRESH_S)
+        self.newest = fresh = self.histories.latest(now_s - FRESH_S)
         told = [name for name in fresh if (metric := find(name)) is not None and metric.told]
         self._told = {name: fresh[name] for name in told[:FIGURES_MAX]}
 

@@ -86,7 +86,7 @@ class Pings:
     def figures(self) -> dict[str, float]:
         """Of those links that have something to tell: loss and reconnects of healthy ones are
         not worth a series each."""
-        told: dict[str, float] = {"link.reconnects": float(self.reconnects)}
+        told: dict[str, float] = {"link.all_reconnects": float(self.reconnects)}
         worst = 0.0
         for peer, link in self._links.items():
             lost = 100.0 * link.came.count(False) / len(link.came) if link.came else 0.0

@@ -1,4 +1,4 @@
-"""Verb export: what was measured, and what happened, as JSON or CSV for other tools."""
+"""Verb export: what was measured, and what happened, for other tools: JSON, CSV, TensorBoard."""
 
 import argparse
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import P2PError, Usage
+from p2p.verbs import event_files
 from p2p.verbs.verb import Verb, add_common, asks, say
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def parse_since(text: str | None, now_s: float) -> float | None:
 
 
 async def _export(client: "Client", args: argparse.Namespace) -> int:
+    if args.what == "tensorboard":
+        return await event_files.export(client, args)
+    if args.job or args.watch:
+        raise Usage("a job and --watch are for `p2pnode export tensorboard JOB -o DIR`")
     since = parse_since(args.since, time.time())
     if args.what == "events":
         found: dict[str, Any] = {"schema": 1, "events": await _events(client, since)}
@@ -136,12 +141,13 @@ def _write(output: str | None, text: str) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["metrics", "events"], help="what to export")
+    parser.add_argument("what", choices=["metrics", "events", "tensorboard"])
+    parser.add_argument("job", metavar="JOB", nargs="?", help="for tensorboard: id or name")
     parser.add_argument("--format", choices=["json", "csv"], default="json")
     parser.add_argument(
         "--since", metavar="T", help="seconds since 1970, an ISO 8601 time, or how long ago: 10m"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="instead of standard output")
+    parser.add_argument("-o", "--output", metavar="FILE", help="or DIR, for tensorboard")
     parser.add_argument("--for-peer", metavar="PEER", help="metrics of this peer only")
     parser.add_argument(
         "--names", metavar="GLOB", nargs="+", help="metrics of these names only, as 'job.*.loss'"
@@ -153,7 +159,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=[1, 10],
         help="seconds per point: 1 for ten minutes back, 10 for six hours",
     )
+    parser.add_argument("--watch", action="store_true", help="tensorboard: as long as the job runs")
     add_common(parser)
 
 
-VERBS = (Verb("export", "metrics or events as JSON or CSV", _arguments, asks(_export)),)
+VERBS = (
+    Verb(
+        "export",
+        "metrics or events as JSON or CSV, a job for TensorBoard",
+        _arguments,
+        asks(_export),
+    ),
+)
