@@ -1,6 +1,7 @@
 """Run whole peers under a seeded storm of faults and check that they keep their promises.
 
 python -m tools.simulate --seeds 500 --jobs 2     500 runs, up to the first that fails (exit 1)
+python -m tools.simulate --seeds 100 --training   the same with training jobs in each of them
 python -m tools.simulate --seed 17 --trace FILE   one run again, event by event
 python -m tools.simulate --mutant NAME            break one line of the product: a run must fail
 python -m tools.simulate --mutants                each of them, as a table
@@ -46,6 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="S", help="only this one, with its parameters")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), metavar="NAME")
     parser.add_argument("--mutants", action="store_true", help="every mutant must be caught")
+    parser.add_argument("--training", action="store_true", help="jobs in each, not in one of ten")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="with --seed: all events")
     options = parser.parse_args(arguments)
     if options.trace and options.seed is None:
@@ -55,23 +57,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def play(seed: int, tracing: bool = False) -> Outcome:
+def play(seed: int, tracing: bool = False, training: bool = False) -> Outcome:
     """Imports the product only here, so that a mutant can be put in its place before."""
     from tools.sim.parameters import draw
     from tools.sim.run import run
 
-    return run(draw(seed), tracing)
+    return run(draw(seed, training), tracing)
 
 
 def outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
     """In the order of the seeds, however many processes run them."""
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.jobs < 2:
-        yield from map(play, seeds)
+        yield from map(partial(play, training=options.training), seeds)
         return
     pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("fork"))
     try:
-        yield from pool.map(play, seeds)
+        yield from pool.map(partial(play, training=options.training), seeds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -109,7 +111,7 @@ def hunt(options: argparse.Namespace) -> int:
                 f"{options.mutant}: caught after {number} seeds by '{outcome.invariant}' "
                 f"at {outcome.simulated / SECOND:.1f} s: {outcome.sentence}"
             )
-            print(f"  replay: {command(outcome.seed, options.mutant)}", flush=True)
+            print(f"  replay: {command(outcome.seed, options)}", flush=True)
             return 0
     print(f"{options.mutant}: NOT caught within {options.seeds} seeds", file=sys.stderr)
     return 1
@@ -145,7 +147,7 @@ def row_of(name: str, seeds: int) -> tuple[str, bool]:
 
 
 def replay(options: argparse.Namespace) -> int:
-    outcome = play(options.seed, tracing=options.trace is not None)
+    outcome = play(options.seed, options.trace is not None, options.training)
     print("\n".join([f"seed {outcome.seed}, commit {commit()}", *outcome.parameters]), flush=True)
     if options.trace is not None:
         options.trace.write_text("\n".join(outcome.trace) + "\n")
@@ -163,7 +165,7 @@ def replay(options: argparse.Namespace) -> int:
 
 def report(outcome: Outcome, options: argparse.Namespace) -> None:
     """Everything needed to see it again, on stderr."""
-    again = play(outcome.seed, tracing=True)
+    again = play(outcome.seed, True, options.training)
     lines = [
         f"seed {outcome.seed} violates '{outcome.invariant}' at "
         f"{outcome.simulated / SECOND:.6f} s: {outcome.sentence}",
@@ -171,16 +173,17 @@ def report(outcome: Outcome, options: argparse.Namespace) -> None:
         *outcome.parameters,
         f"the last events of {len(again.trace)}:",
         *again.trace[-TRACE_TAIL:],
-        f"replay: {command(outcome.seed, options.mutant)}   (commit {commit()})",
+        f"replay: {command(outcome.seed, options)}   (commit {commit()})",
     ]
     if again.sentence != outcome.sentence:
         lines.append(f"NOT DETERMINISTIC: the second run says: {again.sentence or 'clean'}")
     print("\n".join(lines), file=sys.stderr)
 
 
-def command(seed: int, mutant: str | None) -> str:
+def command(seed: int, options: argparse.Namespace) -> str:
     text = f"python -m tools.simulate --seed {seed}"
-    return f"{text} --mutant {mutant}" if mutant else text
+    text += " --training" if options.training else ""
+    return f"{text} --mutant {options.mutant}" if options.mutant else text
 
 
 def commit() -> str:

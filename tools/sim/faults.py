@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tools.sim.host import Host
 from tools.sim.membership_faults import MembershipFaults
 from tools.sim.network import Way
+from tools.sim.operators import Operators
 from tools.sim.parameters import MS, SECOND
 from tools.sim.requests import ask, junk, read
 from tools.sim.storage_faults import StorageFaults
@@ -27,7 +28,7 @@ class Nemesis:
         self._members = members
         world.on_elected = self._elected
         if world.parameters.jobs:
-            self.later(self.seconds(2.0), self._submit)
+            Operators(self)
         self._wait()
 
     def _elected(self, host: Host) -> None:
@@ -46,12 +47,6 @@ class Nemesis:
         for _ in range(self.rng.randint(0, 2)):
             self.later(self.rng.randint(0, delay), lambda: read(host))
         self.later(self.rng.randint(0, 4 * delay), propose)
-
-    def _submit(self) -> None:
-        host = self.someone()
-        if host is not None:
-            ask(host, "submit", task="digits")
-        self.later(self.seconds(4.0), self._submit)
 
     def _wait(self) -> None:
         mean = self.world.parameters.fault_every

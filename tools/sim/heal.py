@@ -5,7 +5,9 @@ from typing import Any
 from p2p.envelope import Envelope, decode, encode
 from tools.sim.client import CLUSTER
 from tools.sim.host import Host
+from tools.sim.operators import remedy
 from tools.sim.parameters import SECOND
+from tools.sim.requests import ask
 from tools.sim.violation import Violation
 from tools.sim.world import World
 
@@ -59,6 +61,10 @@ class Heal:
             if host.state() != leader.state():
                 return f"{host.name} and {leader.name} differ in the state"
         running = [job for job in leader.state().jobs.values() if not job.is_final]
+        for job in running:
+            verb = remedy(job)
+            if verb is not None:
+                ask(leader, verb, job=job.id)
         if running:
             return f"{running[0].id} is not over: {running[0].state}, {running[0].reason}"
         return self._write_and_read(leader)

@@ -28,7 +28,7 @@ from tools.sim.network import SimNetwork
 from tools.sim.parameters import MS, SECOND
 from tools.sim.process import Process
 from tools.sim.shadow import Durable, ShadowLog
-from tools.sim.twins import Twins
+from tools.sim.twins import RingShelf, Twins
 from tools.sim.watch import WatchedNode, WatchedStore
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Host:
             "address": self.address,
             "host": f"host-{self.name}",
             "pid": self.incarnation,
-            "slots": int(world.parameters.jobs),
+            "slots": world.parameters.jobs,
             "version": "0",
             "incarnation": f"{self.name}.{self.incarnation}",
         }
@@ -185,6 +185,7 @@ class Host:
             new_id=lambda: f"{self.name}-{self.rng.getrandbits(32):08x}",
             make_node=self._make_node,
             snapshots=world.parameters.snapshots,
+            shelf=RingShelf(self.name, world.ring),
         )
         identity = Identity(self.name, CLUSTER, str(member["incarnation"]), member)
         self.peer = peer = Peer(identity, parts)

@@ -56,14 +56,17 @@ class Parameters:
     snapshots: SnapshotPolicy
     hold_when_cut: bool  # a cut link keeps messages for later, as a reconnecting socket does
     faults: tuple[str, ...]
-    jobs: bool = False  # every peer has a slot, and training runs beside it all
+    jobs: int = 0  # slots of every peer; with any, training runs beside it all
 
     def lines(self) -> list[str]:
         return [f"  {f.name} = {getattr(self, f.name)}" for f in fields(self)]
 
 
-def draw(seed: int) -> Parameters:
-    """Swarm testing: each run switches some faults off, so that the others get room to do harm."""
+def draw(seed: int, training: bool = False) -> Parameters:
+    """Swarm testing: each run switches some faults off, so that the others get room to do harm.
+
+    With `training` there are jobs in any case.
+    """
     rng = random.Random(f"{seed}/parameters")
     election_ticks = rng.choice((4, 6, 6, 10, 20))
     heartbeat_ticks = rng.randint(1, max(1, election_ticks // 4))
@@ -98,5 +101,5 @@ def draw(seed: int) -> Parameters:
         snapshots=rng.choice(POLICIES),
         hold_when_cut=rng.random() < 0.4,
         faults=faults,
-        jobs=rng.random() < 0.1,
+        jobs=rng.choice((1, 1, 2)) if training or rng.random() < 0.1 else 0,
     )

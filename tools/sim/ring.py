@@ -28,6 +28,19 @@ def fold(digest: int, step: int) -> int:
     return (digest * 1_000_003 + step + 1) % (1 << 61)
 
 
+@dataclass(frozen=True, order=True)
+class File:
+    """Part `number` of `count` of a checkpoint."""
+
+    step: int
+    digest: int
+    count: int
+    number: int
+
+    def is_of(self, other: "File") -> bool:
+        return (self.step, self.digest, self.count) == (other.step, other.digest, other.count)
+
+
 @dataclass
 class _Round:
     to: int
@@ -40,10 +53,10 @@ class Ring:
 
     def __init__(self) -> None:
         self.living: dict[str, History] = {}
-        self.files: dict[str, tuple[int, int]] = {}  # checkpoints by path: step, digest
+        self.files: dict[str, File] = {}  # parts of checkpoints, by path
         self.steps = 0
         self._hello: dict[tuple[str, int], dict[int, str]] = {}
-        self._offers: dict[tuple[str, int], dict[int, int]] = {}  # checkpoints: step, digest
+        self._offers: dict[tuple[str, int], set[File]] = {}
         self._rounds: dict[tuple[str, int, int], _Round] = {}
         self._highest: dict[str, int] = {}  # by job, the newest generation that completed a round
         self._expected = [0]
@@ -51,19 +64,24 @@ class Ring:
     def hello(self, job: str, generation: int, rank: int, child: str, paths: Iterable[str]) -> None:
         """`paths`: the checkpoints that the log says are on this peer's disk."""
         self._hello.setdefault((job, generation), {})[rank] = child
-        offered = self._offers.setdefault((job, generation), {})
-        offered.update(self.files[path] for path in paths if path in self.files)
+        offered = self._offers.setdefault((job, generation), set())
+        for path in paths:
+            if path not in self.files:
+                raise Violation(NAME, f"{job}: {path} is in the log and was removed.")
+            offered.add(self.files[path])
 
     def caught_up(self, job: str, generation: int, ranks: int, child: str) -> bool:
         """True once all have said hello; then the child stands at the highest step of all, or at
-        the newest checkpoint if none of them has made a step."""
+        that of the newest checkpoint of which they have all parts, if that is farther."""
         there = self._hello.get((job, generation), {})
         if len(there) < ranks or any(other not in self.living for other in there.values()):
             return False  # a donor may have died: the next generation follows
         best = max((self.living[other] for other in there.values()), key=lambda h: h.step)
         offers = self._offers[job, generation]
-        if best.step == 0 and offers:
-            best = History(max(offers), offers[max(offers)])
+        for each in sorted(offers):
+            parts = {other.number for other in offers if other.is_of(each)}
+            if each.step > best.step and parts >= set(range(each.count)):
+                best = History(each.step, each.digest)
         mine = self.living[child]
         if mine.step < best.step:
             mine.step, mine.digest = best.step, best.digest

@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from p2p.checkpoint_names import name_of, written_by
+from p2p.checkpoint_shelf import MemoryShelf
 from p2p.processes import MemoryChildren
-from tools.sim.ring import History, Ring
-from tools.sim.trainers import checkpoint, standing
+from tools.sim.ring import SHARDS, File, History, Ring
+from tools.sim.trainers import standing
 
 STEPS = 4_000  # more than a run makes before its trainers may finish
 MARK_EVERY = 20
 SAVE_EVERY = 60
 CRASH, HANG = 0.0005, 0.0001  # in each turn
+PROGRESS_EVERY = 10
+SLOWNESS = (1.0, 1.0, 1.0, 3.0)  # times as long for a shard as usual
+SHARD_S = 0.01
 
 Say = Callable[[str, dict[str, Any]], None]
 End = Callable[[str, str], None]
@@ -31,6 +36,10 @@ class _Twin:
     said_entered: int = 0
     finished: int = 0
     hangs: bool = False
+    rank: int = 0  # in the generation greeted last
+    asks: int = 0  # wishes for a checkpoint heard, and how many the last one answered
+    answered: int = 0
+    slowness: float = 1.0
 
 
 class Twins:
@@ -74,7 +83,8 @@ class Twins:
         end(child, "")
 
     def _begin(self, child: str, say: Say) -> None:
-        self._twins[child] = _Twin(str(self._children.started[child]["job"]["id"]))
+        job = str(self._children.started[child]["job"]["id"])
+        self._twins[child] = _Twin(job, slowness=self._rng.choice(SLOWNESS))
         self._ring.living[child] = History()
         ready = {"endpoints": {"tcp": child}, "steps_total": STEPS, "step": 0}
         say(child, {"kind": "ready", **ready})
@@ -89,7 +99,11 @@ class Twins:
         now_s: float,
     ) -> None:
         heard = [order for order in orders if order["kind"] in ("generation", "hold")]
+        asks = [int(order["number"]) for order in orders if order["kind"] == "checkpoint"]
+        twin.asks = max(asks, default=0)
         if not heard or heard[-1]["kind"] != "generation":
+            if twin.asks > twin.answered and twin.entered and twin.rank == 0:
+                self._save(child, twin, twin.entered, 1, 1, say)
             return
         order = heard[-1]
         number = int(order["number"])
@@ -98,7 +112,7 @@ class Twins:
             return
         rank = ranks.index(child)
         if twin.greeted < number:
-            twin.greeted, twin.given = number, None
+            twin.greeted, twin.given, twin.rank = number, None, rank
             paths = [part["path"] for made in order["checkpoints"] for part in made["parts"]]
             self._ring.hello(twin.job, number, rank, child, paths)
         elif twin.entered < number:
@@ -116,11 +130,11 @@ class Twins:
         say: Say,
         may_finish: bool,
     ) -> None:
-        ring, number = self._ring, int(order["number"])
+        ring, number, trainers = self._ring, int(order["number"]), len(order["members"])
         history = ring.living[child]
         step = history.step
         if step >= STEPS:
-            self._finish(child, twin, number, rank, say)
+            self._finish(child, twin, number, trainers, say)
         elif twin.given != (number, step):
             to = STEPS if may_finish else min(step + 1, STEPS - 1)
             if to > step:
@@ -131,9 +145,13 @@ class Twins:
             for each in range(step, done):
                 history.append(each)
             ring.check(twin.job, child)
-            self._tell(child, twin, number, rank, step, say)
+            self._tell(child, twin, number, step, say)
+            if history.step // SAVE_EVERY > step // SAVE_EVERY:
+                self._save(child, twin, number, trainers, trainers, say)
+            elif rank == 0 and twin.asks > twin.answered:
+                self._save(child, twin, number, 1, 1, say)
 
-    def _tell(self, child: str, twin: _Twin, number: int, rank: int, before: int, say: Say) -> None:
+    def _tell(self, child: str, twin: _Twin, number: int, before: int, say: Say) -> None:
         history = self._ring.living[child]
         if twin.said_entered < number:
             twin.said_entered = number
@@ -141,19 +159,29 @@ class Twins:
             say(child, {"kind": "entered", "generation": number, **facts})
         if history.step // MARK_EVERY > before // MARK_EVERY:
             say(child, {"kind": "mark", **told(number, history)})
-        if rank == 0 and history.step // SAVE_EVERY > before // SAVE_EVERY:
-            self._save(child, twin, number, say)
+        if history.step // PROGRESS_EVERY > before // PROGRESS_EVERY:
+            pace = [[SHARD_S * twin.slowness, SHARD_S * SHARDS]] * 2
+            so_far = {"generation": number, "step": history.step, "samples_per_second": 1.0}
+            say(child, {"kind": "progress", **so_far, "pace": pace})
 
-    def _save(self, child: str, twin: _Twin, number: int, say: Say) -> None:
+    def _save(
+        self, child: str, twin: _Twin, number: int, count: int, writers: int, say: Say
+    ) -> None:
+        """Its parts of `count`; of a single one, as one of the first `writers`."""
         history = self._ring.living[child]
-        message = checkpoint(history.step, generation=number)
-        (part,) = message["parts"]
-        path = f"/{self._host}/{twin.job}/{history.step}"
-        self._ring.files[path] = history.step, history.digest
-        parts = [{**part, "path": path}]
-        say(child, {**message, "state_hash": digest_of(history), "parts": parts})
+        twin.answered = twin.asks
+        parts = []
+        for part in written_by(twin.rank, writers, whole=count == 1):
+            path = f"/{self._host}/{twin.job}/{name_of(history.step, part, count)}"
+            self._ring.files[path] = File(history.step, history.digest, count, part)
+            digest = f"sha256:{history.digest:x}.{part}"
+            facts = {"path": path, "bytes": 10, "seconds": 0.1, "digest": digest}
+            parts.append({"number": part, **facts})
+        fence = {"generation": number, "writers": writers, "asks": twin.asks}
+        whole = {"step": history.step, "count": count, "state_hash": digest_of(history)}
+        say(child, {"kind": "checkpoint", **fence, **whole, "parts": parts})
 
-    def _finish(self, child: str, twin: _Twin, number: int, rank: int, say: Say) -> None:
+    def _finish(self, child: str, twin: _Twin, number: int, trainers: int, say: Say) -> None:
         if twin.finished == number:
             return
         twin.finished = number
@@ -162,9 +190,24 @@ class Twins:
             twin.said_entered = number
             facts = {"start_step": history.step, "stall_s": None, "steps_repeated": 0}
             say(child, {"kind": "entered", "generation": number, **facts})
-        if rank == 0:
-            self._save(child, twin, number, say)
+        self._save(child, twin, number, 1, trainers, say)
         say(child, {"kind": "finished", **told(number, history)})
+
+
+class RingShelf(MemoryShelf):
+    """What a host's disk has of checkpoints: it stays when the process ends."""
+
+    def __init__(self, host: str, ring: Ring) -> None:
+        super().__init__()
+        self._ring = ring
+        for path, file in ring.files.items():
+            owner, job = path.split("/")[1:3]
+            if owner == host:
+                self.add(path, job, file.step)
+
+    def remove(self, path: str) -> None:
+        super().remove(path)
+        self._ring.files.pop(path, None)
 
 
 def digest_of(history: History) -> str:
