@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.bench.__main__ import BENCHMARKS, main
+from tools.bench.barrier import lasted
 from tools.bench.namespaces import abandoned
 
 
@@ -30,3 +31,8 @@ def test_namespaces_of_dead_processes_are_found(tmp_path: Path) -> None:
         (run / name).touch()
     assert abandoned(run, proc) == ["p2p-bench-13-0", "p2p-bench-13-1"]
     assert abandoned(tmp_path / "none", proc) == []
+
+
+def test_a_barrier_lasts_from_the_last_arrival_to_the_last_release() -> None:
+    told = [[(0.0, 5.0), (6.0, 6.5)], [(4.0, 4.5), (5.0, 7.0)]]
+    assert lasted(told) == [1.0, 1.0]

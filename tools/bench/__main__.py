@@ -10,6 +10,7 @@ BENCHMARKS = {
     "allreduce": "all-reduce between real processes, side by side with torch's gloo",
     "aborts": "how soon a collective ends after an abort or a kill, and what is left",
     "auto": "what auto chooses on a line that is slow, and then fast",
+    "barrier": "from the last rank's arrival at a barrier until all are released",
     "checkpoint": "how fast a large state is on disk, beside dd, and what training pays for it",
     "codecs": "what each codec costs a training step, in turns on the same trainers",
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
