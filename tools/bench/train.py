@@ -1,7 +1,9 @@
-"""Samples per second of a training job on real peers, beside DistributedDataParallel over gloo.
+"""Samples per second of a training job on real peers, beside DistributedDataParallel over gloo or
+(--against loop, one process) a plain PyTorch loop over the same shards.
 
 Both train the same model with the same optimizer and global batch, on the same number of processes
-with one thread each, and take turns: our job is paused while DDP runs, DDP waits while ours does.
+with one thread each, and take turns: our job is paused while the rival runs, which waits while ours
+does.
 A figure of ours is what a client sees: the time between two changes of the step count that a
 peer tells. The table has the medians over the rounds and the median of the rounds' ratios.
 
@@ -25,8 +27,9 @@ from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
 from tools.bench import kills
 from tools.bench.rivals.ddp import Ddp
+from tools.bench.rivals.loop import Loop
 
-GOAL = 1.1
+GOALS = {"ddp": 1.1, "loop": 0.97}
 AS_PROCESSES = "processes"
 WATCH_S = 0.005
 TASKS: dict[str, dict[str, Any]] = {
@@ -48,9 +51,9 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--against", choices=["ddp"], default="ddp", help="the rival (ddp)")
+    parser.add_argument("--against", choices=[*GOALS], default="ddp", help="the rival (ddp)")
     parser.add_argument("--tasks", default="digits,gpt", help="digits, gpt or both")
-    parser.add_argument("--processes", default="2,3", help="how many at a time (2,3)")
+    parser.add_argument("--processes", help="how many at a time (2,3; with a loop: 1)")
     parser.add_argument(
         "--shards",
         default=f"6,{AS_PROCESSES}",
@@ -65,12 +68,15 @@ def main(arguments: list[str]) -> int:
     tasks = chosen.tasks.split(",")
     if not set(tasks) <= set(TASKS):
         parser.error(f"--tasks {chosen.tasks}: there are {', '.join(TASKS)}")
-    counts = [int(word) for word in chosen.processes.split(",")]
+    told = chosen.processes or {"ddp": "2,3", "loop": "1"}[chosen.against]
+    counts = [int(word) for word in told.split(",")]
+    if chosen.against == "loop" and counts != [1]:
+        parser.error(f"--processes {told}: a plain loop has one process")
     shards = chosen.shards.split(",")
     if not all(word == AS_PROCESSES or (word.isdecimal() and int(word)) for word in shards):
         parser.error(f"--shards {chosen.shards}: numbers, or {AS_PROCESSES}")
     print(f"{chosen.strategy}, {chosen.codec}; samples per second")
-    print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {'ddp':>9} {'ratio':>6}  "
+    print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {chosen.against:>9} {'ratio':>6}  "
           "of the rounds")  # fmt: skip
     rows = []
     for word, task, count in itertools.product(shards, tasks, counts):
@@ -81,17 +87,17 @@ def main(arguments: list[str]) -> int:
             print(f"PROBLEM: {task} on {count}: {error}", file=sys.stderr)
             return 1
         print(_line(rows[-1]), flush=True)
-    print(f"goal: at least {GOAL}")
+    print(f"goal: at least {GOALS[chosen.against]}")
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
 def _line(row: Row) -> str:
-    ratios = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
+    ratios = " ".join(f"{ratio:.3f}" for ratio in row["ratios"])
     return (
         f"{row['task']:<8} {row['processes']:>9} {row['shards']:>6} {row['ours']:>9.1f} "
-        f"{row['ddp']:>9.1f} {row['ratio']:>6.2f}  {ratios}"
+        f"{row['rival']:>9.1f} {row['ratio']:>6.3f}  {ratios}"
     )
 
 
@@ -99,16 +105,17 @@ async def measure(task: str, count: int, shards: int, chosen: argparse.Namespace
     """One row of the table. Raises P2PError when the job fails or hangs."""
     spec = TASKS[task]
     batch = spec["global_batch"]
-    with LocalCluster() as cluster, Ddp(spec, count) as ddp:
+    other = Loop(spec, shards) if chosen.against == "loop" else Ddp(spec, count)
+    with LocalCluster() as cluster, other as rival:
         cluster.start()
         cluster.start_many(count - 1)
         await kills.settle(cluster, count)
         job = await Job.submit(cluster, {**spec, "shards": shards, **_ours(chosen)}, count)
-        steps = max(1, int(chosen.seconds / ddp.run(1)))
-        steps = max(1, int(chosen.seconds * steps / ddp.run(steps)))
+        steps = max(1, int(chosen.seconds / rival.run(1)))
+        steps = max(1, int(chosen.seconds * steps / rival.run(steps)))
         ours, theirs = [], []
         for _ in range(chosen.rounds):
-            theirs.append(batch * steps / ddp.run(steps))
+            theirs.append(batch * steps / rival.run(steps))
             ours.append(batch * await job.steps_per_second(chosen.seconds))
         await job.close()
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
@@ -117,7 +124,7 @@ async def measure(task: str, count: int, shards: int, chosen: argparse.Namespace
         "processes": count,
         "shards": shards,
         "ours": statistics.median(ours),
-        "ddp": statistics.median(theirs),
+        "rival": statistics.median(theirs),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
     }
