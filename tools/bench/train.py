@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     if not all(word == AS_PROCESSES or (word.isdecimal() and int(word)) for word in shards):
         parser.error(f"--shards {chosen.shards}: numbers, or {AS_PROCESSES}")
     print(f"{chosen.strategy}, {chosen.codec}; samples per second")
-    print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {chosen.against:>9} {'ratio':>6}  "
+    print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {chosen.against:>9} "
           "of the rounds")  # fmt: skip
     rows = []
     for word, task, count in itertools.product(shards, tasks, counts):
