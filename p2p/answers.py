@@ -68,6 +68,10 @@ def _alerts(peer: Peer, args: Args) -> dict[str, Any]:
     return {"schema": view.SCHEMA, "view_from": peer.identity.id, "alerts": peer.watch.alerts()}
 
 
+def _insights(peer: Peer, args: Args) -> dict[str, Any]:
+    return {"schema": view.SCHEMA, "view_from": peer.identity.id, **peer.watch.insights()}
+
+
 def _health(peer: Peer, args: Args) -> dict[str, Any]:
     return {"schema": view.SCHEMA, "view_from": peer.identity.id, **peer.watch.health()}
 
@@ -153,6 +157,7 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
     for_s = float(told_s or 5.0)
     if not 0.0 < for_s <= PAUSE_MAX_S:
         raise Usage(f"a fault lasts more than 0 and at most {PAUSE_MAX_S:g} seconds")
+    _tell_fault(peer, kind, told_s or (for_s if kind == "pause" else None))
     if kind in DRILL_KINDS or kind == "heal":
         return _drill(peer, args, kind, float(told_s) if told_s else None)
     if kind == "crash-trainer":
@@ -162,6 +167,14 @@ def _fault(peer: Peer, args: Args) -> dict[str, Any]:
     else:  # later, so that the answer leaves first
         peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
     return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
+
+
+def _tell_fault(peer: Peer, kind: str, for_s: float | None) -> None:
+    """Into the events, before it is done: who is killed or cut off tells nobody."""
+    name, lasts = peer.identity.member["name"], f" for {for_s:g} s" if for_s else ""
+    text = f"a drill ends at {name}" if kind == "heal" else f"a drill: {kind} {name}{lasts}"
+    severity = "info" if kind == "heal" else "warning"
+    peer.watch.tell_event("fault", severity, text, peer=peer.identity.id)
 
 
 def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, Any]:
@@ -198,6 +211,7 @@ LOCAL: dict[str, Verb] = {
     "events": _events,
     "alerts": _alerts,
     "health": _health,
+    "insights": _insights,
     "stats": _stats,
     "ping": asked.ping,
     "content": _content,

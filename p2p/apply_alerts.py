@@ -27,6 +27,17 @@ def acknowledge_command(state: State, args: Mapping[str, Any]) -> dict[str, Any]
     return {"type": "alert.acknowledge", "alert": alert}
 
 
+def event_command(state: State, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The request `event.tell`, of a peer to the leader. Raises Usage."""
+    names = ("kind", "severity", "text", "peer", "job")
+    command = {"type": "event.told", **{name: args.get(name) for name in names}}
+    try:
+        told(state, command)
+    except Rejected as rejected:
+        raise Usage(str(rejected)) from rejected
+    return command
+
+
 def acknowledge(state: State, command: Command) -> Result:
     """Somebody has seen it: it is still shown, and not told of again."""
     alert = _text(command["alert"])

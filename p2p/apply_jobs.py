@@ -101,6 +101,10 @@ def entered(state: State, command: Command) -> Result:
     state = with_job(
         state, moved(job, "running", "") if job.state in ("starting", "recovering") else job
     )
+    stall_s = newest.stall_s
+    if stall_s is not None:
+        text = f"{job.name} goes on at step {start_step} after {stall_s:.2f} s without a step"
+        state = with_event(state, command, "barrier", text, job=job.id)
     if went_back:
         assert job.mark is not None
         origin = f"the checkpoint of step {start_step}" if start_step else "the beginning"

@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run_peer(args: argparse.Namespace) -> int:
     from p2p import host
+    from p2p.watch import rules_file
 
     resolved = resolve(vars(args))
     settings = {name: found.value for name, found in resolved.items()}
@@ -110,6 +111,9 @@ def _run_peer(args: argparse.Namespace) -> int:
         allow_faults=settings["allow_faults"],
         files_gb=settings["files_gb"],
         metrics_port=settings["metrics_port"],
+        rules=rules_file.read(settings["alert_rules"]),
+        notify_command=settings["notify_command"],
+        notify_url=settings["notify_url"],
         join=tuple(part for part in (args.join or "").split(",") if part),
         key=given_key(settings["token_file"]),
         cluster_name=args.cluster_name,

@@ -45,6 +45,9 @@ from p2p.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
+from p2p.watch.notify import ThreadNotify
+from p2p.watch.rule import Rule
+from p2p.watch.rules import BUILT_IN
 from p2p.workers import WorkerProcesses
 
 OPEN_FILES = 8_192
@@ -64,6 +67,9 @@ class Options:
     allow_faults: bool = False
     files_gb: int = 256
     metrics_port: str | None = None  # [HOST:]PORT for Prometheus
+    rules: tuple[Rule, ...] = BUILT_IN
+    notify_command: str | None = None
+    notify_url: str | None = None
     join: tuple[str, ...] = ()
     key: ClusterKey | None = None  # from --token-file or $P2P_TOKEN
     cluster_name: str | None = None
@@ -148,6 +154,7 @@ class _Host:
         self.failure: BaseException | None = None
         self.stop = asyncio.Event()
         self.terminal = Terminal()
+        self.notify = ThreadNotify(options.notify_command, options.notify_url, self.terminal.say)
         self.events_shown = 0
         self._process = psutil.Process()
         self._measured = (0.0, (self._process.memory_info().rss, 0.0))
@@ -260,6 +267,8 @@ class _Host:
             shelf=FolderShelf(self.folder.path / "checkpoints"),
             workers=self.workers,
             data_dir=str(self.folder.path),
+            rules=self.options.rules,
+            notify=self.notify,
             system=HostSystem(str(self.folder.path)),
         )
         return Peer(identity, parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2p import job_spec
-from p2p.apply_alerts import acknowledge_command
+from p2p.apply_alerts import acknowledge_command, event_command
 from p2p.apply_data import parse_dataset
 from p2p.errors import P2PError, Usage
 from p2p.find import find_dataset, find_job, find_member
@@ -144,6 +144,7 @@ PROPOSED: dict[str, Verb] = {
     "delete": _delete,
     "compare_and_set": _compare_and_set,
     "alert.acknowledge": acknowledge_command,
+    "event.tell": event_command,
 }
 # These do no harm when they are applied again; all others need a session to be asked again safely.
 REPEATABLE = frozenset({"join", "leave", "session"})

@@ -34,6 +34,11 @@ SETTINGS = (
     Setting("allow_faults", bool, False, "let `p2pnode fault` act on this peer"),
     Setting("files_gb", int, 256, "how many GB of files from other peers this peer keeps at most"),
     Setting("metrics_port", str, None, "[HOST:]PORT on which Prometheus finds its metrics"),
+    Setting(
+        "alert_rules", str, None, "TOML file with rules (default: alerts.toml beside this file)"
+    ),
+    Setting("notify_command", str, None, "shell command that is given each alert as JSON on stdin"),
+    Setting("notify_url", str, None, "webhook that each alert is posted to as JSON"),
     Setting("token_file", str, None, "file with the cluster's token"),
     Setting("peer", str, None, "HOST:PORT[,...] of the peers that commands ask"),
 )

@@ -65,6 +65,7 @@ PURE = [
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),
     *("p2p/watch/rules_agreement.py", "p2p/watch/rules_training.py"),
     *("p2p/watch/rules_machine.py", "p2p/watch/health.py", "p2p/apply_alerts.py"),
+    *("p2p/watch/insights.py", "p2p/watch/scaling.py", "p2p/watch/user_rules.py"),
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),

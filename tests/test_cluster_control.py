@@ -39,6 +39,10 @@ def three(trio: LocalCluster) -> LocalCluster:
     return trio
 
 
+def firing(told: dict) -> set[str]:
+    return {alert["id"] for alert in told["alerts"] if alert["resolved_at"] is None}
+
+
 def running(cluster: LocalCluster) -> list[LocalPeer]:
     return [peer for peer in cluster.peers if peer.is_running]
 
@@ -93,9 +97,18 @@ def test_a_killed_leader_is_replaced_and_comes_back(three: LocalCluster) -> None
         "status",
         lambda told: any(p["id"] == leader.id and p["state"] == "dead" for p in told["peers"]),
     )
+    told = wait_for(three, "alerts", lambda told: "quorum-margin" in firing(told))
+    (alert,) = [each for each in told["alerts"] if each["id"] == "quorum-margin"]
+    assert "one failure from losing quorum: 2 of 3 voters answer" in alert["text"]
+    assert "one failure from losing quorum" in p2pnode(three, "alerts").out
+    assert p2pnode(three, "health", "--json").json["cluster"]["score"] < 90
+    assert "p2pnode add" in p2pnode(three, "insights").out
     (back,) = three.restart(leader)
     assert (back.id, back.address) == (leader.id, leader.address)
     wait_for(three, "status", settled(3))
+    wait_for(three, "alerts", lambda told: "quorum-margin" not in firing(told))
+    over = p2pnode(three, "events", "--level", "info", "--text", "quorum-margin is over")
+    assert "2 of 3 voters answer" in over.out
 
 
 def test_all_killed_at_once_come_back_with_their_log(three: LocalCluster) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that judge: alerts, health."""
+"""Verbs that judge: alerts, health, insights."""
 
 import argparse
 import asyncio
@@ -107,6 +107,31 @@ def _worst(parts: list[dict[str, Any]]) -> str:
     return str(lost["why"]) if lost["points"] < lost["of"] else "-"
 
 
+async def insights(client: "Client", args: argparse.Namespace) -> int:
+    answer = await client.request("insights")
+    if args.json:
+        print_json(answer)
+    else:
+        print(_insights_text(answer), flush=True)
+    return 0
+
+
+def _insights_text(answer: dict[str, Any]) -> str:
+    said = [f"{told['text']}\n    {told['command']}" for told in answer["insights"]]
+    parts = ["\n".join(said) if said else "nothing to say: all is as it should be"]
+    for job in answer["scaling"]:
+        rows = [
+            [
+                str(speed["trainers"]),
+                f"{speed['samples_per_second']:.0f}",
+                f"{speed['efficiency']:.0%}",
+            ]
+            for speed in job["speeds"]
+        ]
+        parts.append(f"{job['name']}\n{table(['TRAINERS', 'SAMPLES/S', 'EFFICIENCY'], rows)}")
+    return "\n\n".join(parts)
+
+
 def _alerts_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="those of the last hour, too")
     parser.add_argument("--acknowledge", metavar="ALERT", help="say that somebody has seen it")
@@ -123,4 +148,5 @@ def _health_arguments(parser: argparse.ArgumentParser) -> None:
 VERBS = (
     Verb("alerts", "what is wrong now", _alerts_arguments, asks(alerts)),
     Verb("health", "how well the cluster is, 0 to 100, and why", _health_arguments, asks(health)),
+    Verb("insights", "what would help, and what was measured", add_common, asks(insights)),
 )

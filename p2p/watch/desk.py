@@ -11,11 +11,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from p2p.apply_alerts import event_command
 from p2p.errors import P2PError
 from p2p.measure import told
 from p2p.measure.measures import FRESH_S
 from p2p.state import TEXT_MAX
-from p2p.watch import health
+from p2p.watch import health, insights
 from p2p.watch.alerting import Alert, Alerting, Change, step
 from p2p.watch.facts import Facts
 from p2p.watch.notify import Notify
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 1.0
 # Who began to look just now does not know yet what fires.
-SETTLED_S = 60.0
+SETTLED_S = 20.0
 _EVENT_SEVERITY = {"info": "info", "warning": "warning", "critical": "error"}
 
 
@@ -74,6 +75,9 @@ class WatchDesk:
     def health(self) -> dict[str, Any]:
         return health.to_wire(self.facts(), self._alerting.firing)
 
+    def insights(self) -> dict[str, Any]:
+        return insights.to_wire(self.facts(), self._alerting.firing)
+
     def _to_wire(self, alert: Alert, facts: Facts) -> dict[str, Any]:
         resolved_s, found, rule = alert.resolved_s, alert.found, alert.rule
         return {
@@ -94,6 +98,16 @@ class WatchDesk:
         }
 
     # -- what people are told --------------------------------------------------------------------
+
+    def tell_event(self, kind: str, severity: str, text: str, peer: str | None = None) -> None:
+        """Into the events, by way of the leader; lost where there is none."""
+        asked = {"kind": kind, "severity": severity, "text": text, "peer": peer, "job": None}
+        me, leader = self._peer, self._peer.raft.status.leader
+        if me.raft.is_leader:
+            self._propose(event_command(me.state, asked))
+        elif leader is not None:
+            body = {"id": me.parts.new_id(), "verb": "event.tell", "args": asked}
+            me.send(leader, "request", body)
 
     def _tell(self, change: Change) -> None:
         alert, leads = change.alert, self._peer.raft.is_leader
@@ -136,5 +150,5 @@ def _event(change: Change) -> dict[str, Any]:
         lasted_s = (alert.resolved_s or 0.0) - alert.since_s
         text, severity = f"{alert.rule.name} is over after {lasted_s:.0f} s: {alert.text}", "info"
     named = {"peer": alert.found.peer, "job": alert.found.job}
-    event = {"type": "event.told", "kind": "alert", "severity": severity}
-    return {**event, "text": text[:TEXT_MAX], **named}
+    told = {"kind": "alert", "severity": severity, "text": text[:TEXT_MAX], **named}
+    return {"type": "event.told", **told}

@@ -1,4 +1,4 @@
-"""Sentences about what would help: each cites a metric, its value and the limit it was held against,
+"""Sentences about what would help: each cites a metric, its value and the limit it was held to,
 and names a command. Pure; a new one = a function and an entry in INSIGHTS.
 """
 
