@@ -8,7 +8,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_BRAILLE = " " + "".join(chr(0x2800 + bits) for bits in range(1, 256))
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] within a cell
+
+
+def _plain(bits: int) -> str:
+    """A cell in ASCII: whether there are dots in its upper half, its lower half, or both."""
+    upper, lower = bits & 0x1B, bits & ~0x1B
+    return ":" if upper and lower else "'" if upper else "." if lower else " "
+
+
+_ASCII = "".join(map(_plain, range(256)))
 
 
 class Canvas:
@@ -26,24 +36,20 @@ class Canvas:
 
     def line(self, x0: int, y0: int, x1: int, y1: int) -> None:
         """All dots between two ends, one per column or row, whichever is more."""
+        if x0 == x1:  # most are: a column's extremes
+            for y in range(min(y0, y1), max(y0, y1) + 1):
+                self.dot(x0, y)
+            return
         length = max(abs(x1 - x0), abs(y1 - y0), 1)
         for i in range(length + 1):
             self.dot(x0 + round((x1 - x0) * i / length), y0 + round((y1 - y0) * i / length))
 
     def cell(self, column: int, row: int, ascii_only: bool) -> str:
-        bits = self._cells[row][column]
-        if not bits:
-            return " "
-        if not ascii_only:
-            return chr(0x2800 + bits)
-        upper = bits & 0x1B  # dots of the two upper rows
-        return ":" if upper and bits & ~0x1B else "'" if upper else "."
+        return (_ASCII if ascii_only else _BRAILLE)[self._cells[row][column]]
 
     def rows(self, ascii_only: bool = False) -> list[str]:
-        return [
-            "".join(self.cell(column, row, ascii_only) for column in range(self.width))
-            for row in range(self.height)
-        ]
+        glyphs = _ASCII if ascii_only else _BRAILLE
+        return ["".join([glyphs[bits] for bits in row]) for row in self._cells]
 
 
 @dataclass(frozen=True, slots=True)

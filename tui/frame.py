@@ -6,6 +6,7 @@ from tui import bars
 from tui.layout import HEIGHT_MIN, WIDTH_MIN, Area, Placed, too_small
 from tui.pane import Box, Drawn, Listing, Pane
 from tui.scene import Line, Scene, both_ends, cut_line, greyed, line_width, text_of
+from tui.text import fit
 from tui.views.catalog import view_of
 
 
@@ -83,7 +84,7 @@ def whole(scene: Scene, width: int, height: int) -> list[str]:
         return [part.center(width).rstrip() for line in lines for part in line.split("\n")]
     banner = bars.banner(scene, width)
     top = [bars.header(scene, width), bars.tabs(scene, width)]
-    made = [text_of(line) for line in top] + ([banner] if banner is not None else [])
+    made = [text_of(line) for line in top] + ([fit(banner, width)] if banner is not None else [])
     made += body_text(scene, width, height - len(made) - 1)
     return [line.rstrip() for line in [*made, text_of(bars.footer(scene, width, height))]]
 

@@ -55,7 +55,7 @@ class LookingApp(SteeredApp):
         self.look(moves.open_(self.scene, self.body_size))
 
     def action_step_back(self) -> None:
-        self.look(moves.back(self.scene, self.body_size))
+        self.look(moves.step_back(self.scene, self.body_size))
 
     def action_chart(self) -> None:
         self.look(moves.chart(self.scene))

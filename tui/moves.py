@@ -75,7 +75,7 @@ def open_(scene: Scene, size: Size) -> Scene:
     return replace(scene, view=target, maximised=False)
 
 
-def back(scene: Scene, size: Size) -> Scene:
+def step_back(scene: Scene, size: Size) -> Scene:
     """One layer: the filter, the large pane, the chosen event, the view; never out."""
     if scene.wanted:
         return filtered(scene, "")

@@ -153,6 +153,8 @@ class Table(Listing[T]):
 def untold(scene: Scene, request: str) -> str:
     """What to say where an optional request has no answer (yet)."""
     why = scene.told.untold.get(request)
+    if why is not None and "does not know the request" in why:
+        return "not told by this peer: it is older than this screen"
     return "waiting for the answer" if why is None else f"not told by this peer: {why}"
 
 

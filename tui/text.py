@@ -109,9 +109,11 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration: 0.25 s, 12 s, 3 min, 2 h."""
+    """A duration: 7.1 ms, 0.25 s, 12 s, 3 min, 2 h."""
     if value is None:
         return "–"
+    if 0 < value < 0.1:
+        return f"{1000 * value:.1f} ms" if value < 0.01 else f"{1000 * value:.0f} ms"
     if value < 10:
         return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
     if value < 120:

@@ -63,6 +63,8 @@ def _rows(scene: Scene, points: Points, plot: Plot, width: int, height: int) -> 
 
 
 def _row(scene: Scene, row: str, behind: str, marks: set[int], tone: str) -> Line:
+    if not marks and not behind:
+        return [(row, tone)]
     line: Line = []
     for x, character in enumerate(row):
         span = (character, tone)

@@ -32,7 +32,7 @@ def _percent(value: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    return text.seconds(value) if value >= 0.1 or value == 0 else f"{1000 * value:.1f}ms"
+    return text.seconds(value) if value else "0"
 
 
 def _bytes(value: float) -> str:
