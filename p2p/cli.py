@@ -101,6 +101,8 @@ def _run_peer(args: argparse.Namespace) -> int:
         build_parser().error("--slots must not be negative")
     if settings["files_gb"] < 0:
         raise Usage(f"files_gb is {settings['files_gb']}: it must not be negative")
+    if settings["metrics_port"] and not settings["measure"]:
+        raise Usage("--metrics-port has nothing to show: measure is false in the settings")
     options = host.Options(
         name=settings["name"],
         listen=settings["listen"],
@@ -110,6 +112,7 @@ def _run_peer(args: argparse.Namespace) -> int:
         device=settings["device"],
         allow_faults=settings["allow_faults"],
         files_gb=settings["files_gb"],
+        measure=settings["measure"],
         metrics_port=settings["metrics_port"],
         rules=rules_file.read(settings["alert_rules"]),
         notify_command=settings["notify_command"],

@@ -1,7 +1,8 @@
 """The GPUs of this host, as NVIDIA's management library (NVML) tells of them, without torch.
 
 The library is asked only where a driver has put it; without one there is "no GPU", at no cost.
-Figures are taken by a thread of their own: a driver may be slow, and heartbeats must not wait.
+Figures are taken by a thread of their own: a driver may be slow, and heartbeats must not wait. Of
+the peers on one host one asks the driver (p2p.gpu_sharing).
 """
 
 import contextlib
@@ -11,27 +12,19 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from p2p.errors import P2PError, Usage
+from p2p.gpu_sharing import Gpu, SharedReading
 
 DRIVER_LIBRARY = "libnvidia-ml.so.1"
 DEVICES = ("auto", "cpu", "cuda")
 MEASURE_EVERY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """`uuid` names it whatever its number is; sizes in bytes; `utilization` in percent, None where
-    the driver does not tell."""
-
-    uuid: str
-    name: str
-    memory_total: int
-    memory_used: int
-    utilization: float | None
+# What of a GPU a peer reports to the others; the rest is in its own histories (p2p.measure).
+REPORTED = ("uuid", "name", "memory_total", "memory_used", "utilization")
+# Of NVML's clock reasons: slowed down by heat or failing power; a power cap at full load is none.
+SLOWED = 0x08 | 0x20 | 0x40 | 0x80
 
 
 class Nvml:
@@ -65,7 +58,22 @@ class Nvml:
             busy = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
         told = (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle))
         uuid, name = (text.decode() if isinstance(text, bytes) else str(text) for text in told)
-        return Gpu(uuid, name, int(memory.total), int(memory.used), busy)
+        return Gpu(uuid, name, int(memory.total), int(memory.used), busy, *self._health(handle))
+
+    def _health(self, handle: Any) -> tuple[float | None, float | None, bool | None]:
+        """Degrees Celsius, watts, and whether it is slowed down."""
+        nvml = self._nvml
+        heat: float | None = None
+        power: float | None = None
+        slowed: bool | None = None
+        with contextlib.suppress(nvml.NVMLError, AttributeError):
+            heat = float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        with contextlib.suppress(nvml.NVMLError, AttributeError):
+            power = nvml.nvmlDeviceGetPowerUsage(handle) / 1e3
+        with contextlib.suppress(nvml.NVMLError, AttributeError):
+            reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+            slowed = bool(int(reasons) & SLOWED)
+        return heat, power, slowed
 
 
 class Gpus:
@@ -84,7 +92,12 @@ class Gpus:
 
     def figures(self) -> tuple[dict[str, Any], ...]:
         """The newest, as the peer reports them."""
-        return tuple(asdict(gpu) for gpu in self._latest)
+        return tuple({name: getattr(gpu, name) for name in REPORTED} for gpu in self._latest)
+
+    @property
+    def latest(self) -> Sequence[Gpu]:
+        """The newest, with all that is known."""
+        return self._latest
 
     def close(self) -> None:
         self._ended.set()
@@ -97,8 +110,15 @@ class Gpus:
 NO_GPUS = Gpus()
 
 
-def find(device: str, drive: Callable[[], Any] = Nvml) -> Gpus:
-    """The GPUs for `--device`. Raises Usage for another word, P2PError where "cuda" cannot be."""
+def find(
+    device: str,
+    drive: Callable[[], Any] = Nvml,
+    folder: Callable[[], Path] | None = None,
+) -> Gpus:
+    """The GPUs for `--device`; their figures are shared through a file in `folder()`.
+
+    Raises Usage for another word, P2PError where "cuda" cannot be.
+    """
     if device not in DEVICES:
         raise Usage(f"device is {device!r}: it must be one of {', '.join(DEVICES)}")
     try:
@@ -116,8 +136,12 @@ def find(device: str, drive: Callable[[], Any] = Nvml) -> Gpus:
     if device == "cuda" and missing:
         raise P2PError(f"--device cuda: {missing}; start with auto or cpu")
 
+    reading: Callable[[], Sequence[Gpu]] = driver.read
+    if folder is not None:
+        reading = SharedReading(driver.read, folder() / "gpus.json", 0.9 * MEASURE_EVERY_S)
+
     def read() -> Sequence[Gpu]:
-        every = driver.read()
+        every = reading()
         return tuple(every[number] for number in shown)
 
     return Gpus("cpu" if device == "cpu" or missing else "cuda", read)

@@ -66,6 +66,7 @@ class Options:
     device: str = "auto"
     allow_faults: bool = False
     files_gb: int = 256
+    measure: bool = True
     metrics_port: str | None = None  # [HOST:]PORT for Prometheus
     rules: tuple[Rule, ...] = BUILT_IN
     notify_command: str | None = None
@@ -81,7 +82,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
     `announce` is given what the user needs to know once the peer is up. Raises P2PError when it
     cannot start.
     """
-    found = gpus.find(options.device)
+    found = gpus.find(options.device, folder=runtime_dir.base_dir)
     metrics = Endpoint(options.metrics_port) if options.metrics_port else None
     key = key_for(options.join, options.key) if options.join else None
     folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
@@ -269,7 +270,7 @@ class _Host:
             data_dir=str(self.folder.path),
             rules=self.options.rules,
             notify=self.notify,
-            system=HostSystem(str(self.folder.path)),
+            system=HostSystem(str(self.folder.path)) if self.options.measure else None,
         )
         return Peer(identity, parts)
 

@@ -60,12 +60,12 @@ class Requests:
         self._peer = peer
         self.waiting: dict[str, list[Asked]] = {}  # by request id, until it is applied here
         self.forwarded: dict[str, Asked] = {}  # until the peer it was passed on to has answered
-        self.handled = 0  # since the start
+        self.handled = 0  # since the start, without pings
 
     def handle(self, asked: Asked) -> None:
         """Answer now, or remember whom to answer when it is decided."""
 
-        self.handled += 1
+        self.handled += asked.verb != "ping"
 
         def carry_out() -> None:
             if asked.verb in LOCAL:

@@ -33,6 +33,7 @@ SETTINGS = (
     Setting("device", str, "auto", "what its trainers compute on: auto, cpu or cuda"),
     Setting("allow_faults", bool, False, "let `p2pnode fault` act on this peer"),
     Setting("files_gb", int, 256, "how many GB of files from other peers this peer keeps at most"),
+    Setting("measure", bool, True, "measure this peer and its host, and keep the histories"),
     Setting("metrics_port", str, None, "[HOST:]PORT on which Prometheus finds its metrics"),
     Setting(
         "alert_rules", str, None, "TOML file with rules (default: alerts.toml beside this file)"

@@ -6,7 +6,8 @@ import pytest
 
 from p2p import gpus
 from p2p.errors import P2PError, Usage
-from p2p.gpus import Gpu, find, visible
+from p2p.gpu_sharing import Gpu, SharedReading
+from p2p.gpus import find, visible
 from p2p.reports import parse_gpus
 from p2p.verbs.show import _gpus_text
 
@@ -93,3 +94,31 @@ def test_what_is_said_of_them() -> None:
     for wrong in (None, "H200", [1], [{}], [{**told[0], "memory_used": "much"}], told * 40):
         with pytest.raises(TypeError):
             parse_gpus(wrong)
+
+
+def test_of_the_peers_on_a_host_one_asks_the_driver(tmp_path: Path) -> None:
+    """And when it ends another one does; what does not fit is not believed."""
+    now_s, asked = 100.0, []
+
+    def peer(name: str, found: list[Gpu]) -> SharedReading:
+        def read() -> list[Gpu]:
+            asked.append(name)
+            return found
+
+        return SharedReading(read, tmp_path / "gpus.json", 1.8, lambda: now_s)
+
+    a, b, other = peer("a", FOUND), peer("b", FOUND), peer("other", FOUND[:1])
+    asked.clear()
+    for _ in range(10):
+        assert list(a()) == list(b()) == FOUND
+        now_s += 2.0
+    assert asked == ["a"] * 10
+    assert list(other()) == FOUND[:1]
+    for text in ("", "[]", "{}", '{"at_s": 1e999, "gpus": []}', '{"at_s": 120, "gpus": [{}]}'):
+        (tmp_path / "gpus.json").write_text(text)
+        assert list(b()) == FOUND
+    assert asked[10:] == ["other"] + ["b"] * 5
+    (tmp_path / "gpus.json").unlink()
+    (tmp_path / "gpus.json").mkdir()
+    assert list(a()) == FOUND, "a file that cannot be written is no trouble"
+    assert [path.name for path in tmp_path.iterdir()] == ["gpus.json"]

@@ -150,11 +150,16 @@ class Measures:
 
     def _of_gpus(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for number, gpu in enumerate(self._peer.parts.gpus.figures()):
-            found[f"gpu.{number}.memory_bytes"] = float(gpu["memory_used"])
-            found[f"gpu.{number}.memory_total_bytes"] = float(gpu["memory_total"])
-            if gpu["utilization"] is not None:
-                found[f"gpu.{number}.busy_percent"] = float(gpu["utilization"])
+        for number, gpu in enumerate(self._peer.parts.gpus.latest):
+            told = {
+                "memory_bytes": gpu.memory_used,
+                "memory_total_bytes": gpu.memory_total,
+                "busy_percent": gpu.utilization,
+                "temperature_c": gpu.temperature_c,
+                "power_w": gpu.power_w,
+                "throttled": gpu.throttled,
+            }
+            found |= {f"gpu.{number}.{name}": float(v) for name, v in told.items() if v is not None}
         return found
 
     def _of_content(self, passed_s: float) -> dict[str, float]:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "consensus": "how fast three peers agree, beside etcd and PySyncObj; what learners cost",
     "join": "what a joiner costs the others, and how soon a crashed trainer is back in the ring",
     "line": "what codecs are worth between two hosts on a line of 1 Gbit/s",
+    "measuring": "what measuring costs an idle peer",
     "memory": "resident memory of peers, warm spares and trainers",
     "notices": "how long ranks on one host take to tell one another that data is ready",
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
