@@ -10,9 +10,11 @@ At most SERIES_MAX series: about 14 MB where all are full, 50 KB each.
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 RESOLUTIONS_S = (1, 10)
 KEPT = {1: 600, 10: 2160}  # points per series, by seconds per point
@@ -48,8 +50,7 @@ class Summary:
         return all(math.isfinite(number) and abs(number) < FLOAT32_MAX for number in numbers)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """`at_s` = where its time begins."""
 
     at_s: float
@@ -86,16 +87,18 @@ class Tier:
 
     def points(self, since_s: float) -> list[Point]:
         """Oldest first; those whose time ends after `since_s`."""
+        apart_s, oldest = self._apart_s, self._oldest
+        numbers = self._numbers[oldest:] + self._numbers[:oldest]
+        last, *rest = (column[oldest:] + column[:oldest] for column in self._columns)
+        first = bisect_right(numbers, since_s / apart_s - 1)
+        columns = [column[first:] for column in (*(rest or [last] * 3), last)]
         found = [
-            Point(number * self._apart_s, *(_seven_digits(value) for value in values))
-            for number, *values in self._kept_points()
-            if (number + 1) * self._apart_s > since_s
+            Point(number * apart_s, *values)
+            for number, *values in zip(numbers[first:], *columns, strict=True)
         ]
-        if self._open is not None and (self._open_number + 1) * self._apart_s > since_s:
-            now = self._open
-            found.append(
-                Point(self._open_number * self._apart_s, now.low, now.high, now.mean, now.last)
-            )
+        now, number = self._open, self._open_number
+        if now is not None and (number + 1) * apart_s > since_s:
+            found.append(Point(number * apart_s, now.low, now.high, now.mean, now.last))
         return found
 
     def __len__(self) -> int:
@@ -105,13 +108,6 @@ class Tier:
     def bytes_kept(self) -> int:
         values = sum(len(column) * column.itemsize for column in self._columns)
         return values + len(self._numbers) * self._numbers.itemsize
-
-    def _kept_points(self) -> Iterator[tuple[int, float, float, float, float]]:
-        size = len(self._numbers)
-        for at in (*range(self._oldest, size), *range(self._oldest)):
-            last = self._columns[0][at]
-            rest = [column[at] for column in self._columns[1:]] or [last] * 3
-            yield self._numbers[at], rest[0], rest[1], rest[2], last
 
     def _keep(self, done: Summary) -> None:
         if len(self._columns) == 1 and done.low != done.high:
@@ -195,8 +191,3 @@ class Histories:
             return False
         del self._series[oldest]
         return True
-
-
-def _seven_digits(value: float) -> float:
-    """A float32 as it was meant: 0.1, not 0.10000000149."""
-    return float(f"{value:.7g}")

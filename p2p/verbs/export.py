@@ -99,10 +99,18 @@ async def _series(
             "metrics", peer=peer, names=names, since=since, resolution=args.resolution
         )
         for name, one in told["series"].items():
-            points = [dict(zip(POINT, point, strict=True)) for point in one["points"]]
+            points = [
+                dict(zip(POINT, [round(at, 3), *map(_seven_digits, values)], strict=True))
+                for at, *values in one["points"]
+            ]
             head = {"peer": told["peer"], "name": name, "unit": one["unit"]}
             yield {**head, "resolution": told["resolution"], "points": points}
         names = told["left_off"][:64] if told["series"] else []
+
+
+def _seven_digits(value: float) -> float:
+    """A float32 as it was meant: 0.1, not 0.10000000149."""
+    return float(f"{value:.7g}")
 
 
 def _metric_rows(series: list[dict[str, Any]]) -> Iterator[list[Any]]:
