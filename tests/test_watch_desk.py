@@ -95,6 +95,13 @@ def test_without_a_leader_every_peer_tells() -> None:
     assert {part["name"]: part["points"] for part in parts}["agreement"] == 0
 
 
+def test_who_starts_again_alone_says_that_there_is_no_quorum() -> None:
+    cluster = grown(3)
+    disks = {name: cluster.kill(name) for name in ("a", "b", "c")}
+    cluster.start("b", disks["b"])
+    cluster.until(lambda: "no-quorum" in firing(cluster, "b"), "an alert")
+
+
 def test_drills_are_events() -> None:
     cluster = grown(3, allow_faults=True)
     leader, (other, third) = leader_and_others(cluster)

@@ -87,8 +87,10 @@ def step(was: Alerting, rules: Sequence[Rule], facts: Facts) -> tuple[Alerting, 
     room = FIRING_MAX - len(was.firing)
     held: set[str] = set()
     for rule in rules:
-        raised = _found(rule, facts, rule.threshold)
-        kept = raised if rule.clear == rule.threshold else _found(rule, facts, rule.clear)
+        # Whatever is beyond the threshold is beyond the milder limit: mostly nothing is.
+        kept = raised = _found(rule, facts, rule.clear)
+        if kept and rule.clear != rule.threshold:
+            raised = _found(rule, facts, rule.threshold)
         for id_, found in {**kept, **raised}.items():
             known = alerts.get(id_)
             if known is not None and known.is_firing:

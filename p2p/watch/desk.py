@@ -43,11 +43,16 @@ class WatchDesk:
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        if self._peer.is_known:
+        if self._is_in:
             self._alerting, changes = step(self._alerting, self._rules, self.facts())
             for change in changes:
                 self._tell(change)
             self._forget_resolved(now_s)
+
+    @property
+    def _is_in(self) -> bool:
+        """Whether it has anything to judge; without a quorum the log cannot name a new process."""
+        return self._peer.is_voter or self._peer.identity.id in self._peer.state.members
 
     def facts(self) -> Facts:
         """What is asked of everybody is what everybody tells; of itself a peer knows more."""

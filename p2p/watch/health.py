@@ -38,7 +38,8 @@ def of_cluster(facts: Facts, firing: Iterable[Alert]) -> list[Points]:
 
 
 def _cluster_part(facts: Facts, part: Part, of: int, alerts: list[Alert]) -> Points:
-    if part in NEEDS_QUORUM and not facts.raft.quorum and facts.state.jobs:
+    waiting = any(not job.is_final for job in facts.state.jobs.values())
+    if part in NEEDS_QUORUM and waiting and not facts.raft.quorum:
         return Points(part, 0, of, "nothing trains without a quorum")
     if part == "peers":
         return _peers(facts, of, alerts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from p2p.state import Checkpoint
 from p2p.watch.facts import Facts
 from p2p.watch.rule import Finding, Rule
 
@@ -10,7 +11,7 @@ CHECKPOINTS_AHEAD = 3  # a disk should hold so many more of the largest that a j
 
 def _disk(facts: Facts, limit: float) -> Iterator[Finding]:
     """`limit` bytes, or room for the next checkpoints where those are large."""
-    sizes = [_bytes(job.checkpoint.parts) for job in facts.running if job.checkpoint]
+    sizes = [_bytes(job.checkpoint) for job in facts.running if job.checkpoint]
     wanted = max(limit, CHECKPOINTS_AHEAD * max(sizes, default=0))
     for figure in facts.figures("system.disk_free_bytes"):
         if figure.value < wanted:
@@ -21,8 +22,9 @@ def _disk(facts: Facts, limit: float) -> Iterator[Finding]:
             yield Finding(text, figure.metric, figure.value, peer=figure.peer)
 
 
-def _bytes(parts: tuple[object, ...]) -> int:
-    return sum(int(getattr(part, "bytes", 0)) for part in parts)
+def _bytes(made: Checkpoint) -> int:
+    """Each part once."""
+    return sum({part.number: part.bytes for part in made.parts}.values())
 
 
 def _gpu_hot(facts: Facts, limit: float) -> Iterator[Finding]:
