@@ -284,7 +284,8 @@ LEVELS = ("info", "warning", "error")
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which events: with an index above `since`, at least as severe as `level`; of a peer and a job
-    as people call them, or their ids; with `text` in theirs, whatever its case."""
+    as people call them, or their ids; with `text` in theirs,
+    whatever its case, or of that kind."""
 
     since: int = 0
     level: str = "info"
@@ -321,6 +322,6 @@ def events(state: State, wanted: Wanted) -> dict[str, Any]:
             and event.severity in levels
             and peer in (None, event.peer)
             and job in (None, event.job)
-            and text in event.text.casefold()
+            and (text in event.text.casefold() or text == event.kind)
         ],
     }

@@ -134,6 +134,7 @@ def test_events_are_filtered() -> None:
     assert [event["kind"] for event in joined] == ["peer-joined"]
     assert events(cluster, "a", peer="c", since=joined[0]["index"], text="joined") == []
     assert events(cluster, "a", level="error") == []
+    assert {event["kind"] for event in events(cluster, "a", text="voters")} == {"voters"}
     for wrong in ({"level": "bad"}, {"peer": "nobody"}, {"job": "none"}):
         assert cluster.ask("a", "events", **wrong)["exit_code"] == 2
     cluster.ask("a", "remove", peer="c")

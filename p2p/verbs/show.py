@@ -189,7 +189,7 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", choices=LEVELS, default="info", help="at least so severe")
     parser.add_argument("--for-peer", metavar="PEER", help="about this peer: id, name or address")
     parser.add_argument("--job", metavar="JOB", help="about this job: id or name")
-    parser.add_argument("--text", metavar="TEXT", help="with this in it, in whatever case")
+    parser.add_argument("--text", metavar="TEXT", help="with this in it, or of this kind")
     add_common(parser, watch=True)
 
 
