@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--shards {chosen.shards}: numbers, or {AS_PROCESSES}")
     print(f"{chosen.strategy}, {chosen.codec}; samples per second")
     print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {chosen.against:>9} "
-          "of the rounds")  # fmt: skip
+          f"{'ratio':>6}  of the rounds")  # fmt: skip
     rows = []
     for word, task, count in itertools.product(shards, tasks, counts):
         dealt = count if word == AS_PROCESSES else int(word)
