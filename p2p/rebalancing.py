@@ -11,7 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 # A change must make steps shorter by this share of their time.
-GAIN = 0.15
+GAIN = 0.1
 # With one shard it still holds up the others so much longer than they would need for everything.
 HOPELESS_TIMES = 3.0
 

@@ -8,6 +8,7 @@ import pytest
 from tools.bench.__main__ import BENCHMARKS, main
 from tools.bench.barrier import lasted
 from tools.bench.namespaces import abandoned
+from tools.bench.straggler import best_share
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -36,3 +37,12 @@ def test_namespaces_of_dead_processes_are_found(tmp_path: Path) -> None:
 def test_a_barrier_lasts_from_the_last_arrival_to_the_last_release() -> None:
     told = [[(0.0, 5.0), (6.0, 6.5)], [(4.0, 4.5), (5.0, 7.0)]]
     assert lasted(told) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("shards", "peers", "possible"), [(12, 2, 1.0), (12, 3, 36 / 42), (21, 3, 1.0)]
+)
+def test_what_whole_shards_allow_of_the_ideal_split(
+    shards: int, peers: int, possible: float
+) -> None:
+    assert best_share(shards, peers, 1 / 3) == pytest.approx(possible)

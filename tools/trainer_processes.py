@@ -30,8 +30,8 @@ def send(pid: int, number: signal.Signals) -> None:
 class SlowDown:
     """A context manager, and a thread that lets a process run for `share` of the time only."""
 
-    def __init__(self, pid: int, share: float) -> None:
-        self._pid, self._share = pid, share
+    def __init__(self, pid: int, share: float, cycle_s: float = CYCLE_S) -> None:
+        self._pid, self._share, self._cycle_s = pid, share, cycle_s
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slow down", daemon=True)
 
@@ -51,7 +51,7 @@ class SlowDown:
     def _run(self) -> None:
         while not self._ending.is_set() and Path("/proc", str(self._pid)).exists():
             send(self._pid, signal.SIGSTOP)
-            time.sleep(CYCLE_S * (1 - self._share))
+            time.sleep(self._cycle_s * (1 - self._share))
             send(self._pid, signal.SIGCONT)
-            time.sleep(CYCLE_S * self._share)
+            time.sleep(self._cycle_s * self._share)
         send(self._pid, signal.SIGCONT)

@@ -4,7 +4,7 @@ A mean and not a median: a trainer that gets a third of a processor computes mos
 full speed and some of them very slowly.
 """
 
-MEASURED_S = 2.0  # each measurement covers steps of so many seconds
+MEASURED_S = 1.0  # each measurement covers steps of so many seconds
 STEPS_MIN = 2
 
 
