@@ -328,6 +328,7 @@ class _Host:
         arguments += ["--token-file", str(data_dir.token_path(self.folder))]
         arguments += ["--slots", str(max(self.slots, 1)), "--device", self.options.device]
         arguments += ["--allow-faults"] if self.options.allow_faults else []
+        arguments += ["--metrics-port", "0"] if self.metrics is not None else []  # any free one
         if not data_dir.is_default(self.folder):
             # Among the user's own folders it takes the next free one, and plain `p2pnode` finds it.
             arguments += ["--data-dir", str(home / str(number))]

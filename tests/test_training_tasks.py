@@ -255,3 +255,34 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
     spec = JobSpec("j", "t.py:T", "T", task_source=b"class T: pass\n", task_sha="0" * 64)
     with pytest.raises(Usage, match="altered on the way"):
         task.load(spec, str(tmp_path))
+
+
+class Counting(Plain):
+    """Says numbers of its own; what it is else, Plain is as well."""
+
+    def loss(self, model: Any, batch: Any) -> Any:
+        self.add_metric("samples", len(batch[0]))  # type: ignore[attr-defined]
+        found = super().loss(model, batch)
+        self.add_metric("own loss", found)  # type: ignore[attr-defined]
+        return found
+
+
+class Named(Plain):
+    def add_metric(self) -> str:
+        return "mine"
+
+
+def test_a_task_s_own_numbers_change_no_bit() -> None:
+    plain, counting = new_run(Plain), new_run(Counting)
+    counting.task.figures.take()  # of the warm-up
+    for run in (plain, counting):
+        steps([run], [(0, 12)], 2, {0})
+    assert plain.hash() == counting.hash()
+    told = counting.task.figures.take()
+    assert told["metric.samples"][:2] == [1.0, 2.0]
+    assert told["metric.samples"][4] == 24
+    low, high, mean, last, _ = told["metric.own loss"]
+    assert 0 < low <= mean <= high
+    assert low <= last <= high
+    assert told["gradient_norm"][0] > 0
+    assert new_run(Named).task.user.add_metric() == "mine", "a task's own method stays"
