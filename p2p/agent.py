@@ -33,6 +33,7 @@ class LocalTrainer:
     held: bool = False
     gpu: str | None = None  # its uuid; None = it computes on the CPU
     pulse: Pulse | None = None
+    told_follow: int = 0  # the generation that it was told to follow
     told_asks: int = 0  # how many of the wishes for a checkpoint it knows
 
 
@@ -236,6 +237,10 @@ def _tells(state: State, local: Local) -> Iterator[Tell]:
             yield Tell(trainer.child, generation_message(job, local.self_id))
         elif not newest.closed and not seated and not trainer.held and trainer.told_generation:
             yield Tell(trainer.child, {"kind": "hold", "wanted": False})
+        waits = not seated and not trainer.told_generation  # it never had a seat
+        if not newest.closed and waits and trainer.told_follow < newest.number:
+            order = generation_message(job, local.self_id)
+            yield Tell(trainer.child, {**order, "kind": "follow", "checkpoints": []})
         if job.asked and seated and trainer.told_asks < job.asks:
             yield Tell(trainer.child, {"kind": "checkpoint", "number": job.asks})
 

@@ -30,7 +30,7 @@ def form(
     `waited_s` = since the first trainer was ready. A later one waits for the `missed`, who alone
     are as far as the job (p2p.awaited).
     """
-    ready = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
+    ready: Trainers = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
     least = int(job.spec.get("peers_min") or 1)
     if newest is None:
@@ -41,6 +41,7 @@ def form(
         elif not warming and job.state == "starting":
             yield from _waits(job, least, len(ready))
         return
+    ready = _without_learners(newest, ready, least)
     if missed:
         alone = " and ".join(sorted(names[peer] for peer in missed))
         yield from _says(job, f"waits up to {AWAITED_S:g} s for {alone}: nobody else was training")
@@ -65,6 +66,19 @@ def form(
         yield _generation(job, newest.number + 1, ready, why)
     else:
         yield from _begin(job, ready, names, waited_s, why)
+
+
+def _without_learners(newest: Generation, ready: Trainers, least: int) -> Trainers:
+    """Who still follows the others gets its seat when it is level with them; if they cannot go on
+    without, at once."""
+    seats = {(seat.peer, seat.child) for seat in newest.seats}
+    able = {
+        peer: trainer
+        for peer, trainer in ready.items()
+        if (peer, trainer.child) in seats or not trainer.ready.get("learning")
+    }
+    go_on = any((peer, trainer.child) in seats for peer, trainer in able.items())
+    return able if go_on and len(able) >= least else ready
 
 
 def _begin(job: Job, ready: Trainers, names: Names, waited_s: float, why: str) -> Iterator[Command]:

@@ -271,6 +271,9 @@ class TrainerDesk:
         match tell.message["kind"]:
             case "hold":
                 changed = replace(self._local[job], held=True)
+            case "follow":
+                number = int(tell.message["number"])
+                changed = replace(self._local[job], told_follow=number)
             case "checkpoint":
                 changed = replace(self._local[job], told_asks=int(tell.message["number"]))
             case _:

@@ -139,9 +139,15 @@ def test_a_ready_trainer_is_told_the_newest_generation_once() -> None:
     assert plan(state, local(mine("stopping"))) == []
 
 
-def test_another_child_s_seat_is_not_mine() -> None:
-    other = replace(mine(), child="child-new")
-    assert plan(running("a", "b"), local(other)) == []
+def test_another_child_s_seat_is_not_mine_but_it_can_be_followed() -> None:
+    other, state = replace(mine(), child="child-new"), running("a", "b")
+    (told,) = plan(state, local(other))
+    assert isinstance(told, Tell)
+    assert told.message["kind"] == "follow"
+    assert told.message["number"] == 1
+    assert [member["peer"] for member in told.message["members"]] == ["a", "b"]
+    assert plan(state, local(replace(other, told_follow=1))) == []
+    assert plan(applied(state, PAUSE), local(replace(other, held=True))) == []
 
 
 @pytest.mark.parametrize("held", [False, True])

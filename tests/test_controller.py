@@ -156,6 +156,28 @@ def test_a_trainer_that_ended_is_replaced_by_its_successor() -> None:
     assert planned(state, seen, "job.generation") == [], "the newest one first makes a step"
 
 
+def test_who_follows_is_seated_when_it_is_level_or_the_others_cannot_go_on() -> None:
+    said = trainer("c").ready
+    learning = trainer("c", ready={**said, "learning": True})
+    seen = observed(report("a", trainer("a")), report("b", trainer("b")), report("c", learning))
+    state = applied(running("a", "b"), {"type": "member.join", "member": described("c")})
+    assign = {"type": "job.assign", "job": "job-1", "peers": ["a", "b", "c"], "reason": ""}
+    state = applied(state, assign)
+    assert planned(state, seen, "job.generation") == []
+    assert peers_of(only(state, gone(seen, "b"), "job.generation")) == ["a"]
+    both = gone(seen, "a", "b")
+    now_s = both.now_s + AWAITED_S
+    late = replace(both, now_s=now_s, heard_s={**both.heard_s, "c": now_s})
+    assert peers_of(only(state, late, "job.generation")) == ["c"]
+    level = trainer("c", ready={**said, "learning": False})
+    seen = observed(report("a", trainer("a")), report("b", trainer("b")), report("c", level))
+    assert peers_of(only(state, seen, "job.generation")) == ["a", "b", "c"]
+    # Who had to enter without is not left out of the next one.
+    state = applied(state, generation(2, "a", "b", "c"), entered(2))
+    seen = observed(report("a", trainer("a")), report("b", trainer("b")), report("c", learning))
+    assert planned(state, seen, "job.generation") == []
+
+
 def test_one_change_at_a_time_but_a_loss_does_not_wait() -> None:
     state = with_job(founded("a", "b", "c"), "a", "b", "c")
     state = applied(state, generation(1, "a", "b"))

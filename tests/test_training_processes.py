@@ -114,6 +114,40 @@ def test_same_bits_for_any_trainers(
         assert len({m["state_hash"] for m in marks}) == 1
 
 
+WIDE = """
+from torch import nn
+from p2p.tasks.digits import Digits
+
+class Wide(Digits):
+    def model(self):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 28_500), nn.ReLU(), nn.Linear(28_500, 10))
+"""
+
+
+def test_who_joins_a_large_model_follows_first(play: Stage) -> None:
+    """The others train on while it gets the state: then it lacks a step at most, and nothing when
+    they stand still."""
+    spec = job(steps=100_000, global_batch=12, **source(WIDE, "Wide"))
+    (alone,) = play.ready("a", spec=spec)
+    play.generation(alone, mark_every_s=0.2)
+    joiner = play.start("d", spec)
+    joiner.endpoints = joiner.wait("ready", lambda m: m["learning"])["endpoints"]
+    gone = {**alone.endpoints, "giver_ipc": "", "giver_tcp": "nowhere"}
+    members = [
+        {"peer": name, "endpoints": at} for name, at in (("x", gone), ("a", alone.endpoints))
+    ]
+    joiner.tell("follow", number=play.number, members=members, method=None)
+    level = joiner.wait("ready", lambda m: not m["learning"])
+    assert level["step"] >= 1
+    number = play.generation(alone, joiner, mark_every_s=0.0)
+    entered = joiner.wait("entered", lambda m: m["generation"] == number)
+    assert entered["received"] in (None, "result")
+    assert entered["start_step"] >= level["step"]
+    mark = joiner.wait("mark")
+    told = alone.wait("mark", lambda m: m["step"] == mark["step"])
+    assert {**told, "notices": 0} == {**mark, "notices": 0}
+
+
 @pytest.mark.parametrize("victim", [0, 2])
 def test_kill_9_in_the_middle_and_a_joiner(play: Stage, undisturbed: Message, victim: int) -> None:
     spec = job(steps=STEPS, checkpoint_every=STEPS)  # without that, when one is due is up to time

@@ -4,6 +4,7 @@ That thread ends a reduction in flight the moment a newer generation, a hold or 
 the whole process when the peer is gone.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -15,12 +16,14 @@ from typing import Any, Literal
 
 from collectives.plane import Aborted, DataPlane, OutOfStep
 from p2p.training.activity import PULSE_EVERY_S, Activity
+from p2p.training.follower import Follow
 from p2p.training.going_back import Offer
 from p2p.training.method import Method
 from p2p.training.stream import Decoder, MalformedFrame, Message, encode
 
 NEVER = 1 << 62
 READ_BYTES = 1 << 18
+NEWS = frozenset({"generation", "follow", "checkpoint", "stop"})  # something new to do
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Control:
         self._plane: DataPlane | None = None
         self._begin: Message | None = None
         self._order: Order | None = None
+        self._follow: Follow | None = None
+        self.news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # see `wait`
         self._newest = -1
         self._lease_until = 0.0
         self._held = self._stopped = self._asked = self._was_held = False
@@ -73,19 +78,29 @@ class Control:
             self._plane = plane
             plane.abort(self._floor())
 
-    def wait(self, after: int) -> Order | Literal["checkpoint"] | None:
-        """The next thing to do: a generation newer than `after`, a checkpoint, or None = stop."""
+    def wait(self, after: int) -> Order | Follow | Literal["checkpoint"] | None:
+        """The next thing to do: a generation newer than `after`, others to follow, a checkpoint, or
+        None = stop. `news` is readable as soon as there may be another."""
         self.activity.begin("wait", after)
         with self._changed:
             self._changed.wait_for(
-                lambda: self._stopped or self._asked or self._runnable(after) is not None
+                lambda: (
+                    self._stopped
+                    or self._asked
+                    or self._follow is not None
+                    or self._runnable(after) is not None
+                )
             )
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.news)
             if self._stopped:
                 return None
             if self._asked:
                 self._asked = False
                 return "checkpoint"
-            return self._runnable(after)
+            order = self._runnable(after)
+            follow, self._follow = self._follow, None
+            return order if order is not None else follow
 
     def check(self, generation: int) -> None:
         """Raises Aborted when this generation is over. Cheap: called between shards."""
@@ -159,6 +174,12 @@ class Control:
                     self._begin = message
                 case "generation":
                     self._take_generation(message)
+                case "follow":
+                    self._follow = Follow(
+                        int(message["number"]),
+                        [dict(member["endpoints"]) for member in message["members"]],
+                        _method(message),
+                    )
                 case "hold":
                     self._held = True
                     # A wanted pause is no stall; waiting for peers that were lost is one.
@@ -173,6 +194,8 @@ class Control:
                         os._exit(0)  # still setting up, perhaps in an import that hangs
             if self._plane is not None:
                 self._plane.abort(self._floor())
+            if message["kind"] in NEWS:
+                os.eventfd_write(self.news, 1)
             self._changed.notify_all()
 
     def _take_generation(self, message: Message) -> None:
@@ -187,7 +210,11 @@ class Control:
             float(message["mark_every_s"]),
             time.monotonic(),
             self._was_held,
-            Method.from_order(message["method"]) if message.get("method") else None,
+            _method(message),
             tuple(Offer.parse(told) for told in message.get("checkpoints", ())),
         )
         self._was_held = False
+
+
+def _method(message: Message) -> Method | None:
+    return Method.from_order(message["method"]) if message.get("method") else None

@@ -14,6 +14,7 @@ from p2p.training.catchup import CaughtUp, catch_up
 from p2p.training.checkpoint import CheckpointFailed
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
+from p2p.training.giver import Giver
 from p2p.training.going_back import Unusable
 from p2p.training.layout import Wish
 from p2p.training.pace import PaceMeter
@@ -73,10 +74,12 @@ class Generation:
         run: Run,
         control: Control,
         checkpoints: Checkpoints,
+        giver: Giver,
         clock: Clock,
     ) -> None:
         self.order, self.group, self.run = order, group, run
-        self.control, self.checkpoints, self.clock = control, checkpoints, clock
+        self.control, self.checkpoints, self.giver = control, checkpoints, giver
+        self.clock = clock
         self.mine = order.shards[group.rank]
         self._marked_at, self._mark_took_s = time.monotonic(), 0.0
         self._progress_at = time.monotonic()
@@ -91,7 +94,7 @@ class Generation:
         begin = self.control.activity.begin
         self._begin_measuring()
         begin("exchange", self.run.position.step)
-        self.checkpoints.wait_copied()
+        self._wait_copied()
         caught_up = self._catch_up()
         self._prepare_entered(caught_up)
         run = self.run
@@ -125,7 +128,7 @@ class Generation:
         self._traffic.add(self.group.given_bytes - given, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked, saved = result.agreed.mark, result.agreed.checkpoint
-        self.checkpoints.wait_copied()
+        self._wait_copied()
         control.activity.begin("update", step)
         run.apply(result)
         self.clock.applied_at = time.monotonic()
@@ -135,12 +138,18 @@ class Generation:
         if run.schedule.ends_epoch(run.position.step):
             self._evaluate()
             marked = True
+        self.giver.applied(result)
         if marked:
             self._mark()
         self._progress()
         if saved and not run.done:
             self.control.checkpoint_begun()
             self.checkpoints.start(number, self.group.rank, self.group.size)
+
+    def _wait_copied(self) -> None:
+        """Until the state may change."""
+        self.checkpoints.wait_copied()
+        self.giver.wait_copied()
 
     def _begin_measuring(self) -> None:
         schedule, layout = self.run.schedule, self.run.gradients.layout
@@ -174,7 +183,7 @@ class Generation:
             wish = Wish.CHECKPOINT | (Wish.MARK if run.strategy.spreads else Wish.NOTHING)
         passed_s = time.monotonic() - self._marked_at
         due = passed_s >= marks_apart_s(self.order.mark_every_s, self._mark_took_s)
-        return wish | Wish.MARK if due else wish
+        return wish | Wish.MARK if due or self.giver.wants_mark else wish
 
     def _evaluate(self) -> None:
         position = self.run.position
@@ -196,6 +205,8 @@ class Generation:
         self._agree()
         if self._differs:
             self.control.send({"kind": "mark", **self._standing(), **told})
+        else:
+            self.giver.marked()
         self._marked_at = time.monotonic()
         self._mark_took_s = self._marked_at - began
 

@@ -52,6 +52,16 @@ def submitted(strategy: str, codec: str, options: Mapping[str, str] | None) -> M
     return Method(strategy, codec, dict(options or {}))
 
 
+# What these sum does not depend on who takes part, and they remember nothing of a shard.
+_CODECS_OF_ONE_HISTORY = ("int32", "int16", "int8")
+
+
+def has_one_history(method: Method) -> bool:
+    """Whether every step has one result, whoever computes it and whoever was lost on the way."""
+    alike = not catalog.find(method.strategy).one_voice
+    return alike and method.codec in _CODECS_OF_ONE_HISTORY
+
+
 def check(method: Method, shards: int) -> None:
     """Raises Usage, in a sentence, for a strategy, codec or option that cannot be."""
     entry = catalog.find(method.strategy)

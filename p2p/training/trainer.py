@@ -7,6 +7,8 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from p2p.training.blame import TaskFailed, sentence
 from p2p.training.checkpoints import Checkpoints
 from p2p.training.control import Control, Order
 from p2p.training.device import take
+from p2p.training.follower import Follow, Follower
 from p2p.training.generation import Clock, Generation
+from p2p.training.giver import Giver
+from p2p.training.giver_socket import GiverSocket, Link, address_of
 from p2p.training.run import Run
 from p2p.training.spec import parse
 
@@ -76,11 +81,16 @@ class Trainer:
             self.control.send,
             lambda: self.control.asks,
         )
+        self.giver = Giver(self.run)
+        self.giving = GiverSocket(self.giver, str(begin["bind_host"]), str(begin["ipc_dir"]), keys)
+        self.follower = Follower(self.run, partial(self._link, keys), self._say_ready)
         self.during = "step"
         try:
             self._say_ready()
             self._obey()
         finally:
+            self.follower.close()
+            self.giving.close()
             self.checkpoints.wait()
             self.plane.close()
 
@@ -93,7 +103,11 @@ class Trainer:
                     self.checkpoints.start_whole(number)
                     self.checkpoints.wait_copied()
                 continue
+            if isinstance(order, Follow):
+                self.follower.follow(order)
+                continue
             assert isinstance(order, Order)
+            self.follower.finish()
             done = order.number
             try:
                 self._take_part(order)
@@ -124,14 +138,20 @@ class Trainer:
             return  # the leader orders another generation, by another method
         self.seat = order.number, rank
         group = self.plane.enter(self.run.spec.id, order.number, rank, members)
-        Generation(order, group, self.run, self.control, self.checkpoints, self.clock).live()
+        desks = self.control, self.checkpoints, self.giver
+        Generation(order, group, self.run, *desks, self.clock).live()
+
+    def _link(self, keys: CurveKeys, endpoints: Mapping[str, Any]) -> Link | None:
+        address = address_of(endpoints, self.plane.endpoints)
+        return self.giving.link(address, self.control.news, keys) if address else None
 
     def _say_ready(self) -> None:
-        schedule = self.run.schedule
+        schedule, here = self.run.schedule, self.plane.endpoints
         self.control.send(
             {
                 "kind": "ready",
-                "endpoints": self.plane.endpoints.to_wire(),
+                "endpoints": {**here.to_wire(), **self.giving.endpoints(here)},
+                "learning": self.follower.is_learning,
                 "step": self.run.position.step,
                 "steps_total": schedule.steps_total,
                 "steps_per_epoch": schedule.steps_per_epoch,

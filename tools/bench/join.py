@@ -102,14 +102,16 @@ async def joins(cluster: LocalCluster, client: Client, job: str, count: int, siz
     reached = True
     for _ in range(count):
         step_s = await seconds_per_step(client, job)
-        members = len((await client.request("job", job=job))["members"])
+        generations = len((await client.request("job", job=job))["generations"])
         peer = await asyncio.to_thread(cluster.start)
 
-        def is_in(told: dict[str, Any], members: int = members, id_: str = peer.id) -> bool:
+        def is_in(told: dict[str, Any], id_: str = peer.id) -> bool:
             newest = told["generations"][-1]
             return newest["start_step"] is not None and id_ in newest["members"]
 
         told = await kills.until(client, is_in, "job", job=job)
+        for each in told["generations"][generations:]:
+            print(f"  {each}")
         stall_s = told["generations"][-1]["stall_seconds"] or 0.0
         goal_s = 2 * step_s + 0.1 * transfer_s
         reached = reached and stall_s <= goal_s
