@@ -2,7 +2,8 @@
 back in the ring. Real peers, one job whose state has the given size.
 
 join: a new peer is started beside the running ones; it imports, builds and loads while they go on.
-What they lose is the stall of the generation in which it enters; the goal is two step times and a
+With a large state (100 MB, say) it gets that, too, before it has a seat. What they lose is the
+stall of the generation in which it enters; the goal is two step times and a
 tenth of what the state takes over TCP, measured here with plain sockets.
 crash: one trainer is killed; from then until a generation with it has made a step.
 """
@@ -15,6 +16,7 @@ import statistics
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from p2p.client import Client
@@ -33,6 +35,7 @@ class Wide(Digits):
 """
 BYTES_PER_UNIT = (64 + 10 + 1) * 4 * 3  # weights and two moments
 STEPS = 1_000_000
+STEPS_MEASURED = 10
 CRASH_GOAL_S = 0.5
 
 
@@ -102,7 +105,7 @@ async def joins(cluster: LocalCluster, client: Client, job: str, count: int, siz
     reached = True
     for _ in range(count):
         step_s = await seconds_per_step(client, job)
-        generations = len((await client.request("job", job=job))["generations"])
+        before = len((await client.request("job", job=job))["generations"])
         peer = await asyncio.to_thread(cluster.start)
 
         def is_in(told: dict[str, Any], id_: str = peer.id) -> bool:
@@ -110,8 +113,9 @@ async def joins(cluster: LocalCluster, client: Client, job: str, count: int, siz
             return newest["start_step"] is not None and id_ in newest["members"]
 
         told = await kills.until(client, is_in, "job", job=job)
-        for each in told["generations"][generations:]:
-            print(f"  {each}")
+        for each in told["generations"][before:]:
+            stood_s = each["stall_seconds"] or 0.0
+            print(f"  generation {each['number']}: {stood_s:.3f} s, {each['reason']}")
         stall_s = told["generations"][-1]["stall_seconds"] or 0.0
         goal_s = 2 * step_s + 0.1 * transfer_s
         reached = reached and stall_s <= goal_s
@@ -124,10 +128,17 @@ async def joins(cluster: LocalCluster, client: Client, job: str, count: int, siz
 
 
 async def seconds_per_step(client: Client, job: str) -> float:
-    first, began_s = await client.request("job", job=job), time.monotonic()
-    await asyncio.sleep(4.0)
-    now = await client.request("job", job=job)
-    return (time.monotonic() - began_s) / max(1, int(now["step"]) - int(first["step"]))
+    """Over so many that a report more or less makes no difference."""
+    first = int((await client.request("job", job=job))["step"])
+
+    def has_passed(told: dict[str, Any], steps: int) -> bool:
+        return int(told["step"]) >= first + steps
+
+    begun = await kills.until(client, partial(has_passed, steps=1), "job", every_s=0.05, job=job)
+    began_s, from_step = time.monotonic(), int(begun["step"])
+    reached = partial(has_passed, steps=1 + STEPS_MEASURED)
+    now = await kills.until(client, reached, "job", every_s=0.05, job=job)
+    return (time.monotonic() - began_s) / (int(now["step"]) - from_step)
 
 
 def over_tcp(size: int) -> float:
