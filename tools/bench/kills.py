@@ -58,12 +58,14 @@ def moments(count: int, rng: random.Random) -> list[Moment]:
     return [Moment(share, rng.uniform(0.0, 0.25)) for share in shares]
 
 
-async def undisturbed(cluster: LocalCluster, spec: Told) -> Told:
+async def undisturbed(cluster: LocalCluster, spec: Told, patience_s: float = TIMEOUT_S) -> Told:
     """The job's last answer after a run in which nothing happens."""
     client = cluster.client()
     try:
         job = str((await client.request("submit", **spec))["job"])
-        return await until(client, lambda told: told["state"] in FINAL, "job", job=job)
+        return await until(
+            client, lambda told: told["state"] in FINAL, "job", patience_s=patience_s, job=job
+        )
     finally:
         await client.close()
 
@@ -114,17 +116,18 @@ async def until(
     verb: str,
     *,
     every_s: float = POLL_S,
+    patience_s: float = TIMEOUT_S,
     **args: Any,
 ) -> Told:
-    """Ask until the answer is so. Raises P2PError with the last answer after TIMEOUT_S."""
-    deadline_s = time.monotonic() + TIMEOUT_S
+    """Ask until the answer is so. Raises P2PError with the last answer when patience ends."""
+    deadline_s = time.monotonic() + patience_s
     told: Told = {}
     while time.monotonic() < deadline_s:
         told = await client.request(verb, **args)
         if is_so(told):
             return told
         await asyncio.sleep(every_s)
-    raise P2PError(f"{verb} hung for {TIMEOUT_S:g} s: {json.dumps(told)[:2_000]}")
+    raise P2PError(f"{verb} hung for {patience_s:g} s: {json.dumps(told)[:2_000]}")
 
 
 async def settle(cluster: LocalCluster, count: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import psutil
@@ -21,14 +21,19 @@ from tools.storm.jobs import SPECS, Told
 
 STOP_S = 8.0
 TIDY_S = 10.0
+CALM_S = 900.0  # on a busy machine
 
 
-def references(names: set[str]) -> dict[str, Told]:
+def references(names: Set[str]) -> dict[str, Told]:
     """What each job comes to on one peer that nobody disturbs, by name."""
+    if not names:
+        return {}
     with LocalCluster() as cluster:
         cluster.start()
         return {
-            name: asyncio.run(kills.undisturbed(cluster, {**SPECS[name], "name": name}))
+            name: asyncio.run(
+                kills.undisturbed(cluster, {**SPECS[name], "name": name}, patience_s=CALM_S)
+            )
             for name in sorted(names)
         }
 
