@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _run_peer(args: argparse.Namespace) -> int:
     from p2p import host
     from p2p.watch import rules_file
+    from p2p.watch.notify import checked_url
 
     resolved = resolve(vars(args))
     settings = {name: found.value for name, found in resolved.items()}
@@ -116,7 +117,7 @@ def _run_peer(args: argparse.Namespace) -> int:
         metrics_port=settings["metrics_port"],
         rules=rules_file.read(settings["alert_rules"]),
         notify_command=settings["notify_command"],
-        notify_url=settings["notify_url"],
+        notify_url=checked_url(settings["notify_url"]),
         join=tuple(part for part in (args.join or "").split(",") if part),
         key=given_key(settings["token_file"]),
         cluster_name=args.cluster_name,

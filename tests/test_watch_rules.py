@@ -130,6 +130,7 @@ CASES: list[Case] = [
         ["job-1"],
         "there is none yet",
     ),
+    ("checkpoint-old", lambda: facts(job_with_marks([1.0] * 3, [1.0] * 3, 9e9)), [], "a pause"),
     ("checkpoint-failed", lambda: facts(unfinished_save()), ["job-1"], "step 8"),
     (
         "checkpoint-failed",

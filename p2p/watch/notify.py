@@ -22,6 +22,13 @@ WAITING_MAX = 100
 SHOWN = ("id", "rule", "severity", "state", "peer", "job", "text", "metric", "value", "threshold")
 
 
+def checked_url(url: str | None) -> str | None:
+    """Raises Usage for one that is none."""
+    if url and not url.startswith(("http://", "https://")):
+        raise Usage(f"notify_url is {url!r}: it must begin with http:// or https://")
+    return url or None
+
+
 class Notify(Protocol):
     def tell(self, alert: Mapping[str, Any]) -> None:
         """Of an alert as `p2pnode alerts --json` shows it, and its "state": firing or resolved.
@@ -48,14 +55,11 @@ class ThreadNotify:
         failed: Callable[[str], None],
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
-        """Raises Usage for a URL that is none."""
-        if url and not url.startswith(("http://", "https://")):
-            raise Usage(f"notify_url is {url!r}: it must begin with http:// or https://")
         self._command, self._url = command or None, url or None
         self._failed = failed
         self._time_limit_s = time_limit_s
         self._waiting: queue.Queue[str] = queue.Queue(WAITING_MAX)
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
     def tell(self, alert: Mapping[str, Any]) -> None:
         if not (self._command or self._url):
@@ -68,9 +72,9 @@ class ThreadNotify:
             except queue.Full:
                 with contextlib.suppress(queue.Empty):
                     self._waiting.get_nowait()
-        if self._thread is None:  # most peers never have anything to say
-            self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
-            self._thread.start()
+        if self.thread is None:  # most peers never have anything to say
+            self.thread = threading.Thread(target=self._work, name="notify", daemon=True)
+            self.thread.start()
 
     def _work(self) -> None:
         while True:

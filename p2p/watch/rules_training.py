@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from statistics import median
 
 from p2p.rebalancing import Pace
@@ -13,6 +14,7 @@ from p2p.watch.rule import Finding, Rule
 WINDOW_MARKS = 10  # what a median is taken of, at about two marks a second
 RISEN_SHARE = 0.05  # of where it began: less is the noise of a loss that is nearly zero
 CRASHES_WITHIN_S = 300.0
+PAUSE_S = 60.0  # no more of it counts as training between two marks
 PARITY_WITHIN_S = 600.0
 # In the sentences of p2p.controller_marks, which alone says so.
 _UNEQUAL = ("other weights", "different weights")
@@ -116,11 +118,12 @@ def _rates(marks: Sequence[Mark]) -> list[float]:
 
 
 def _unsaved(facts: Facts, limit: float) -> Iterator[Finding]:
-    """By when the marks were made: the log does not say when a checkpoint was."""
+    """By when the marks were made: the log does not say when a checkpoint was. A pause counts
+    little."""
     for job in facts.running:
         saved = job.checkpoint.step if job.checkpoint else 0
-        since = next((mark.at_s for mark in job.marks if mark.step >= saved), None)
-        age_s = facts.unix_s - since if since is not None else 0.0
+        at_s = [*(mark.at_s for mark in job.marks if mark.step >= saved), facts.unix_s]
+        age_s = sum(min(later - at, PAUSE_S) for at, later in pairwise(at_s))
         if age_s > limit:
             kept = f"the newest is of step {saved}" if saved else "there is none yet"
             text = f"{job.name}: no checkpoint for {age_s / 60:.0f} minutes, {kept}"
