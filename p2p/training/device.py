@@ -58,7 +58,7 @@ class Rows(Protocol):
     """The way of shards' values from where they are computed to rows of host memory."""
 
     def room(self, rows: int, values: int) -> Tensor:
-        """float32[rows, values] of zeros, for as long as somebody has it."""
+        """float32[rows, values] of anything, for as long as somebody has it."""
 
     def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
         """row = the tensors' values, one after the other: by the next `settle` at the latest."""
@@ -68,7 +68,7 @@ class Rows(Protocol):
 
 class HostRows:
     def room(self, rows: int, values: int) -> Tensor:
-        return torch.from_numpy(empty((rows, values), np.float32)).zero_()
+        return torch.from_numpy(empty((rows, values), np.float32))
 
     def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
         torch.cat(tensors, out=row)
@@ -90,9 +90,7 @@ class DeviceRows:
     def room(self, rows: int, values: int) -> Tensor:
         self.settle()  # an abort may have left copies on their way to memory that is let go of now
         buffer = self._copies.buffers.take(rows * values * 4)
-        return torch.from_numpy(
-            buffer.array(rows * values, np.float32).reshape(rows, values)
-        ).zero_()
+        return torch.from_numpy(buffer.array(rows * values, np.float32).reshape(rows, values))
 
     def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
         self._turn = turn = 1 - self._turn

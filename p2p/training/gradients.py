@@ -23,6 +23,9 @@ from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprin
 from p2p.training.state import TrainingState, raw
 from p2p.training.task import Task
 
+# Room for shards that went to others is kept for when they come back, up to so much of it: to touch
+# fresh memory takes longer than all that a step does with it, and everybody waits for that.
+ROWS_KEPT_TIMES = 2
 CLIP_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
 
 
@@ -40,7 +43,8 @@ def seed_everything(seed: int) -> None:
 
 
 class Gradients:
-    """Computes shards and updates the model. Memory: 4 bytes per value and own shard, and 4 more.
+    """Computes shards and updates the model. Memory: 4 bytes per value and own shard (at most twice
+    that), and 4 more.
 
     After `compute`: `rows` has one row of values per own shard that has samples, `numbers` says
     which shards these are, and `said` is what this trainer has to say on the step.
@@ -93,8 +97,9 @@ class Gradients:
         """Gradients of shards [lo, hi) of this step. `check` may raise between two shards."""
         lo, hi = mine
         layout = self.layout
-        if len(self._rows) != hi - lo:
+        if not hi - lo <= len(self._rows) <= ROWS_KEPT_TIMES * (hi - lo):
             self._rows = self.carrier.room(hi - lo, layout.values)
+            self._rows[:, layout.gradients.stop :] = 0.0  # the rest is filled anyway
         self.said = self.layout.nothing_said()
         self.numbers = []
         base = [b.clone() for b in (*self.buffers.floats, *self.buffers.integers)]
