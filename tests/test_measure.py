@@ -150,14 +150,16 @@ def test_six_hours_of_a_peer_among_64_fit_into_14_mb() -> None:
 
 def test_pings_measure_the_way_and_the_other_s_clock() -> None:
     pings = Pings("a")
-    (id_,) = pings.due(["b"], 10.0, 5_000.0).values()
-    assert pings.due(["b"], 10.5, 5_000.5) == {}
+    (id_,) = pings.due(["b"], 2, 10.0, 5_000.0).values()
+    assert pings.due(["b"], 2, 10.5, 5_000.5) == {}
     pong = pings.on_reply({"id": id_, "ok": {"at": 5_002.1}}, 10.2)
     assert pong is not None
     assert pong.peer == "b"
     assert (pong.round_trip_s, pong.clock_skew_s) == pytest.approx((0.2, 2.0))
+    assert pings.figures()["link.worst_round_trip_s"] == pytest.approx(0.2)
+    assert pings.figures()["link.worst_clock_skew_s"] == pytest.approx(2.0)
     assert pings.on_reply({"id": id_}, 10.3) is None, "answered twice"
-    (id_,) = pings.due(["b"], 10.0 + EVERY_S, 0.0).values()
+    (id_,) = pings.due(["b"], 2, 10.0 + EVERY_S, 0.0).values()
     older = pings.on_reply({"id": id_, "error": "does not know it"}, 11.5)
     assert older is not None
     assert older.clock_skew_s is None
@@ -166,23 +168,26 @@ def test_pings_measure_the_way_and_the_other_s_clock() -> None:
 def test_lost_pings_and_broken_links_are_counted() -> None:
     pings = Pings("a")
     pings.on_link("b", True)
-    pings.due(["b", "c"], 0.0, 0.0)
-    again = pings.due(["b", "c"], LOST_AFTER_S, 0.0)
+    pings.due(["b", "c"], 3, 0.0, 0.0)
+    again = pings.due(["b", "c"], 3, LOST_AFTER_S, 0.0)
     assert pings.figures()["link.worst_loss_percent"] == 100.0
     pings.on_reply({"id": again["c"]}, 3.1)
     assert pings.figures()["link.c.loss_percent"] == 50.0
+    assert "link.worst_round_trip_s" in pings.figures()
+    pings.on_link("c", False)
+    assert "link.worst_round_trip_s" not in pings.figures(), "no link has a round trip"
     pings.on_link("b", False)
     pings.on_link("b", True)
     assert pings.figures()["link.b.reconnects"] == pings.figures()["link.all_reconnects"] == 1.0
-    pings.due(["c"], 20.0, 0.0)
+    pings.due(["c"], 2, 20.0, 0.0)
     assert "link.b.reconnects" not in pings.figures(), "linked no more"
 
 
 def test_pings_stay_few_among_many() -> None:
     pings, others = Pings("a"), [f"p{number:03}" for number in range(200)]
-    sent = sum(len(pings.due(others, second / 2, 0.0)) for second in range(60))
+    sent = sum(len(pings.due(others, 200, second / 2, 0.0)) for second in range(60))
     assert sent <= 30 * 2 * PINGS_PER_S
-    asked = {peer for second in range(60, 120) for peer in pings.due(others, second / 2, 0.0)}
+    asked = {peer for second in range(60, 120) for peer in pings.due(others, 200, second / 2, 0.0)}
     assert asked == set(others)
 
 

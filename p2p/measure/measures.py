@@ -61,10 +61,8 @@ class Measures:
         if pong is None:
             return False
         self._keep(f"link.{pong.peer}.round_trip_s", pong.round_trip_s)
-        self._keep("link.worst_round_trip_s", pong.round_trip_s)
         if pong.clock_skew_s is not None:
             self._keep(f"link.{pong.peer}.clock_skew_s", pong.clock_skew_s)
-            self._keep("link.worst_clock_skew_s", abs(pong.clock_skew_s))
         return True
 
     def proposed(self, index: int, began_s: float) -> None:
@@ -182,6 +180,7 @@ class Measures:
 
     def _ping(self, now_s: float) -> None:
         peer = self._peer
-        asking = self._pings.due(peer.links.linked, now_s, peer.parts.clock.unix_s())
+        linked, count = peer.links.linked, len(peer.state.members)
+        asking = self._pings.due(linked, count, now_s, peer.parts.clock.unix_s())
         for other, id_ in asking.items():
             peer.send(other, "request", {"id": id_, "verb": "ping", "args": {}})

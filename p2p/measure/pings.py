@@ -1,7 +1,8 @@
 """How long a message takes to another peer and back, and how many get no answer. Pure.
 
 A ping is a request on the control link that any peer answers, one of an older version with the
-error that it does not know it, which says as much of the way. A peer sends at most PINGS_PER_S.
+error that it does not know it, which says as much of the way. The more peers there are, the rarer
+they are sent: nobody sends or answers more than about PINGS_PER_S.
 """
 
 from collections import deque
@@ -28,6 +29,7 @@ class _Link:
     came: deque[bool] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     asked_s: float = float("-inf")
     ups: int = 0
+    last: "Pong | None" = None
 
 
 class Pings:
@@ -40,12 +42,13 @@ class Pings:
         self._links: dict[str, _Link] = {}
         self.reconnects = 0
 
-    def due(self, linked: Iterable[str], now_s: float, unix_s: float) -> dict[str, str]:
-        """Whom to ping now, and by which id. Peers that are no longer linked are forgotten."""
+    def due(self, linked: Iterable[str], peers: int, now_s: float, unix_s: float) -> dict[str, str]:
+        """Whom to ping now, and by which id; `peers` = how many the cluster has. Those that are no
+        longer linked are forgotten."""
         linked = set(linked)
         for gone in self._links.keys() - linked:
             del self._links[gone]
-        every_s = max(EVERY_S, len(linked) / PINGS_PER_S)
+        every_s = max(EVERY_S, peers / PINGS_PER_S)
         asking: dict[str, str] = {}
         for peer in sorted(linked):
             link = self._links.setdefault(peer, _Link())
@@ -72,7 +75,9 @@ class Pings:
             if asked is not None:
                 link.came.append(True)
                 trip_s = max(0.0, now_s - asked[0])
-                return Pong(peer, trip_s, _skew_s(body.get("ok"), asked[1] + trip_s / 2))
+                skew_s = _skew_s(body.get("ok"), asked[1] + trip_s / 2)
+                link.last = Pong(peer, trip_s, skew_s)
+                return link.last
         return None
 
     def on_link(self, peer: str, up: bool) -> None:
@@ -81,6 +86,7 @@ class Pings:
             self.reconnects += link.ups > 0
             link.ups += 1
         else:
+            link.last = None
             link.asked.clear()  # what was under way is the link's fault, and that is counted
 
     def figures(self) -> dict[str, float]:
@@ -95,6 +101,12 @@ class Pings:
                 told[f"link.{peer}.loss_percent"] = lost
             if link.ups > 1:
                 told[f"link.{peer}.reconnects"] = link.ups - 1.0
+        pongs = [link.last for link in self._links.values() if link.last is not None]
+        skews_s = [abs(pong.clock_skew_s) for pong in pongs if pong.clock_skew_s is not None]
+        if pongs:
+            told["link.worst_round_trip_s"] = max(pong.round_trip_s for pong in pongs)
+        if skews_s:
+            told["link.worst_clock_skew_s"] = max(skews_s)
         return {**told, "link.worst_loss_percent": worst}
 
 
