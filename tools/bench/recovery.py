@@ -25,6 +25,7 @@ import os
 import random
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--kills", type=int, default=10, help="of each kind (10)")
     parser.add_argument("--peers", default="3", help="how many, 3 or more; several: 3,5 (3)")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="no further kills after so many"
+    )
     parser.add_argument("--who", default="follower,leader", help="follower, leader or both")
     parser.add_argument("--epochs", type=int, default=20, help="of 24 steps (20)")
     parser.add_argument("--against", default="", help="torchrun, torchft or both: measured as well")
@@ -97,7 +101,7 @@ class Recovery:
         self.rows: list[dict[str, Any]] = []  # of the rivals
 
     def run(self) -> int:
-        chosen = self.chosen
+        chosen, self.until_s = self.chosen, time.monotonic() + 60 * self.chosen.minutes
         print(f"seed {chosen.seed}, {chosen.epochs} epochs, {_load()}", flush=True)
         try:
             reference = self._reference()
@@ -132,7 +136,8 @@ class Recovery:
             asyncio.run(kills.settle(cluster, count))
             for at in range(self.chosen.kills):
                 for kind in self.kinds:
-                    self._kill(cluster, count, kind, plans[kind][at], reference)
+                    if time.monotonic() < self.until_s:
+                        self._kill(cluster, count, kind, plans[kind][at], reference)
 
     def _kill(
         self, cluster: LocalCluster, count: int, kind: str, moment: kills.Moment, reference: str
