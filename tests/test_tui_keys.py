@@ -108,7 +108,7 @@ PROPOSES = {
     "X": ("remove", {"peer": "p02"}),
     "K": ("fault", {"kind": "kill", "peer": "p02"}),
     "L": ("transfer", {"peer": "p02"}),
-    "N": ("alert.acknowledge", {"id": "straggler/p01"}),
+    "N": ("alert.acknowledge", {"alert": "straggler/p01"}),
     "J": ("pause", {"job": "j01"}),
     "C": ("cancel", {"job": "j01"}),
     "W": ("checkpoint", {"job": "j01"}),

@@ -219,7 +219,7 @@ class FakeCluster:
         elif verb == "set":
             self.find_job(args["job"]).update(args["changes"])
         elif verb == "alert.acknowledge":
-            next(told for told in self.alerts if told["id"] == args["id"])["acknowledged"] = True
+            next(told for told in self.alerts if told["id"] == args["alert"])["acknowledged"] = True
         elif verb in ("checkpoint", "restore"):
             self.tell(f"{args['job']}: {verb}")
         else:

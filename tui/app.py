@@ -129,21 +129,22 @@ class ClusterApp(LookingApp):
     def _arrived(self, snapshot: Snapshot) -> None:
         """The feed's newest; a frozen display keeps showing the one before."""
         before, self.newest = self.newest, snapshot
-        link = before.link
-        if link.state == "live" == snapshot.link.state and link.address != snapshot.link.address:
-            self.say(f"{link.address} is gone: now attached to {snapshot.link.address}")
-        elif link.state == "lost" and snapshot.link.state == "live":
-            self.say(f"connected again, to {snapshot.link.address}")
-        self._tell_alerts(before, snapshot)
+        if self.replay is None:
+            self._tell(before, snapshot)
         if self.scene.frozen and self.scene.status is not None:
             # How we are connected is news even to a display that stands still.
             snapshot = replace(self.scene.snapshot, link=snapshot.link)
         self.set_scene(snapshot=snapshot)
         self._ask_for()
 
-    def _tell_alerts(self, before: Snapshot, now: Snapshot) -> None:
-        """One toast for what is new since the last answer; those from before are in the list."""
-        if before.told.alerts is None or self.replay is not None:
+    def _tell(self, before: Snapshot, now: Snapshot) -> None:
+        """Toasts: of the connection, and one for alerts that are new since the last answer."""
+        link = before.link
+        if link.state == "live" == now.link.state and link.address != now.link.address:
+            self.say(f"{link.address} is gone: now attached to {now.link.address}")
+        elif link.state == "lost" and now.link.state == "live":
+            self.say(f"connected again, to {now.link.address}")
+        if before.told.alerts is None:
             return
         known = {alert.id for alert in before.told.open_alerts}
         new = [one for one in now.told.open_alerts if one.id not in known and one.severity in LOUD]

@@ -212,7 +212,7 @@ def note(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal |
     return Proposal(
         title="Note this alert",
         verb="alert.acknowledge",
-        args={"id": alert.id},
+        args={"alert": alert.id},
         cli=f"p2pnode alerts --acknowledge {alert.id}",
         done="noted: it stays in the list, and stops being news",
         ask=False,

@@ -7,8 +7,9 @@ what came in instalments (events and histories).
 """
 
 import json
+import math
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,12 +94,22 @@ class Replay:
             self._file = Path(path).open("rb")  # noqa: SIM115 - as long as the screen
         except OSError as error:
             raise Usage(f"cannot read {path}: {error.strerror}") from error
-        self._index(path)
+        try:
+            self._index(path)
+        except Usage:
+            self._file.close()
+            raise
         self._at = self._times[0]
 
     @property
     def _times(self) -> list[float]:
         return self._kept["status"].at
+
+    @property
+    def _until(self) -> float:
+        """What was asked with a status came after it, and before the next one."""
+        place = self.reel.position + 1
+        return self._times[place] if place < len(self._times) else math.inf
 
     @property
     def reel(self) -> Reel:
@@ -134,12 +145,12 @@ class Replay:
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
         if verb not in LOOKS:
             raise Refused("this is a recording: nothing can be asked of the cluster")
-        kept = self._kept.get(_about(verb, args))
-        place = bisect_right(kept.at, self._at) if kept is not None else 0
-        if kept is None or not place:
-            raise P2PError("not in the recording")
+        kept = self._kept.get(_about(verb, args), _Kept())
+        place = bisect_left(kept.at, self._until) if verb != "status" else self.reel.position + 1
         if verb == "events":
             return self._events(kept, place, int(args.get("since", 0)))
+        if not place:
+            raise P2PError("not in the recording")
         if verb == "metrics" and not args.get("latest"):
             return self._series(kept, place)
         return self._answer(kept.offsets[place - 1])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from p2p.verbs.pictures import RAMP
 from tui import text
 from tui.pane import Box, Drawn, Pane, Record, Table, plain_lines, untold
 from tui.scene import Line, Scene, line_width
@@ -10,6 +11,7 @@ from tui.table import Column, Row
 from tui.told import Dataset, PreviewRow, ShardRow
 
 PICTURE_GAP = 3
+SHADES = str.maketrans(RAMP, " ░░▒▒▓▓███")  # the same ten steps, denser than letters
 
 
 class DatasetsPane(Table[Dataset]):
@@ -142,7 +144,7 @@ class PreviewPane(Pane):
         lines: list[Line] = []
         pictures = [row for row in preview.rows if row.picture]
         for start in _starts(pictures, box.width):
-            lines += side_by_side(pictures[start[0] : start[1]])
+            lines += side_by_side(pictures[start[0] : start[1]], scene.ascii_only)
         for row in preview.rows:
             if not row.picture:
                 lines.append([(f"{row.where}  ", "faint"), (row.words, "text")])
@@ -156,7 +158,7 @@ class PreviewPane(Pane):
         return [{"dataset": name, "where": row.where, "fields": row.words} for row in preview.rows]
 
 
-def side_by_side(rows: Sequence[PreviewRow]) -> list[Line]:
+def side_by_side(rows: Sequence[PreviewRow], ascii_only: bool) -> list[Line]:
     """Pictures in one row, the words of each above it."""
     height = max((len(row.picture) for row in rows), default=0)
     lines: list[Line] = []
@@ -165,6 +167,8 @@ def side_by_side(rows: Sequence[PreviewRow]) -> list[Line]:
         for row in rows:
             width = _width(row)
             shown = _label(row) if y < 0 else row.picture[y] if y < len(row.picture) else ""
+            if y >= 0 and not ascii_only:
+                shown = shown.translate(SHADES)
             line.append((text.fit(shown, width), "dim" if y < 0 else "text"))
             line.append((" " * PICTURE_GAP, "text"))
         lines.append(line)
