@@ -50,11 +50,12 @@ def _none(wants: Wants, told: Told, now_s: float) -> dict[str, Any]:
 
 
 def _series_args(wants: Wants, told: Told, now_s: float) -> dict[str, Any] | None:
-    """What came since: the whole window only when another peer is looked at."""
+    """What came since: the whole window only when another peer, or another view, is looked at."""
     if wants.peer is None or not wants.series:
         return None
     since_s = now_s - SERIES_WINDOW_S
-    if told.series_peer == wants.peer and told.series:
+    same = told.series_peer == wants.peer and told.series_names == wants.series
+    if same and told.series:
         since_s = max(since_s, max(samples[-1].at for samples in told.series.values()))
     return {"peer": wants.peer, "names": list(wants.series), "since": since_s, "resolution": 1}
 
@@ -66,6 +67,7 @@ def _keep_series(told: Told, answer: Answer, wants: Wants) -> Told:
     return replace(
         told,
         series_peer=wants.peer or "",
+        series_names=wants.series,
         series={name: samples for name, samples in sorted(merged.items()) if samples},
     )
 

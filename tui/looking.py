@@ -134,8 +134,8 @@ class LookingApp(SteeredApp):
         if self.replay is None:
             self.say("this is no recording: p2ptui --replay FILE shows one")
             return
-        self.replay.is_playing = not self.replay.is_playing
-        self.set_scene()
+        self.replay.toggle()
+        self._rewound()
 
     def action_rewind(self, delta: int) -> None:
         if self.replay is not None:

@@ -130,6 +130,13 @@ class Replay:
     def seek_part(self, part: float) -> None:
         self._at = self._times[round(max(0.0, min(1.0, part)) * (len(self._times) - 1))]
 
+    def toggle(self) -> None:
+        """Play, from the beginning where the end is reached, or stop."""
+        self.is_playing = not self.is_playing
+        if self.is_playing and self._at >= self._times[-1]:
+            self._at = self._times[0]
+        self._played_s = time.monotonic()
+
     def play(self) -> bool:
         """On by the time since it was asked last; whether there is something new to show."""
         now_s = time.monotonic()

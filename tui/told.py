@@ -131,11 +131,14 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """`latest` by peer and metric; `series` of `series_peer` by metric; `untold` by request."""
+    """`latest` by peer and metric; `series` of `series_peer` by metric, those that were asked for by
+    `series_names`; `untold` by request.
+    """
 
     devices: Mapping[str, Device] = field(default_factory=dict)
     latest: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     series_peer: str = ""
+    series_names: tuple[str, ...] = ()
     series: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
     alerts: tuple[Alert, ...] | None = None
     health: tuple[Score, ...] | None = None

@@ -77,7 +77,7 @@ class SeriesPane(Pane):
     def draw(self, scene: Scene, box: Box) -> list[Drawn]:
         samples = self._samples(scene)
         if not samples or not fits(box.width, box.height):
-            why = "no such measurement" if scene.told.series else untold(scene, "metrics")
+            why = "not measured by this peer" if scene.told.series else untold(scene, "metrics")
             return plain_lines([[(why, "faint")]])
         points = _drawn_points(samples)
         last, first = samples[-1].at, samples[0].at
