@@ -131,7 +131,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """`latest` by peer and metric; `series` of `series_peer` by metric, those that were asked for by
+    """`latest` by peer and metric; `series` of `series_peer` by metric, as they were asked for by
     `series_names`; `untold` by request.
     """
 
