@@ -66,6 +66,9 @@ PURE = [
     *("p2p/watch/rules_agreement.py", "p2p/watch/rules_training.py"),
     *("p2p/watch/rules_machine.py", "p2p/watch/health.py", "p2p/apply_alerts.py"),
     *("p2p/watch/insights.py", "p2p/watch/scaling.py", "p2p/watch/user_rules.py"),
+    *("tui/panes", "tui/views", "tui/pane.py", "tui/frame.py", "tui/layout.py", "tui/scene.py"),
+    *("tui/moves.py", "tui/bars.py", "tui/actions.py", "tui/plans_peer.py", "tui/plans_job.py"),
+    *("tui/proposal.py", "tui/asks.py", "tui/wanted.py", "tui/parsing.py", "tui/parsing_told.py"),
 ]
 IMPURE_MODULES = {
     *("asyncio", "io", "os", "pathlib", "select", "selectors", "shutil", "signal", "socket"),
