@@ -99,7 +99,7 @@ class Replay:
         except Usage:
             self._file.close()
             raise
-        self._at = self._times[0]
+        self._place, self._at = 0, self._times[0]  # which answer, and the clock while it is played
 
     @property
     def _times(self) -> list[float]:
@@ -107,34 +107,38 @@ class Replay:
 
     @property
     def _until(self) -> float:
-        """What was asked with a status came after it, and before the next one."""
-        place = self.reel.position + 1
-        return self._times[place] if place < len(self._times) else math.inf
+        """Where the next status lies: what was asked with this one lies before it. By the place
+        in the file, for several answers may come within a millisecond.
+        """
+        offsets, place = self._kept["status"].offsets, self._place + 1
+        return offsets[place] if place < len(offsets) else math.inf
 
     @property
     def reel(self) -> Reel:
-        times = self._times
-        place = max(0, bisect_right(times, self._at) - 1)
+        times, place = self._times, self._place
         return Reel(place, len(times), times[place], times[0], times[-1], self.is_playing)
 
     @property
     def address(self) -> str:
-        return self._addresses[self.reel.position]
+        return self._addresses[self._place]
 
     def step(self, delta: int) -> None:
         """By a sixtieth of it, or by one answer where there are fewer."""
         reel = self.reel
         place = reel.position + delta * max(1, reel.total // STEP_SHARE)
-        self._at = self._times[max(0, min(place, reel.total - 1))]
+        self._go(max(0, min(place, reel.total - 1)))
 
     def seek_part(self, part: float) -> None:
-        self._at = self._times[round(max(0.0, min(1.0, part)) * (len(self._times) - 1))]
+        self._go(round(max(0.0, min(1.0, part)) * (len(self._times) - 1)))
+
+    def _go(self, place: int) -> None:
+        self._place, self._at = place, self._times[place]
 
     def toggle(self) -> None:
         """Play, from the beginning where the end is reached, or stop."""
         self.is_playing = not self.is_playing
-        if self.is_playing and self._at >= self._times[-1]:
-            self._at = self._times[0]
+        if self.is_playing and self._place == len(self._times) - 1:
+            self._go(0)
         self._played_s = time.monotonic()
 
     def play(self) -> bool:
@@ -143,17 +147,17 @@ class Replay:
         went_by, self._played_s = now_s - self._played_s, now_s
         if not self.is_playing:
             return False
-        before = self.reel.position
-        self._at = min(self._at + went_by, self._times[-1])
-        if self._at >= self._times[-1]:
-            self.is_playing = False
-        return self.reel.position != before
+        before = self._place
+        self._at += went_by
+        self._place = max(before, bisect_right(self._times, self._at) - 1)
+        self.is_playing = self._place < len(self._times) - 1
+        return self._place != before
 
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
         if verb not in LOOKS:
             raise Refused("this is a recording: nothing can be asked of the cluster")
         kept = self._kept.get(_about(verb, args), _Kept())
-        place = bisect_left(kept.at, self._until) if verb != "status" else self.reel.position + 1
+        place = bisect_left(kept.offsets, self._until) if verb != "status" else self._place + 1
         if verb == "events":
             return self._events(kept, place, int(args.get("since", 0)))
         if not place:
