@@ -18,6 +18,9 @@ class Shelf(Protocol):
     def add(self, path: str, job: str, step: int) -> None:
         """A trainer wrote it."""
 
+    def look(self, job: str) -> None:
+        """Its trainer here ended: it may have written something and died before it could say so."""
+
     def remove(self, path: str) -> None:
         """Delete it, now or soon."""
 
@@ -37,6 +40,9 @@ class MemoryShelf:
     def add(self, path: str, job: str, step: int) -> None:
         self.files[path] = File(job, step)
 
+    def look(self, job: str) -> None:
+        """Only names are remembered, so there is nothing else."""
+
     def remove(self, path: str) -> None:
         self.files.pop(path, None)
 
@@ -55,11 +61,16 @@ class FolderShelf(MemoryShelf):
         super().__init__()
         self._folder = folder
         for path in folder.glob("*/*"):
+            if path.name.startswith(TEMPORARY):
+                self.remove(str(path))
+        for job in folder.glob("*/"):
+            self.look(job.name)
+
+    def look(self, job: str) -> None:
+        for path in (self._folder / job).glob("*"):
             step = step_of(path.name)
             if step is not None:
-                self.add(str(path), path.parent.name, step)
-            elif path.name.startswith(TEMPORARY):
-                self.remove(str(path))
+                self.add(str(path), job, step)
 
     def read(self, path: str, offset: int, count: int) -> bytes:
         try:

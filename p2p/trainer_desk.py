@@ -180,6 +180,7 @@ class TrainerDesk:
         job = self._job_of(child)
         if job is None:
             return
+        self.shelf.look(job)
         wanted = self._stopping.pop(child, None) is not None
         if not wanted and self.reports[job].phase == "failed":
             return  # kept, so that the leader hears of it

@@ -278,6 +278,15 @@ def test_where_no_trainer_can_be_started_the_leader_hears_why() -> None:
     assert desk.desk.reports["job-1"].failed["error"] == "no trainer can be started: no torch"
 
 
+def test_when_a_trainer_ends_its_files_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(with_job(founded("a"), "a"))
+    desk.act()
+    looked: list[str] = []
+    monkeypatch.setattr(desk.desk.shelf, "look", looked.append)
+    desk.desk.on_exit("c1", "signal 9", desk.now_s)
+    assert looked == ["job-1"]
+
+
 def test_of_two_jobs_given_up_here_each_is_let_go_by_itself() -> None:
     state = with_job(with_job(founded("a"), "a"), "a")
     desk = Desk(state)

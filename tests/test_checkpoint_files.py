@@ -199,6 +199,20 @@ def test_what_is_there_is_whole_wherever_the_machine_ends(tmp_path: Path) -> Non
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_a_killed_trainer_wrote_and_did_not_tell_of_is_found(tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path)
+    path = tmp_path / "job-1" / name_of(7, 1, 3)
+    checkpoint.write(path, files(state(), 1)[0])
+    (path.parent / f"{TEMPORARY}{path.name}.1").touch()  # half written: its successor removes it
+    assert shelf.files == {}
+    shelf.look("job-2")
+    assert shelf.files == {}
+    shelf.look("job-1")
+    assert {known: (file.job, file.step) for known, file in shelf.files.items()} == {
+        str(path): ("job-1", 7)
+    }
+
+
 def _gone_soon(path: Path) -> None:
     for thread in threading.enumerate():
         if thread.name == "remove":

@@ -199,10 +199,13 @@ class RingShelf(MemoryShelf):
 
     def __init__(self, host: str, ring: Ring) -> None:
         super().__init__()
-        self._ring = ring
-        for path, file in ring.files.items():
-            owner, job = path.split("/")[1:3]
-            if owner == host:
+        self._host, self._ring = host, ring
+        for job in sorted({path.split("/")[2] for path in ring.files}):
+            self.look(job)
+
+    def look(self, job: str) -> None:
+        for path, file in self._ring.files.items():
+            if path.split("/")[1:3] == [self._host, job]:
                 self.add(path, job, file.step)
 
     def remove(self, path: str) -> None:
