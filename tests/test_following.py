@@ -279,3 +279,18 @@ def test_over_sockets(tmp_path: Path) -> None:
 def new_keys(server: CurveKeys | None = None) -> CurveKeys:
     made = zmq.curve_keypair() if server is None else (server.server_public, b"")
     return CurveKeys(*made, *zmq.curve_keypair())
+
+
+def test_a_copy_that_cannot_be_made_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(giving, "Copy", no_room)
+    ring = Ring()
+    assert ring.giver.answer("x", {"what": "state"})[0] == {"say": "wait"}
+    ring.step(mark=True)
+    ring.step()
+    assert "no room" in capsys.readouterr().err
+    assert ring.giver.answer("x", {"what": "state"})[0] == {"say": "no"}

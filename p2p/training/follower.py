@@ -74,11 +74,13 @@ class Follower:
             return
         try:
             self._run.use(order.method)
-            self._follow([dict(each) for each in order.givers])
-        except Interrupted:
-            return
         except (P2PError, TaskFailed, ValueError):
-            pass  # of the method: what is wrong with it is said when there is a seat
+            pass  # what is wrong with it is said when there is a seat
+        else:
+            try:
+                self._follow([dict(each) for each in order.givers])
+            except Interrupted:
+                return
         self.close()
         self._say_level()
 

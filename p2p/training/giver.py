@@ -10,6 +10,7 @@ What is kept is bounded: one copy, and results of at most QUEUE_STATES_MAX times
 slower than that is told that it is over, and begins again or enters without.
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -61,6 +62,8 @@ class Giver:
         self._copied = threading.Event()
         self._copied.set()
         self._readers: dict[str, tuple[int | None, float]] = {}  # the step each needs, heard when
+        self._refuses = False
+        self._count = 0  # of what was begun: a copy that is still being made may not be wanted
         self._forget()
 
     def _forget(self) -> None:
@@ -70,7 +73,7 @@ class Giver:
         self._next: int | None = None  # the step whose result comes next; None = none is kept
         self._kept_bytes = self._bytes_max = 0
         self._spare: list[Any] = []  # rooms for results, to be used again
-        self._count = getattr(self, "_count", 0) + 1  # a copy that is still being made is not ours
+        self._count += 1
 
     @property
     def wants_mark(self) -> bool:
@@ -91,10 +94,16 @@ class Giver:
             self._wanted = False
             count = self._count
             self._copied.clear()
-        step, digest, metadata = run.position.step, run.hash(), run.metadata()
-        copy = Copy(Memory(), {0: run.tensors()}, {}, run.is_steady)
-        arguments = copy, step, digest, metadata, count
-        threading.Thread(target=self._finish, args=arguments, name="giver's copy").start()
+        step = run.position.step
+        try:
+            copy = Copy(Memory(), {0: run.tensors()}, {}, run.is_steady)
+            arguments = copy, step, run.hash(), run.metadata(), count
+            threading.Thread(target=self._finish, args=arguments, name="giver's copy").start()
+        except Exception as error:  # of memory, say: that a follower fails must not stop the ring
+            print(f"trainer: no copy for a follower: {error!r}", file=sys.stderr, flush=True)
+            self._refuses = True
+            self._copied.set()
+            return
         with self._lock:
             if self._next != step:
                 self._results.clear()
@@ -171,7 +180,7 @@ class Giver:
                 self._readers.pop(who, None)
                 self._drop_silent()
                 return {"say": "bye"}, NOTHING
-            if not can_follow(self._run):
+            if self._refuses or not can_follow(self._run):
                 return {"say": "no"}, NOTHING
             if what == "state":
                 self._readers[who] = None, self._clock()
