@@ -278,6 +278,19 @@ def replace_by_pieces(path: Path, temporary: Path, pieces: Iterable[bytes | memo
         raise
 
 
+def write_output(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Put data where a user asked for it: whole or not at all, except into what is no plain file
+    (a device, a pipe), which is written to and never replaced. Follows links. Raises OSError.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        return
+    replace_by_pieces(target, target.with_name(f".{target.name}.{os.getpid()}"), pieces)
+
+
 def sync_file(file: int) -> None:
     """What was written to this descriptor is durable when it returns. Raises OSError."""
     os.fsync(file)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from p2p.disk import replace_by_pieces
+from p2p.disk import write_output
 from p2p.errors import P2PError
 from p2p.safetensors_file import LENGTH, Entry, Malformed, header, header_bytes, parse
 
@@ -58,11 +58,10 @@ async def model_of(read: Read, digests: Sequence[str]) -> tuple[bytes, bytes]:
 
 def write_model(path: Path, head: bytes, data: bytes) -> None:
     """Durable under its name, or P2PError and what was there is untouched."""
-    temporary = path.with_name(f".{path.name}.new")
     view = memoryview(data)
     pieces = (view[at : at + 4 * PIECE_BYTES] for at in range(0, len(data), 4 * PIECE_BYTES))
     try:
-        replace_by_pieces(path, temporary, [head, *pieces])
+        write_output(path, [head, *pieces])
     except OSError as error:
         raise P2PError(f"cannot write {path}: {error.strerror}") from error
 

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from p2p.disk import Disk, DiskFailed, Folder, Locked
+from p2p.disk import Disk, DiskFailed, Folder, Locked, write_output
 from p2p.disk_memory import MemoryDisk
 
 
@@ -183,6 +183,26 @@ def test_no_space_left_is_said(tmp_path: Path) -> None:
     with pytest.raises(DiskFailed, match="No space left on device"):
         folder.append("log", b"x")
     folder.close()
+
+
+def test_output_goes_through_links_and_into_pipes_and_never_takes_their_place(
+    tmp_path: Path,
+) -> None:
+    """As root, an output of /dev/null that was replaced would break the machine."""
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(real)
+    write_output(link, [b"one, ", b"two"])
+    assert link.is_symlink()
+    assert real.read_bytes() == b"one, two"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, [b"three"])
+    assert os.read(reader, 100) == b"three"
+    assert pipe.is_fifo()
+    os.close(reader)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "real"]
+    with pytest.raises(OSError, match="directory"):
+        write_output(tmp_path, [b"four"])
 
 
 def test_file_descriptors_are_given_back(tmp_path: Path) -> None:

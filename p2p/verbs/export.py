@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2p.disk import write_output
 from p2p.errors import P2PError, Usage
 from p2p.verbs import event_files
 from p2p.verbs.verb import Verb, add_common, asks, say
@@ -139,12 +140,9 @@ def _write(output: str | None, text: str) -> None:
         sys.stdout.write(text)
         return
     path = Path(str(output))
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text)
-        part.replace(path)
+        write_output(path, [text.encode()])
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise P2PError(f"cannot write {path}: {error.strerror}") from error
 
 
