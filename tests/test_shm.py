@@ -176,13 +176,13 @@ def test_the_child_of_a_fork_shares_none_of_its_parents_memory() -> None:
     array = empty(100, "f8")
     assert MEMORY.find(array) is not None
     MEMORY.trim()
-    mapped = held()[2]  # also by what other tests have left in the hands of a collector
+    mapped = held()[2]  # also by what other tests still hold; it may go in the child
     child = os.fork()
     if child == 0:
         found = MEMORY.find(array) is not None
         another = empty(100, "f8")
         another[:] = 1
-        os._exit(found or held()[2] != mapped + 1 or MEMORY.find(another) is None)
+        os._exit(found or held()[2] > mapped + 1 or MEMORY.find(another) is None)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
