@@ -25,7 +25,7 @@ from p2p.verbs import (
     submit,
     watch,
 )
-from p2p.verbs.verb import Verb, given_key, print_json, say
+from p2p.verbs.verb import Parser, Verb, given_key, print_json, say
 from p2p.version import VERSION
 
 # A new verb = one file and one entry here; help texts are made from this list.
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="p2pnode",
         description="Without a verb: run a peer. It founds a cluster, comes back to its own, "
         "or joins one with --join.",

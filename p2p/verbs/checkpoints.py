@@ -167,8 +167,9 @@ def _restored(parser: argparse.ArgumentParser) -> None:
     parser.description = RESTORE
     parser.add_argument("job", metavar="JOB", help="id or name of the job that made the checkpoint")
     parser.add_argument("--step", metavar="N", type=int64, help="the checkpoint's (the newest)")
-    parser.add_argument("--epochs", metavar="N", type=int64, help="up to which it trains, in all")
-    parser.add_argument("--steps", metavar="N", type=int64, help="up to which it trains, in all")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", metavar="N", type=int64, help="up to which it trains, in all")
+    length.add_argument("--steps", metavar="N", type=int64, help="up to which it trains, in all")
     parser.add_argument("--peers", metavar="MIN:MAX", help="how many peers it needs and may use")
     parser.add_argument("--name", metavar="N")
     parser.add_argument("--wait", action="store_true", help="follow it to its end")

@@ -102,7 +102,7 @@ def _peers_text(answer: dict[str, Any]) -> str:
             *([_gpus_text(peer)] if has_devices else []),
             peer["id"],
         ]
-        for peer in answer["peers"]
+        for peer in sorted(answer["peers"], key=lambda peer: (peer["name"], peer["id"]))
     ]
     head = ["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU"]
     return table([*head, *(["GPU"] if has_devices else []), "ID"], rows)

@@ -117,7 +117,7 @@ def _source(task: str) -> dict[str, Any]:
         if task.endswith(".py"):
             raise Usage(f"name the class in the file too: {task}:YourTask")
         return {}
-    if not class_name.isidentifier():
+    if not file or not class_name.isidentifier():
         raise Usage(f"{task!r} is not FILE.py:Class")
     path = Path(file).expanduser()
     try:
@@ -153,8 +153,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--priority", metavar="N", type=int64, help="before jobs of a lower one (0)"
     )
-    parser.add_argument("--epochs", metavar="N", type=int64)
-    parser.add_argument("--steps", metavar="N", type=int64)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", metavar="N", type=int64)
+    length.add_argument("--steps", metavar="N", type=int64)
     parser.add_argument("--global-batch", metavar="N", type=int64, help="samples per step")
     parser.add_argument("--shards", metavar="V", type=int64, help="slices of each batch (12)")
     parser.add_argument("--lr", metavar="X", type=float)

@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from p2p.errors import Unreachable, Usage
 from p2p.settings import resolve
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 
 # An election takes up to 3 s; what is not decided after two of them will not be soon.
 ANSWER_TIMEOUT_S = 6.0
+
+
+class Parser(argparse.ArgumentParser):
+    """What is wrong is said in one sentence; a flag's name is written out, so that a script does
+    not mean another one when there are more of them.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(Usage.exit_code, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +129,25 @@ def say(text: str) -> None:
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces apart, no trailing space."""
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [headings, *rows]
-    ]
+    """Columns as wide as their widest cell, two spaces apart, no trailing space. Where the terminal
+    ($COLUMNS) is too narrow for that, each row's last cell is wrapped below it.
+    """
+    told = [headings, *rows]
+    widths = [max(len(row[i]) for row in told) for i in range(len(headings))]
+    room = shutil.get_terminal_size((0, 0)).columns  # 0 = a file or a pipe
+    if not 0 < room < sum(widths) + 2 * (len(widths) - 1):
+        return "\n".join(_line(row, widths) for row in told)
+    lines = [_line(headings[:-1], widths[:-1])]
+    for row in rows:
+        lines.append(_line(row[:-1], widths[:-1]))
+        below = textwrap.TextWrapper(max(room, 20), break_long_words=False)
+        below.initial_indent = below.subsequent_indent = "    "
+        lines += below.wrap(row[-1])
     return "\n".join(lines)
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def megabytes(size_bytes: float) -> str:
