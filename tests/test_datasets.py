@@ -353,7 +353,7 @@ def test_text_and_folders_of_images(tmp_path: Path) -> None:
         ("x.idx", b"", "not an IDX file"),
         ("x.idx", idx_bytes(IMAGES)[:-1], "is damaged"),
         ("x.idx", b"\0\0\x08\xff" + b"\xff" * 1_020, "is damaged"),
-        ("x.idx.gz", gzip.compress(idx_bytes(IMAGES))[:-9], "cannot read"),
+        ("x.idx.gz", gzip.compress(idx_bytes(IMAGES), mtime=0)[:-9], "cannot read"),
         ("x.npz", b"PK", "damaged or no numpy file"),
         ("x.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O'}\n", "damaged"),
         ("x.safetensors", b"\xff" * 20, "no safetensors file"),
