@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from p2p.deadlines import Pulse, hung
-from p2p.state import Job, State
+from p2p.control.deadlines import Pulse, hung
+from p2p.replicated.state import Job, State
 
 # A trainer that keeps dying is restarted after 0, 0.5, 1, 2, … s, then given up.
 CRASHES_MAX = 6

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from p2p import data_view, view
-from p2p.apply_data import PATH_CHARACTERS_MAX
+from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
-from p2p.drills import DRILL_KINDS, Drill, Drills
 from p2p.errors import P2PError, Refused, Usage
 from p2p.find import find_job, find_member
 from p2p.measure import asked
-from p2p.restoring import checkpoint_of
+from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
+from p2p.wire.drills import DRILL_KINDS, Drill, Drills
 
 if TYPE_CHECKING:
     from p2p.peer import Peer

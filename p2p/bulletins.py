@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from p2p import digest
-from p2p.envelope import Malformed
 from p2p.reports import PeerReport, digest_every_s, parse_report, report_every_s
 from p2p.view import Vitals
+from p2p.wire.envelope import Malformed
 
 if TYPE_CHECKING:
     from p2p.peer import Peer

@@ -21,7 +21,6 @@ from typing import Any
 
 import zmq
 
-from p2p.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
 from p2p.errors import (
     Busy,
     NoQuorum,
@@ -32,10 +31,11 @@ from p2p.errors import (
     Unreachable,
     from_wire,
 )
-from p2p.keys import ClusterKey
 from p2p.proposals import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
-from p2p.sockets import parse_address
+from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
+from p2p.wire.keys import ClusterKey
+from p2p.wire.sockets import parse_address
 
 PAUSE_MIN_S = 0.01
 PAUSE_MAX_S = 0.1

@@ -15,7 +15,7 @@ from p2p.datasets.builtin import is_builtin
 from p2p.errors import P2PError, from_wire
 from p2p.fetching import Fetching
 from p2p.find import find_dataset
-from p2p.state import Dataset, Job, State
+from p2p.replicated.state import Dataset, Job, State
 from p2p.workers import Workers
 
 FETCH_FAILURES_MAX = 6

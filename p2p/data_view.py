@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2p.errors import P2PError
-from p2p.state import Dataset, Job, State
+from p2p.replicated.state import Dataset, Job, State
 from p2p.view import SCHEMA, Vitals, job_summary
 
 

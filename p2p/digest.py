@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from p2p.envelope import Malformed
 from p2p.measure.told import parse_table, to_table
 from p2p.reports import check_trainer_message, parse_device, parse_gpus
 from p2p.view import Vitals
+from p2p.wire.envelope import Malformed
 
 
 def to_wire(vitals: Mapping[str, Vitals]) -> dict[str, Any]:

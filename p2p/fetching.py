@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2p.clock import Clock
 from p2p.content.contract import Content, Fetched, Source
-from p2p.state import State
+from p2p.replicated.state import State
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0

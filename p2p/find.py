@@ -1,7 +1,7 @@
 """What people call a peer or a job, looked up in the state. Pure."""
 
 from p2p.errors import Usage
-from p2p.state import Dataset, Job, Member, State
+from p2p.replicated.state import Dataset, Job, Member, State
 
 
 def find_member(state: State, text: str) -> Member:

@@ -16,20 +16,17 @@ from typing import Any
 import psutil
 
 from consensus.errors import RaftError
-from p2p import data_dir, gpus, runtime_dir
-from p2p.checkpoint_shelf import FolderShelf
+from p2p import runtime_dir
+from p2p.checkpoints.shelf import FolderShelf
 from p2p.client import Client, key_for
 from p2p.clock import SystemClock
 from p2p.content.folder import ContentFolder
 from p2p.content.thread import ContentThread
-from p2p.disk import Folder
+from p2p.devices import gpus
 from p2p.errors import P2PError
-from p2p.keys import ClusterKey
-from p2p.log_store import LogStore
 from p2p.measure.prometheus import Endpoint
 from p2p.measure.system import HostSystem
 from p2p.membership import JOIN_TIMEOUT_S, Membership
-from p2p.network import Listener
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
 from p2p.processes import (
@@ -40,14 +37,19 @@ from p2p.processes import (
     start_peer,
 )
 from p2p.raft_host import TICK_S
-from p2p.rejoin import Opened, corrupt_log, open_log
-from p2p.sockets import ZmqNetwork, address_towards, parse_address
+from p2p.storage import data_dir
+from p2p.storage.disk import Folder
+from p2p.storage.log_store import LogStore
+from p2p.storage.rejoin import Opened, corrupt_log, open_log
 from p2p.terminal import Terminal
 from p2p.trainer_desk import Workplace, keys_for_trainers
 from p2p.version import VERSION
 from p2p.watch.notify import ThreadNotify
 from p2p.watch.rule import Rule
 from p2p.watch.rules import BUILT_IN
+from p2p.wire.keys import ClusterKey
+from p2p.wire.network import Listener
+from p2p.wire.sockets import ZmqNetwork, address_towards, parse_address
 from p2p.workers import WorkerProcesses
 
 OPEN_FILES = 8_192

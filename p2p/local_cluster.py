@@ -18,9 +18,9 @@ from typing import Any
 
 from p2p.client import Client
 from p2p.errors import P2PError
-from p2p.keys import ClusterKey
 from p2p.processes import open_peer
 from p2p.runtime_dir import read_token
+from p2p.wire.keys import ClusterKey
 
 ANNOUNCE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0

@@ -6,14 +6,14 @@ import time
 import uuid
 from dataclasses import replace
 
-from p2p import data_dir
 from p2p.client import Client
-from p2p.data_dir import Remembered
-from p2p.disk import Disk
 from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Refused, Unreachable
-from p2p.keys import ClusterKey
 from p2p.peer import Peer
 from p2p.raft_host import ELECTION_TICKS, TICK_S, all_voters
+from p2p.storage import data_dir
+from p2p.storage.data_dir import Remembered
+from p2p.storage.disk import Disk
+from p2p.wire.keys import ClusterKey
 
 DRAIN_S = 4.0
 DRAIN_LEADERLESS_S = 2 * ELECTION_TICKS * TICK_S

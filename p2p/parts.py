@@ -6,26 +6,26 @@ from random import Random
 from typing import Any
 
 from consensus.node import RawNode
-from p2p.checkpoint_shelf import Shelf
+from p2p.checkpoints.shelf import Shelf
 from p2p.clock import Clock
 from p2p.content.contract import Content, MemoryContent
-from p2p.gpus import NO_GPUS, Gpus
-from p2p.log_store import LogStore
+from p2p.devices.gpus import NO_GPUS, Gpus
 from p2p.measure.system import System
-from p2p.network import Network
 from p2p.processes import Children
 from p2p.raft_host import MakeNode
-from p2p.snapshots import DEFAULT_POLICY, SnapshotPolicy
+from p2p.storage.log_store import LogStore
+from p2p.storage.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from p2p.trainer_desk import Workplace
 from p2p.watch.notify import MemoryNotify, Notify
 from p2p.watch.rule import Rule
 from p2p.watch.rules import BUILT_IN
+from p2p.wire.network import Network
 from p2p.workers import MemoryWorkers, Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this process is; `member` are the fields of p2p.state.Member without its state."""
+    """Who this process is; `member` has the fields of state.Member without its state."""
 
     id: str
     cluster: str

@@ -12,28 +12,28 @@ from consensus.changes import SnapshotMeta
 from consensus.messages import Message, MessageType
 from consensus.wire import MalformedMessage, as_list
 from p2p import view
-from p2p.apply import apply
 from p2p.bulletins import Bulletins
-from p2p.checkpoint_copies import CheckpointCopies
-from p2p.controller import GRACE_S
+from p2p.checkpoints.copies import CheckpointCopies
+from p2p.control.controller import GRACE_S
+from p2p.control.leadership import Leadership
+from p2p.control.standing import may_end
 from p2p.data_desk import DataDesk
-from p2p.envelope import Envelope, Malformed
 from p2p.fetching import Fetching
 from p2p.hearing import Hearing
-from p2p.leadership import Leadership
-from p2p.links import Links
-from p2p.mail import Mail
 from p2p.measure.measures import Measures
-from p2p.network import Route
 from p2p.parts import Identity, Parts
 from p2p.raft_host import TICK_S, RaftHost, all_configured, all_voters, is_configured
+from p2p.replicated.apply import apply
+from p2p.replicated.state import State, is_address
 from p2p.requests import Asked, Requests
-from p2p.snapshot_desk import SnapshotDesk
-from p2p.standing import may_end
-from p2p.state import State, is_address
+from p2p.storage.snapshot_desk import SnapshotDesk
 from p2p.succession import stand_with, succeed
 from p2p.trainer_desk import TrainerDesk
 from p2p.watch.desk import WatchDesk
+from p2p.wire.envelope import Envelope, Malformed
+from p2p.wire.links import Links
+from p2p.wire.mail import Mail
+from p2p.wire.network import Route
 
 TICKS_AT_ONCE_MAX = 3
 

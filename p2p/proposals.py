@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2p import job_spec
-from p2p.apply_alerts import acknowledge_command, event_command
-from p2p.apply_data import parse_dataset
+from p2p.checkpoints.restoring import restore
 from p2p.errors import P2PError, Usage
 from p2p.find import find_dataset, find_job, find_member
-from p2p.restoring import restore
-from p2p.state import REPLACES_MAX, TEXT_MAX, State, parse_member
-from p2p.store import problem_with
+from p2p.replicated.apply_alerts import acknowledge_command, event_command
+from p2p.replicated.apply_data import parse_dataset
+from p2p.replicated.state import REPLACES_MAX, TEXT_MAX, State, parse_member
+from p2p.replicated.store import problem_with
 from p2p.training.method import changed
 
 Args = Mapping[str, Any]

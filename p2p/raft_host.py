@@ -14,9 +14,9 @@ from consensus.messages import Entry, EntryType, Message, MessageType
 from consensus.node import RawNode, Role, Status
 from consensus.storage import Storage
 from p2p.errors import Busy, NoQuorum, P2PError, Usage
-from p2p.log_store import LogStore
-from p2p.outbox import Outbox
 from p2p.read_barriers import ReadBarriers
+from p2p.storage.log_store import LogStore
+from p2p.wire.outbox import Outbox
 
 TICK_S = 0.05
 HEARTBEAT_TICKS = 2

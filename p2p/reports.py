@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2p.envelope import Malformed
+from p2p.control.rebalancing import Pace, Paces
 from p2p.measure.told import parse_figures
-from p2p.rebalancing import Pace, Paces
-from p2p.state import parse_member
+from p2p.replicated.state import parse_member
+from p2p.wire.envelope import Malformed
 
 REPORT_EVERY_S = 0.5
-REPORT_EVERY_MAX_S = 1.5  # well before silence counts as death (p2p.controller.SILENT_S)
+REPORT_EVERY_MAX_S = 1.5  # well before silence counts as death (p2p.control.controller.SILENT_S)
 PEERS_AT_FULL_RATE = 100
 
 
@@ -65,7 +65,7 @@ class TrainerReport:
 
 @dataclass(frozen=True, slots=True)
 class PeerReport:
-    """`member` holds the fields of p2p.state.Member except its state."""
+    """`member` holds the fields of p2p.replicated.state.Member except its state."""
 
     member: Mapping[str, Any]
     rss: int
@@ -73,7 +73,7 @@ class PeerReport:
     leaving: bool = False
     trainers: Mapping[str, TrainerReport] = field(default_factory=dict)  # by job
     device: str = "cpu"  # what its trainers compute on: cpu | cuda
-    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
+    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.devices.gpus.Gpu
     figures: Mapping[str, float] = field(default_factory=dict)  # see p2p.measure.catalog
 
     @property

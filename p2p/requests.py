@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2p.answers import ABOUT_ITSELF, DIRECTED, LOCAL
-from p2p.apply_sessions import Ticket, answered
-from p2p.envelope import Envelope, Malformed
 from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Usage, to_wire
 from p2p.find import find_member
-from p2p.network import Route
 from p2p.proposals import PROPOSED, READ
-from p2p.state import Member, parse_member
+from p2p.replicated.apply_sessions import Ticket, answered
+from p2p.replicated.state import Member, parse_member
+from p2p.wire.envelope import Envelope, Malformed
+from p2p.wire.network import Route
 
 if TYPE_CHECKING:
     from p2p.peer import Peer

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from p2p.errors import P2PError, Usage
-from p2p.keys import ClusterKey, parse_token
+from p2p.wire.keys import ClusterKey, parse_token
 
 # A Unix socket's path has 107 bytes; a trainer's socket takes 14 of them below the folder.
 FOLDER_BYTES_MAX = 107 - 14

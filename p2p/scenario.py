@@ -13,7 +13,7 @@ from typing import Any
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
-from p2p.state import FINAL
+from p2p.replicated.state import FINAL
 
 ACCURACY_LEAST = 0.95
 JOB_TIMEOUT_S = 300.0

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Prepare, Remove, Start, Stop, Tell, plan
-from p2p.checkpoint_shelf import MemoryShelf, Shelf
-from p2p.crash_records import CrashRecords
+from p2p.checkpoints.shelf import MemoryShelf, Shelf
+from p2p.control.crash_records import CrashRecords
+from p2p.control.deadlines import pulse
 from p2p.data_desk import DataDesk
-from p2p.deadlines import pulse
 from p2p.job_spec import for_trainers
-from p2p.keys import ClusterKey
 from p2p.processes import Children
+from p2p.replicated.state import Job, State
 from p2p.reports import KEPT_MESSAGES, TrainerReport, check_trainer_message
-from p2p.state import Job, State
+from p2p.wire.keys import ClusterKey
 
 LEASE_S = 1.5
 # What of a trainer's messages the leader must hear of at once.

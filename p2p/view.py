@@ -11,7 +11,7 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.find import find_job, find_member
-from p2p.state import Checkpoint, Generation, Job, Member, State
+from p2p.replicated.state import Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
 # What `p2pnode job JOB --json` has, and nothing else; a summary is what `status` shows of a job.
@@ -52,7 +52,7 @@ class Vitals:
     suspect: bool = False
     trainers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # progress by job
     device: str = "cpu"  # cpu | cuda
-    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.gpus.Gpu
+    gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.devices.gpus.Gpu
     figures: Mapping[str, float] = field(default_factory=dict)  # see p2p.measure.catalog
 
 

@@ -3,10 +3,10 @@
 from random import Random
 
 from consensus.messages import MessageType
-from p2p.disk_memory import MemoryDisk
-from p2p.envelope import decode
-from p2p.network import Route
-from p2p.snapshots import SnapshotPolicy
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.snapshots import SnapshotPolicy
+from p2p.wire.envelope import decode
+from p2p.wire.network import Route
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import CLIENT, Twin, TwinCluster, grown
 

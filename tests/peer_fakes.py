@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from p2p.apply import apply
-from p2p.controller import plan
+from p2p.control.controller import plan
 from p2p.processes import MemoryChildren
+from p2p.replicated.apply import apply
+from p2p.replicated.state import Job, Member, State
 from p2p.reports import Observed, PeerReport, TrainerReport
-from p2p.state import Job, Member, State
 from p2p.trainer_desk import TrainerDesk, Workplace
 from tools.sim.trainers import STEPS, Trainers, standing
 

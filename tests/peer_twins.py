@@ -9,19 +9,19 @@ from random import Random
 from typing import Any
 
 from consensus.node import bootstrap
-from p2p.apply_sessions import Ticket
 from p2p.clock import ManualClock
-from p2p.disk_memory import MemoryDisk
-from p2p.envelope import Envelope, decode, encode
-from p2p.log_store import LogStore
 from p2p.measure.system import System
-from p2p.network import Listener, MemoryHub, MemoryNetwork
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
-from p2p.snapshots import SnapshotPolicy
+from p2p.replicated.apply_sessions import Ticket
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
+from p2p.storage.snapshots import SnapshotPolicy
 from p2p.trainer_desk import Workplace
+from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.network import Listener, MemoryHub, MemoryNetwork
 from tests.peer_fakes import CLUSTER, described
 from tools.sim.trainers import Trainers
 

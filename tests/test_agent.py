@@ -22,11 +22,11 @@ from p2p.agent import (
     generation_message,
     plan,
 )
-from p2p.deadlines import FIRST_S, FLOOR_S, hung, pulse
-from p2p.envelope import Malformed
+from p2p.control.deadlines import FIRST_S, FLOOR_S, hung, pulse
 from p2p.processes import MemoryChildren
-from p2p.state import State
+from p2p.replicated.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
+from p2p.wire.envelope import Malformed
 from tests.peer_fakes import applied, founded, generation, running, with_job
 from tools.sim.trainers import agreed_checkpoint, checkpoint, standing
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p import state as states
-from p2p.apply import COMMANDS, apply
-from p2p.state import JOB_TRANSITIONS, State
+from p2p.replicated import state as states
+from p2p.replicated.apply import COMMANDS, apply
+from p2p.replicated.state import JOB_TRANSITIONS, State
 from tests.log_strategies import commands
 from tests.peer_fakes import (
     applied,
@@ -277,8 +277,8 @@ def test_of_an_unknown_job_nothing_can_be_said(kind: str) -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.journal.EVENTS_MAX", 5)
-    monkeypatch.setattr("p2p.apply_jobs.HISTORY_POINTS_MAX", 10)
+    monkeypatch.setattr("p2p.replicated.journal.EVENTS_MAX", 5)
+    monkeypatch.setattr("p2p.replicated.apply_jobs.HISTORY_POINTS_MAX", 10)
     state = running("a")
     for step in range(1, 41):
         state = applied(
@@ -295,8 +295,8 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_job_the_newest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.apply_jobs.GENERATIONS_MAX", 3)
-    monkeypatch.setattr("p2p.apply_jobs.LEDGER_ROWS_MAX", 3)
+    monkeypatch.setattr("p2p.replicated.apply_jobs.GENERATIONS_MAX", 3)
+    monkeypatch.setattr("p2p.replicated.apply_jobs.LEDGER_ROWS_MAX", 3)
     state = running("a")
     for number in range(2, 8):
         row = {"epoch": number, "samples": 1, "distinct": 1, "repeated": 0, "missing": 0}
@@ -314,7 +314,7 @@ def test_of_a_job_the_newest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_so_many_jobs_that_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.apply_jobs.FINAL_JOBS_MAX", 2)
+    monkeypatch.setattr("p2p.replicated.apply_jobs.FINAL_JOBS_MAX", 2)
     state = with_job(founded("a"))
     for number in range(2, 6):
         state = with_job(state)

@@ -25,32 +25,15 @@ PURE = [
     "collectives/codecs",
     "collectives/aggregate.py",
     "collectives/shm_plan.py",
-    *("p2p/state.py", "p2p/apply.py", "p2p/apply_jobs.py", "p2p/apply_members.py"),
-    *("p2p/apply_sessions.py", "p2p/apply_store.py", "p2p/store.py", "p2p/state_wire.py"),
-    *("p2p/journal.py", "p2p/reports.py", "p2p/view.py", "p2p/agent.py", "p2p/autopilot.py"),
-    *("p2p/drills.py", "p2p/links.py", "p2p/find.py", "p2p/proposals.py"),
-    *("p2p/digest.py", "p2p/standing.py", "p2p/state_reader.py"),
-    *("p2p/apply_checkpoints.py", "p2p/job_records.py", "p2p/checkpoint_names.py"),
-    "p2p/restoring.py",
-    "p2p/safetensors_file.py",
-    *(
-        "p2p/controller.py",
-        "p2p/controller_jobs.py",
-        "p2p/controller_failures.py",
-        "p2p/controller_marks.py",
-        "p2p/controller_checkpoints.py",
-        "p2p/controller_generations.py",
-        "p2p/seated.py",
-        "p2p/deadlines.py",
-        "p2p/awaited.py",
-        "p2p/rebalancing.py",
-        "p2p/crash_records.py",
-        "p2p/placement.py",
-        "p2p/snapshot_transfer.py",
-    ),
+    "p2p/replicated",
+    "p2p/control",
+    *("p2p/reports.py", "p2p/digest.py", "p2p/agent.py", "p2p/proposals.py", "p2p/view.py"),
+    *("p2p/find.py", "p2p/wire/drills.py", "p2p/wire/links.py", "p2p/storage/snapshot_transfer.py"),
+    *("p2p/checkpoints/names.py", "p2p/checkpoints/restoring.py"),
+    "p2p/checkpoints/safetensors_file.py",
     "p2p/read_barriers.py",
-    *("p2p/content/messages.py", "p2p/content/transfer.py", "p2p/apply_data.py"),
-    *("p2p/controller_data.py", "p2p/data_view.py", "p2p/datasets/manifest.py"),
+    *("p2p/content/messages.py", "p2p/content/transfer.py"),
+    *("p2p/data_view.py", "p2p/datasets/manifest.py"),
     "p2p/verbs/pictures.py",
     *("p2p/training/method.py", "p2p/training/strategies/catalog.py"),
     "p2p/training/strategies/parameter_server_map.py",
@@ -64,7 +47,7 @@ PURE = [
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),
     *("p2p/watch/rules_agreement.py", "p2p/watch/rules_training.py"),
-    *("p2p/watch/rules_machine.py", "p2p/watch/health.py", "p2p/apply_alerts.py"),
+    *("p2p/watch/rules_machine.py", "p2p/watch/health.py"),
     *("p2p/watch/insights.py", "p2p/watch/scaling.py", "p2p/watch/user_rules.py"),
     *("tui/panes", "tui/views", "tui/pane.py", "tui/frame.py", "tui/layout.py", "tui/scene.py"),
     *("tui/moves.py", "tui/bars.py", "tui/actions.py", "tui/plans_peer.py", "tui/plans_job.py"),
@@ -75,7 +58,7 @@ IMPURE_MODULES = {
     *("secrets", "subprocess", "tempfile", "threading", "time", "uuid", "zmq", "torch", "psutil"),
 }
 # One file each for what touches the world (p2p/ only).
-SOLE_HOME = {"fsync": "p2p/disk.py", "fdatasync": "p2p/disk.py"}
+SOLE_HOME = {"fsync": "p2p/storage/disk.py", "fdatasync": "p2p/storage/disk.py"}
 FUNCTION_LINES_MAX = 60
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.changes import ConfChangeType
-from p2p.autopilot import (
+from p2p.control.autopilot import (
     CAUGHT_UP_ENTRIES,
     STEADY_S,
     Change,
@@ -17,7 +17,7 @@ from p2p.autopilot import (
     plan,
     voters_wanted,
 )
-from p2p.state import Member
+from p2p.replicated.state import Member
 from tests.peer_fakes import member, members
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from p2p.checkpoint_copies import CheckpointCopies, lacking
-from p2p.checkpoint_shelf import MemoryShelf
+from p2p.checkpoints.copies import CheckpointCopies, lacking
+from p2p.checkpoints.model_export import Unreadable, model_of, write_model
+from p2p.checkpoints.restoring import restore
+from p2p.checkpoints.safetensors_file import Entry, header, header_bytes, parse
+from p2p.checkpoints.shelf import MemoryShelf
 from p2p.clock import ManualClock
 from p2p.content.contract import MemoryContent, MemoryHub
 from p2p.errors import P2PError, Usage
 from p2p.fetching import Fetching
-from p2p.model_export import Unreadable, model_of, write_model
+from p2p.replicated.state import State
 from p2p.reports import TrainerReport
-from p2p.restoring import restore
-from p2p.safetensors_file import Entry, header, header_bytes, parse
-from p2p.state import State
 from tests.peer_fakes import FakePeer, applied, described, entered, generation, running, spec
 
 BYTES = b"a part of a checkpoint"

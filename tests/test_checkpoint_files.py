@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from p2p import safetensors_file
-from p2p.checkpoint_names import TEMPORARY, cut_evenly, majority, name_of, step_of, written_by
-from p2p.checkpoint_shelf import FolderShelf
-from p2p.disk import FLUSH_BYTES
+from p2p.checkpoints import safetensors_file
+from p2p.checkpoints.names import TEMPORARY, cut_evenly, majority, name_of, step_of, written_by
+from p2p.checkpoints.shelf import FolderShelf
+from p2p.storage.disk import FLUSH_BYTES
 from p2p.training import checkpoint
 from p2p.training.checkpoint import CheckpointFailed, Contents, digest_of
 from p2p.training.checkpoints import Copy, Memory, share

@@ -3,7 +3,7 @@
 import asyncio
 
 from p2p.client import KNOWN_MAX, Client
-from p2p.keys import ClusterKey
+from p2p.wire.keys import ClusterKey
 from tests.peer_twins import grown
 
 

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2p.apply import apply
-from p2p.apply_sessions import SESSIONS_MAX
 from p2p.client import IN_FLIGHT_MAX, Client
-from p2p.envelope import Envelope, decode, encode
 from p2p.errors import (
     Busy,
     NoQuorum,
@@ -20,10 +17,13 @@ from p2p.errors import (
     Usage,
     to_wire,
 )
-from p2p.keys import ClusterKey
-from p2p.network import Listener, Route
-from p2p.sockets import ZmqNetwork
-from p2p.state import State
+from p2p.replicated.apply import apply
+from p2p.replicated.apply_sessions import SESSIONS_MAX
+from p2p.replicated.state import State
+from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.keys import ClusterKey
+from p2p.wire.network import Listener, Route
+from p2p.wire.sockets import ZmqNetwork
 
 Body = dict[str, Any]
 SILENCE: Body = {}

@@ -14,9 +14,9 @@ import zmq
 
 from consensus.wal import segment_name
 from p2p.errors import P2PError
-from p2p.keys import ClusterKey
 from p2p.local_cluster import LocalCluster, LocalPeer
 from p2p.membership import DRAIN_S
+from p2p.wire.keys import ClusterKey
 from tests.cluster_fixtures import ask, follower_of, leader_of, p2pnode, settled, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

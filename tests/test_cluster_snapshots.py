@@ -10,16 +10,16 @@ import msgpack
 import pytest
 
 from consensus.messages import EntryType
-from p2p.apply import apply
 from p2p.client import Client
-from p2p.disk import Folder
 from p2p.local_cluster import LocalCluster, LocalPeer
-from p2p.log_recovery import SNAPSHOT_PART, SNAPSHOT_PREFIX
-from p2p.log_store import LogStore
 from p2p.processes import open_peer
-from p2p.snapshots import DEFAULT_POLICY
-from p2p.state_reader import from_chunks
-from p2p.store import Store
+from p2p.replicated.apply import apply
+from p2p.replicated.reader import from_chunks
+from p2p.replicated.store import Store
+from p2p.storage.disk import Folder
+from p2p.storage.log_recovery import SNAPSHOT_PART, SNAPSHOT_PREFIX
+from p2p.storage.log_store import LogStore
+from p2p.storage.snapshots import DEFAULT_POLICY
 from tests.cluster_fixtures import WAIT_S, settled, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

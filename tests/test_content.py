@@ -28,12 +28,12 @@ from p2p.content.messages import (
 )
 from p2p.content.thread import ContentThread
 from p2p.content.transfer import SILENT_S, STRIKES_MAX, WINDOW_SLICES, Transfer
-from p2p.envelope import Envelope, decode, encode
 from p2p.errors import P2PError
 from p2p.fetching import Fetching
-from p2p.keys import ClusterKey
-from p2p.network import Listener
-from p2p.sockets import ZmqNetwork
+from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.keys import ClusterKey
+from p2p.wire.network import Listener
+from p2p.wire.sockets import ZmqNetwork
 from tests.peer_fakes import founded
 
 SHA = hashlib.sha256(b"").hexdigest()

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from p2p.apply import apply
-from p2p.awaited import AWAITED_S, FENCED_S
-from p2p.controller import GRACE_S, SILENT_S, plan
-from p2p.controller_generations import WARM_UP_S
-from p2p.controller_marks import odd_one_out
+from p2p.control.awaited import AWAITED_S, FENCED_S
+from p2p.control.controller import GRACE_S, SILENT_S, plan
+from p2p.control.generations import WARM_UP_S
+from p2p.control.marks import odd_one_out
+from p2p.replicated.apply import apply
+from p2p.replicated.state import State
 from p2p.reports import Observed, PeerReport, TrainerReport
-from p2p.state import State
 from tests.peer_fakes import (
     FakePeer,
     PlannedCluster,

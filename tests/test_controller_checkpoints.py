@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from p2p.apply import apply
-from p2p.controller import plan
-from p2p.controller_checkpoints import HOLDERS_S
+from p2p.control.checkpoints import HOLDERS_S
+from p2p.control.controller import plan
+from p2p.replicated.apply import apply
+from p2p.replicated.state import State
 from p2p.reports import TrainerReport
-from p2p.state import State
 from tests.peer_fakes import (
     applied,
     entered,

@@ -18,13 +18,13 @@ from p2p.cli import main
 from p2p.clock import ManualClock
 from p2p.content.contract import Fetched, MemoryContent, OnFetched, Source
 from p2p.content.folder import ContentFolder
-from p2p.controller_data import unlike
+from p2p.control.data import unlike
 from p2p.data_desk import FETCH_FAILURES_MAX, DataDesk
 from p2p.datasets.manifest import from_bytes
 from p2p.datasets.worker import carry_out
 from p2p.errors import P2PError, Usage
 from p2p.fetching import Fetching
-from p2p.state import Samples, State
+from p2p.replicated.state import Samples, State
 from p2p.training.ledger import Ledger
 from p2p.training.order import Schedule, batch, permutation, shard_of
 from p2p.verbs.pictures import picture

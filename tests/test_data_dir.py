@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from p2p import data_dir
-from p2p.data_dir import Remembered, load_key, open_data_dir, recall, remember, save_key
-from p2p.disk import Folder, Locked
 from p2p.errors import P2PError, Refused, Usage
-from p2p.keys import ClusterKey
+from p2p.storage import data_dir
+from p2p.storage.data_dir import Remembered, load_key, open_data_dir, recall, remember, save_key
+from p2p.storage.disk import Folder, Locked
+from p2p.wire.keys import ClusterKey
 
 
 @pytest.fixture(autouse=True)

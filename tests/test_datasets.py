@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from p2p.apply import apply
 from p2p.content.folder import ContentFolder
 from p2p.datasets import formats, tree
 from p2p.datasets.builtin import Place
@@ -27,7 +26,8 @@ from p2p.datasets.tree import Seen, difference, scan
 from p2p.datasets.worker import carry_out
 from p2p.errors import P2PError, Usage
 from p2p.proposals import PROPOSED
-from p2p.state import DATASETS_MAX
+from p2p.replicated.apply import apply
+from p2p.replicated.state import DATASETS_MAX
 from tests.peer_fakes import applied, dataset, founded, spec
 
 SHA = "ab" * 32

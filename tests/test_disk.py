@@ -12,8 +12,8 @@ from random import Random
 
 import pytest
 
-from p2p.disk import Disk, DiskFailed, Folder, Locked, write_output
-from p2p.disk_memory import MemoryDisk
+from p2p.storage.disk import Disk, DiskFailed, Folder, Locked, write_output
+from p2p.storage.disk_memory import MemoryDisk
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -144,7 +144,7 @@ def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from p2p.disk import DiskFailed, Folder
+from p2p.storage.disk import DiskFailed, Folder
 
 folder = Folder(Path(sys.argv[1]))
 folder.append("log", b"x" * 100)

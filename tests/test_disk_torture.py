@@ -17,10 +17,10 @@ import pytest
 
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
-from p2p.disk import DiskFailed, Folder
-from p2p.disk_memory import SECTOR_BYTES, MemoryDisk
-from p2p.log_store import LogDamaged, LogStore
-from p2p.sync_mark import MARK_NAME
+from p2p.storage.disk import DiskFailed, Folder
+from p2p.storage.disk_memory import SECTOR_BYTES, MemoryDisk
+from p2p.storage.log_store import LogDamaged, LogStore
+from p2p.storage.sync_mark import MARK_NAME
 
 SEGMENT_BYTES = 250
 CONF = ConfState(("a", "b", "c"))

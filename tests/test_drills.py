@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from p2p.drills import DELAY_S, DROP_SHARE, Drill, DrillKind, Drills
+from p2p.wire.drills import DELAY_S, DROP_SHARE, Drill, DrillKind, Drills
 from tests.peer_twins import grown
 
 AB = frozenset("ab")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, Envelope, Malformed, decode, encode
+from p2p.wire.envelope import ENVELOPE_BYTES_MAX, KINDS, Envelope, Malformed, decode, encode
 
 BODY = st.dictionaries(
     st.text(max_size=5),

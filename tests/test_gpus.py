@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from p2p import gpus
+from p2p.devices import gpus
+from p2p.devices.gpu_sharing import Gpu, SharedReading
+from p2p.devices.gpus import find, visible
 from p2p.errors import P2PError, Usage
-from p2p.gpu_sharing import Gpu, SharedReading
-from p2p.gpus import find, visible
 from p2p.reports import parse_gpus
 from p2p.verbs.show import _gpus_text
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.errors import Usage
-from p2p.keys import ClusterKey, parse_token
+from p2p.wire.keys import ClusterKey, parse_token
 
 KEY = ClusterKey("c0ffee", bytes(range(32)))
 

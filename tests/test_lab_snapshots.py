@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.snapshots import SnapshotPolicy
+from p2p.storage.snapshots import SnapshotPolicy
 from tests.lab import Lab
 
 SOON = SnapshotPolicy(every_entries=10, keep_entries=0)

@@ -9,7 +9,7 @@ from consensus.node import Role, Status
 from consensus.progress import ProgressState
 from consensus.status import PeerStatus
 from p2p.clock import ManualClock
-from p2p.leadership import Leadership
+from p2p.control.leadership import Leadership
 from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
 from tests.peer_fakes import founded, report
 

@@ -3,8 +3,8 @@
 import pytest
 
 from consensus.node import Role, Status
-from p2p.links import STRANGERS_MAX, Links, links_wanted
-from p2p.network import MemoryHub, MemoryNetwork
+from p2p.wire.links import STRANGERS_MAX, Links, links_wanted
+from p2p.wire.network import MemoryHub, MemoryNetwork
 from tests.peer_fakes import members
 from tests.peer_twins import TwinCluster
 

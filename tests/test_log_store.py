@@ -8,11 +8,11 @@ import pytest
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
 from consensus.node import bootstrap
-from p2p.disk import Disk, DiskFailed, Folder
-from p2p.disk_memory import MemoryDisk
-from p2p.log_store import LogDamaged, LogStore, set_aside
-from p2p.snapshot_file import SnapshotDamaged
-from p2p.sync_mark import MARK_NAME, SLOT_BYTES
+from p2p.storage.disk import Disk, DiskFailed, Folder
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogDamaged, LogStore, set_aside
+from p2p.storage.snapshot_file import SnapshotDamaged
+from p2p.storage.sync_mark import MARK_NAME, SLOT_BYTES
 
 SEGMENT_BYTES = 300
 CONF = ConfState(("a", "b"), ("c",))

@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 
 from p2p import membership
-from p2p.data_dir import Remembered
-from p2p.disk_memory import MemoryDisk
 from p2p.errors import Refused, Unreachable
-from p2p.keys import ClusterKey
 from p2p.membership import Membership
+from p2p.storage.data_dir import Remembered
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.wire.keys import ClusterKey
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import grown
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from p2p.apply import apply
-from p2p.controller_jobs import plan_job
-from p2p.envelope import Malformed
+from p2p.control.jobs import plan_job
+from p2p.replicated.apply import apply
+from p2p.replicated.state import Notice, State
 from p2p.reports import Observed, check_trainer_message
-from p2p.state import Notice, State
 from p2p.view import job_detail
+from p2p.wire.envelope import Malformed
 from tests.peer_fakes import applied, entered, generation, report, running, trainer
 from tools.sim.trainers import standing
 

@@ -2,7 +2,7 @@
 
 from consensus.messages import Entry, Message, MessageType
 from p2p.clock import ManualClock
-from p2p.outbox import BATCH_BYTES_MAX, NEWS_S, Outbox
+from p2p.wire.outbox import BATCH_BYTES_MAX, NEWS_S, Outbox
 
 Sent = list[tuple[str, list[Message]]]
 

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from p2p.disk_memory import MemoryDisk
-from p2p.snapshots import SnapshotPolicy
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.snapshots import SnapshotPolicy
 from tests.peer_twins import TwinCluster, grown
 
 EVENTS = (

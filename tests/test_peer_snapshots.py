@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 
-from p2p.disk import DiskFailed
-from p2p.disk_memory import MemoryDisk
-from p2p.envelope import decode
-from p2p.log_recovery import SNAPSHOT_NEW, SNAPSHOT_PREFIX
-from p2p.network import Route
 from p2p.raft_host import LEARNER_HEARTBEAT_TICKS, TICK_S
-from p2p.snapshots import SnapshotPolicy
+from p2p.storage.disk import DiskFailed
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_recovery import SNAPSHOT_NEW, SNAPSHOT_PREFIX
+from p2p.storage.snapshots import SnapshotPolicy
+from p2p.wire.envelope import decode
+from p2p.wire.network import Route
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import Twin, TwinCluster, grown
 
@@ -157,7 +157,7 @@ def ask_to_join(cluster: TwinCluster, twin: Twin) -> bool:
 
 
 def test_heartbeats_do_not_wait_for_a_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.snapshot_sender.PACE_S", 0.2)
+    monkeypatch.setattr("p2p.storage.snapshot_sender.PACE_S", 0.2)
     cluster = compacted(3, 40)
     joiner, tap, size = transfer_begun(cluster, "d")
     others = [twin for twin in cluster.live() if twin is not cluster.leader]
@@ -174,7 +174,7 @@ def test_heartbeats_do_not_wait_for_a_transfer(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_joiner_catches_up_while_commands_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many of them during one transfer as make the next snapshot due: one is sent, not two."""
-    monkeypatch.setattr("p2p.snapshot_sender.PACE_S", 0.06)
+    monkeypatch.setattr("p2p.storage.snapshot_sender.PACE_S", 0.06)
     cluster = compacted(3, 40)
     joiner, tap, size = transfer_begun(cluster, "d")
     number = 0

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from consensus.messages import Message, MessageType
 from consensus.wal import segment_name
-from p2p.apply_sessions import Ticket
-from p2p.disk import DiskFailed
-from p2p.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, encode
 from p2p.raft_host import COMMAND_BYTES_MAX, ELECTION_TICKS, TICK_S
+from p2p.replicated.apply_sessions import Ticket
 from p2p.reports import KEPT_MESSAGES
+from p2p.storage.disk import DiskFailed
+from p2p.wire.envelope import ENVELOPE_BYTES_MAX, KINDS, PROTOCOL_VERSION, Envelope, encode
 from tests.peer_fakes import CLUSTER, described
 from tests.peer_twins import CLIENT, Twin, TwinCluster, grown
 
@@ -76,7 +76,7 @@ def test_a_join_through_any_peer() -> None:
 
 
 def _empty() -> Any:
-    from p2p.disk_memory import MemoryDisk
+    from p2p.storage.disk_memory import MemoryDisk
 
     return MemoryDisk()
 

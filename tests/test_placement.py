@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from p2p.placement import plan_assignments
-from p2p.state import Member, State
+from p2p.control.placement import plan_assignments
+from p2p.replicated.state import Member, State
 from tests.peer_fakes import applied, founded, member, with_job
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.rebalancing import GAIN, Pace, Paces, better, deal, filled, hopeless, ranges
+from p2p.control.rebalancing import GAIN, Pace, Paces, better, deal, filled, hopeless, ranges
 
 
 def steady(held: list[int], shard_s: list[float], extra_s: float = 0.0) -> list[Paces]:

@@ -9,14 +9,14 @@ import pytest
 
 from consensus.changes import ConfChange, ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
-from p2p.data_dir import Remembered
-from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
-from p2p.log_store import LogStore
-from p2p.recover import make_sole_voter, salvage
-from p2p.rejoin import open_log, set_log_aside
-from p2p.state_wire import to_chunks
+from p2p.replicated.wire import to_chunks
+from p2p.storage.data_dir import Remembered
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
+from p2p.storage.recover import make_sole_voter, salvage
+from p2p.storage.rejoin import open_log, set_log_aside
 from tests.cluster_fixtures import ask, leader_of, p2pnode, settled, wait_for
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import TwinCluster, grown

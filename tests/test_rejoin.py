@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from p2p.data_dir import IDENTITY_NAME, Remembered
-from p2p.disk import DiskFailed
-from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
-from p2p.rejoin import ASIDE, KEPT_ASIDE, Opened, open_log
+from p2p.storage.data_dir import IDENTITY_NAME, Remembered
+from p2p.storage.disk import DiskFailed
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.rejoin import ASIDE, KEPT_ASIDE, Opened, open_log
 from tests.cluster_fixtures import ask, leader_of, p2pnode, settled, wait_for
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import TwinCluster, grown

@@ -10,16 +10,17 @@ import psutil
 import pytest
 
 from consensus.node import bootstrap
-from p2p import data_dir, runtime_dir
-from p2p.data_dir import Remembered
-from p2p.disk import Folder
+from p2p import runtime_dir
 from p2p.errors import P2PError, Usage
-from p2p.keys import ClusterKey
 from p2p.local_cluster import LocalCluster
-from p2p.log_store import LogStore
 from p2p.runtime_dir import RunningPeer
-from p2p.sockets import ZmqNetwork
+from p2p.storage import data_dir
+from p2p.storage.data_dir import Remembered
+from p2p.storage.disk import Folder
+from p2p.storage.log_store import LogStore
 from p2p.terminal import LINES_WAITING_MAX, Terminal
+from p2p.wire.keys import ClusterKey
+from p2p.wire.sockets import ZmqNetwork
 from tests.cluster_fixtures import ask, settled, wait_for
 
 

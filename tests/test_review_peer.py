@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from consensus.messages import Message, MessageType
-from p2p.envelope import Envelope, encode
-from p2p.keys import ClusterKey
-from p2p.links import STRANGERS_MAX
-from p2p.network import Listener, Route
-from p2p.sockets import ZmqNetwork
-from p2p.state import is_address
+from p2p.replicated.state import is_address
 from p2p.trainer_desk import LEASE_S
+from p2p.wire.envelope import Envelope, encode
+from p2p.wire.keys import ClusterKey
+from p2p.wire.links import STRANGERS_MAX
+from p2p.wire.network import Listener, Route
+from p2p.wire.sockets import ZmqNetwork
 from tests.peer_fakes import CLUSTER, described
 from tests.peer_twins import grown
 

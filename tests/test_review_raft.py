@@ -9,14 +9,14 @@ from consensus.changes import ConfState, SnapshotMeta
 from consensus.config import RaftConfig
 from consensus.frames import encode_frame
 from consensus.messages import Entry, HardState, Message, MessageType
-from p2p.disk import Unreadable
-from p2p.disk_memory import MemoryDisk
-from p2p.envelope import Envelope, encode
-from p2p.log_recovery import SNAPSHOT_PART
-from p2p.log_store import LogDamaged, LogStore
-from p2p.network import Route
-from p2p.snapshot_file import META
-from p2p.snapshot_transfer import Chunk
+from p2p.storage.disk import Unreadable
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_recovery import SNAPSHOT_PART
+from p2p.storage.log_store import LogDamaged, LogStore
+from p2p.storage.snapshot_file import META
+from p2p.storage.snapshot_transfer import Chunk
+from p2p.wire.envelope import Envelope, encode
+from p2p.wire.network import Route
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import CLIENT, grown
 from tests.test_peer_snapshots import equal

@@ -7,15 +7,15 @@ import pytest
 
 from consensus.changes import ConfChange, ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
-from p2p.data_dir import Remembered
-from p2p.disk import DiskFailed
-from p2p.disk_memory import MemoryDisk
 from p2p.errors import P2PError
-from p2p.log_store import LogStore
-from p2p.recover import make_sole_voter, salvage
-from p2p.rejoin import open_log, set_log_aside
-from p2p.state import State
-from p2p.state_wire import to_chunks
+from p2p.replicated.state import State
+from p2p.replicated.wire import to_chunks
+from p2p.storage.data_dir import Remembered
+from p2p.storage.disk import DiskFailed
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
+from p2p.storage.recover import make_sole_voter, salvage
+from p2p.storage.rejoin import open_log, set_log_aside
 from tests.test_rejoin import flip
 
 WHO = Remembered("a", "a", "127.0.0.1:7701", "c", others=("127.0.0.1:7702",))

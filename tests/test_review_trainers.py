@@ -10,11 +10,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from p2p.apply import apply
-from p2p.controller import plan
-from p2p.disk import DiskFailed, Folder
+from p2p.control.controller import plan
 from p2p.processes import ChildListener, TrainerProcesses
 from p2p.raft_host import COMMAND_BYTES_MAX
+from p2p.replicated.apply import apply
+from p2p.storage.disk import DiskFailed, Folder
 from p2p.training.blame import SENTENCE_MAX, sentence
 from p2p.training.spare import Spare
 from tests.peer_fakes import applied, observed, report, running, trainer
@@ -126,10 +126,10 @@ def test_nothing_is_written_after_a_write_that_failed(
         write(file, bytes(data)[:3])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("p2p.disk.os.write", full)
+    monkeypatch.setattr("p2p.storage.disk.os.write", full)
     with pytest.raises(DiskFailed, match="No space left"):
         folder.append("raft.log", b"frame 1")
-    monkeypatch.setattr("p2p.disk.os.write", write)
+    monkeypatch.setattr("p2p.storage.disk.os.write", write)
     with pytest.raises(DiskFailed, match="No space left"):
         folder.append("raft.log", b"frame 2")
     assert folder.read("raft.log") == b"fra"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.controller import SILENT_S
+from p2p.control.controller import SILENT_S
 from p2p.reports import digest_every_s, report_every_s
 from tools.scale.simulated import Many
 

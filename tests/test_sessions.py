@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.apply import apply
-from p2p.apply_sessions import SESSIONS_MAX, UNSEEN_MAX, Ticket
-from p2p.state import State
+from p2p.replicated.apply import apply
+from p2p.replicated.apply_sessions import SESSIONS_MAX, UNSEEN_MAX, Ticket
+from p2p.replicated.state import State
 from tests.peer_fakes import described, founded, spec
 
 SUBMIT = {"type": "job.submit", "name": "run", "spec": spec()}

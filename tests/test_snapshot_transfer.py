@@ -12,13 +12,13 @@ from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState, Message, MessageType
 from consensus.wire import MalformedMessage
 from p2p.clock import ManualClock
-from p2p.disk_memory import MemoryDisk
-from p2p.log_store import LogStore
-from p2p.snapshot_receiver import SnapshotReceiver
-from p2p.snapshot_sender import PACE_S, TRANSFERS_MAX, SnapshotSender
-from p2p.snapshot_transfer import CHUNK_BYTES, STALLED_S, WINDOW_BYTES, Chunk, Receipt
-from p2p.state import State
-from p2p.state_wire import to_chunks
+from p2p.replicated.state import State
+from p2p.replicated.wire import to_chunks
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
+from p2p.storage.snapshot_receiver import SnapshotReceiver
+from p2p.storage.snapshot_sender import PACE_S, TRANSFERS_MAX, SnapshotSender
+from p2p.storage.snapshot_transfer import CHUNK_BYTES, STALLED_S, WINDOW_BYTES, Chunk, Receipt
 
 CONF = ConfState(("a", "b"), ("c",))
 VALUES = 24  # of 64 KiB: twelve chunks and a bit

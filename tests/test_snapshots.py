@@ -8,11 +8,11 @@ import pytest
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, EntryType, HardState
 from p2p.clock import ManualClock
-from p2p.disk_memory import MemoryDisk
-from p2p.log_store import LogStore
-from p2p.snapshots import MIB, Captured, SnapshotPolicy, SnapshotTaker
-from p2p.state import State
-from p2p.state_reader import from_chunks
+from p2p.replicated.reader import from_chunks
+from p2p.replicated.state import State
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
+from p2p.storage.snapshots import MIB, Captured, SnapshotPolicy, SnapshotTaker
 
 CONF = ConfState(("a",))
 POLICY = SnapshotPolicy()

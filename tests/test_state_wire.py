@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.apply import apply
-from p2p.state import State
-from p2p.state_reader import MalformedState, StateReader, from_chunks
-from p2p.state_wire import CHUNK_BYTES, to_chunks
-from p2p.store import Store
+from p2p.replicated.apply import apply
+from p2p.replicated.reader import MalformedState, StateReader, from_chunks
+from p2p.replicated.state import State
+from p2p.replicated.store import Store
+from p2p.replicated.wire import CHUNK_BYTES, to_chunks
 from tests.log_strategies import commands
 from tests.peer_fakes import applied, dataset, generation, running
 from tools.sim.trainers import agreed_checkpoint

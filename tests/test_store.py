@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p import apply_store
-from p2p.apply import apply
-from p2p.state import State
-from p2p.store import KEY_OVERHEAD_BYTES, VALUE_BYTES_MAX, Store, StoreBuilder
+from p2p.replicated import apply_store
+from p2p.replicated.apply import apply
+from p2p.replicated.state import State
+from p2p.replicated.store import KEY_OVERHEAD_BYTES, VALUE_BYTES_MAX, Store, StoreBuilder
 
 
 def done(state: State, kind: str, key: Any, **args: Any) -> tuple[State, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consensus.config import RaftConfig
-from p2p.apply_sessions import Ticket
+from p2p.replicated.apply_sessions import Ticket
 from tests.peer_twins import TwinCluster, grown
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from p2p.endings import in_words, last_line
-from p2p.envelope import Malformed
 from p2p.reports import check_trainer_message
 from p2p.training import activity
 from p2p.training.activity import Activity
 from p2p.training.pace import MEASURED_S, STEPS_MIN, PaceMeter
+from p2p.wire.envelope import Malformed
 
 
 def test_a_pulse_says_since_when_and_what_is_usual(monkeypatch: pytest.MonkeyPatch) -> None:

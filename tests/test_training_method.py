@@ -7,13 +7,13 @@ import pytest
 
 from p2p import view
 from p2p.agent import generation_message
-from p2p.apply import apply
-from p2p.controller import plan
+from p2p.control.controller import plan
 from p2p.errors import P2PError, Usage
 from p2p.proposals import PROPOSED
-from p2p.state import State
-from p2p.state_reader import from_chunks
-from p2p.state_wire import to_chunks
+from p2p.replicated.apply import apply
+from p2p.replicated.reader import from_chunks
+from p2p.replicated.state import State
+from p2p.replicated.wire import to_chunks
 from p2p.training.method import Method, changed, check, submitted
 from p2p.training.strategies import catalog
 from p2p.training.strategies.catalog import Entry, Option

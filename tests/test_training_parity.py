@@ -138,7 +138,7 @@ def test_too_little_memory_is_the_machine_s_fault(fail: Callable[[], None]) -> N
 
 
 def test_a_file_that_is_gone_is_the_machine_s_fault(tmp_path: Path) -> None:
-    """In the midst of training, too: others may still have it (p2p.controller_failures)."""
+    """In the midst of training, too: others may still have it (p2p.control.failures)."""
     (tmp_path / "samples").write_text("1.0")
 
     class Lazy(TensorDataset):

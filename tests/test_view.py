@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from p2p import view
-from p2p.envelope import Malformed
+from p2p.replicated.state import State
 from p2p.reports import check_trainer_message
-from p2p.state import State
 from p2p.view import RaftView, Vitals, Wanted
+from p2p.wire.envelope import Malformed
 from tests.peer_fakes import applied, described, founded, generation, mark, running
 from tools.sim.trainers import agreed_checkpoint
 

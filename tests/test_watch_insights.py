@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2p.state import Generation, Job, Seat, State
+from p2p.replicated.state import Generation, Job, Seat, State
 from p2p.watch import insights, scaling
 from p2p.watch.alerting import Alert
 from p2p.watch.facts import Facts

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2p.state import State
+from p2p.replicated.state import State
 from p2p.view import Vitals
 from p2p.watch.facts import SEVERITIES, Facts, stretches
 from p2p.watch.health import OF

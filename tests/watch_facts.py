@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from p2p.state import Event, State
+from p2p.replicated.state import Event, State
 from p2p.view import RaftView, Vitals
 from p2p.watch.facts import Facts
 from tests.peer_fakes import applied, founded, running
@@ -56,7 +56,7 @@ def job_with_marks(
 
 
 def _mark(step: int, loss: float, speed: float, at_s: float) -> Any:
-    from p2p.state import Mark
+    from p2p.replicated.state import Mark
 
     return Mark(step, 1, step * 10, loss, {}, speed, "sha256:x", at_s)
 

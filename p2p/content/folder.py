@@ -14,8 +14,8 @@ import stat
 from pathlib import Path
 
 from p2p.content.messages import is_sha256
-from p2p.disk import sync_file, sync_folder
 from p2p.errors import P2PError
+from p2p.storage.disk import sync_file, sync_folder
 
 PART = ".part"
 DEFAULT_BYTES_MAX = 256 * 10**9

@@ -7,9 +7,9 @@ from typing import Any
 import zmq
 
 from p2p.content.messages import HEAD_BYTES_MAX, SLICE_BYTES
-from p2p.envelope import Envelope, Malformed, decode, encode
-from p2p.keys import ClusterKey
-from p2p.sockets import dealer, parse_address
+from p2p.wire.envelope import Envelope, Malformed, decode, encode
+from p2p.wire.keys import ClusterKey
+from p2p.wire.sockets import dealer, parse_address
 
 ROUND_MESSAGES_MAX = 32
 UNSENT_MAX = 1_024

@@ -37,8 +37,8 @@ from p2p.content.remote import Remote
 from p2p.content.transfer import Transfer
 from p2p.datasets.manifest import from_bytes
 from p2p.errors import P2PError
-from p2p.keys import ClusterKey
-from p2p.sockets import router
+from p2p.wire.keys import ClusterKey
+from p2p.wire.sockets import router
 
 QUEUED_SLICES_MAX = 64  # per peer that asks and does not read
 FETCHES_MAX = 4  # at once; the others wait, so that nothing asked for waits for long

@@ -1,7 +1,7 @@
 """What a trainer is doing, since when, and how long that usually takes: its pulse.
 
 The main thread says what it begins; the control thread tells the peer, also when the main thread
-hangs. What counts as hung decides the peer (p2p.deadlines).
+hangs. What counts as hung decides the peer (p2p.control.deadlines).
 """
 
 import time

@@ -18,10 +18,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from p2p.checkpoint_names import TEMPORARY
-from p2p.disk import PIECE_BYTES, replace_by_pieces
+from p2p.checkpoints.names import TEMPORARY
+from p2p.checkpoints.safetensors_file import HEADER_BYTES_MAX, Entry, header
 from p2p.errors import P2PError
-from p2p.safetensors_file import HEADER_BYTES_MAX, Entry, header
+from p2p.storage.disk import PIECE_BYTES, replace_by_pieces
 from p2p.training.blame import TaskFailed
 
 _DTYPES = {

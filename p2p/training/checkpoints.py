@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from p2p.checkpoint_names import cut_evenly, majority, name_of, written_by
+from p2p.checkpoints.names import cut_evenly, majority, name_of, written_by
 from p2p.training import checkpoint
 from p2p.training.blame import sentence
 from p2p.training.checkpoint import Contents

@@ -24,7 +24,7 @@ Ask = Callable[["Client", argparse.Namespace], Awaitable[int]]
 
 async def register(client: "Client", args: argparse.Namespace) -> int:
     """The peer that is asked reads the path on its machine."""
-    from p2p.apply_data import problem_with_name
+    from p2p.replicated.apply_data import problem_with_name
 
     problem = problem_with_name(args.name)
     if problem:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2p.errors import P2PError, Usage
-from p2p.state import FINAL
+from p2p.replicated.state import FINAL
 from p2p.verbs.scalars import over_steps
 from p2p.verbs.verb import print_json, say
 

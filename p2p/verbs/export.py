@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2p.disk import write_output
 from p2p.errors import P2PError, Usage
+from p2p.storage.disk import write_output
 from p2p.verbs import event_files
 from p2p.verbs.verb import Verb, add_common, asks, say
 

@@ -36,8 +36,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from p2p import data_dir
-    from p2p.recover import make_sole_voter, salvage
+    from p2p.storage import data_dir
+    from p2p.storage.recover import make_sole_voter, salvage
 
     folder = data_dir.open_data_dir(resolve({"data_dir": args.data_dir})["data_dir"].value, None)
     try:

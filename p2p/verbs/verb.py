@@ -17,7 +17,7 @@ from p2p.settings import resolve
 
 if TYPE_CHECKING:
     from p2p.client import Client
-    from p2p.keys import ClusterKey
+    from p2p.wire.keys import ClusterKey
 
 
 # An election takes up to 3 s; what is not decided after two of them will not be soon.
@@ -95,8 +95,8 @@ def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:
 
 def given_key(token_file: str | None) -> "ClusterKey | None":
     """The key from --token-file or $P2P_TOKEN. Raises Usage if it is not a token."""
-    from p2p.keys import parse_token
     from p2p.runtime_dir import read_token
+    from p2p.wire.keys import parse_token
 
     if token_file:
         key = read_token(Path(token_file).expanduser())

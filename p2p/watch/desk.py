@@ -11,11 +11,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from p2p.apply_alerts import event_command
 from p2p.errors import P2PError
 from p2p.measure import told
 from p2p.measure.measures import FRESH_S
-from p2p.state import TEXT_MAX
+from p2p.replicated.apply_alerts import event_command
+from p2p.replicated.state import TEXT_MAX
 from p2p.watch import health, insights
 from p2p.watch.alerting import Alert, Alerting, Change, step
 from p2p.watch.facts import Facts

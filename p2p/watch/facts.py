@@ -7,7 +7,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Literal
 
-from p2p.state import Generation, Job, Mark, Member, State
+from p2p.replicated.state import Generation, Job, Mark, Member, State
 from p2p.view import RaftView, Vitals
 
 Severity = Literal["info", "warning", "critical"]

@@ -8,7 +8,7 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
-from p2p.rebalancing import deal
+from p2p.control.rebalancing import deal
 from p2p.watch import scaling
 from p2p.watch.alerting import Alert
 from p2p.watch.facts import Facts

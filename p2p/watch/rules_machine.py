@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from p2p.state import Checkpoint
+from p2p.replicated.state import Checkpoint
 from p2p.watch.facts import Facts
 from p2p.watch.rule import Finding, Rule
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 
-from p2p.rebalancing import Pace
-from p2p.state import Job, Mark
+from p2p.control.rebalancing import Pace
+from p2p.replicated.state import Job, Mark
 from p2p.watch.facts import Facts, stretches
 from p2p.watch.rule import Finding, Rule
 
@@ -16,7 +16,7 @@ RISEN_SHARE = 0.05  # of where it began: less is the noise of a loss that is nea
 CRASHES_WITHIN_S = 300.0
 PAUSE_S = 60.0  # no more of it counts as training between two marks
 PARITY_WITHIN_S = 600.0
-# In the sentences of p2p.controller_marks, which alone says so.
+# In the sentences of p2p.control.marks, which alone says so.
 _UNEQUAL = ("other weights", "different weights")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from p2p.state import Job
+from p2p.replicated.state import Job
 from p2p.watch.facts import stretches
 
 MARKS_MIN = 6  # of one number of trainers, about three seconds

@@ -24,7 +24,7 @@ from operator import ge, gt, le, lt
 from typing import Any
 
 from p2p.errors import Usage
-from p2p.state import TEXT_MAX
+from p2p.replicated.state import TEXT_MAX
 from p2p.watch.facts import SEVERITIES, Facts
 from p2p.watch.rule import Finding, Rule
 

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import zmq
 
-from p2p.autopilot import voters_wanted
 from p2p.client import Client
-from p2p.envelope import Envelope, decode, encode
+from p2p.control.autopilot import voters_wanted
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
-from p2p.sockets import dealer
+from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.sockets import dealer
 from tools.bench.contender import KEYS, VALUE, one_after_the_other
 
 SETTLED_WITHIN_S = 60.0

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from p2p.client import Client
+from p2p.control.rebalancing import deal
 from p2p.local_cluster import LocalCluster
-from p2p.rebalancing import deal
 from tools.bench import kills
 from tools.trainer_processes import SlowDown, trainers_of
 

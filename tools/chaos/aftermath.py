@@ -5,9 +5,9 @@ from pathlib import Path
 
 from consensus.messages import Entry
 from p2p.client import Client
-from p2p.disk import Folder
 from p2p.errors import P2PError
-from p2p.log_store import LogStore
+from p2p.storage.disk import Folder
+from p2p.storage.log_store import LogStore
 from tools.chaos.crew import Crew, Member, agreement
 from tools.chaos.storm import Storm
 from tools.chaos.workload import TIMEOUT_S, Workload, read

@@ -8,7 +8,7 @@ from typing import Any
 
 from p2p.client import Client
 from p2p.errors import P2PError
-from p2p.keys import ClusterKey
+from p2p.wire.keys import ClusterKey
 
 LOOK_EVERY_S = 0.2
 PATIENCE_S = 0.5  # then it is written down that it does not answer

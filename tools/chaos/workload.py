@@ -18,7 +18,7 @@ from zlib import crc32
 
 from p2p.client import Client
 from p2p.errors import OutcomeUnknown, P2PError
-from p2p.keys import ClusterKey
+from p2p.wire.keys import ClusterKey
 from tools.linearizability import Operation, Verb
 
 HOT_KEYS = 5

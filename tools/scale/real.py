@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from p2p.autopilot import voters_wanted
 from p2p.client import Client
+from p2p.control.autopilot import voters_wanted
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
 

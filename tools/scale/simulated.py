@@ -12,20 +12,20 @@ from typing import Any
 
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry, HardState
-from p2p.autopilot import voters_wanted
 from p2p.clock import ManualClock
-from p2p.disk_memory import MemoryDisk
-from p2p.envelope import Envelope, decode, encode
+from p2p.control.autopilot import voters_wanted
 from p2p.errors import P2PError
-from p2p.log_store import LogStore
-from p2p.network import Listener, MemoryHub, MemoryNetwork
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
 from p2p.processes import MemoryChildren
 from p2p.raft_host import TICK_S
-from p2p.state import Member, State
-from p2p.state_wire import to_chunks
+from p2p.replicated.state import Member, State
+from p2p.replicated.wire import to_chunks
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.log_store import LogStore
 from p2p.trainer_desk import Workplace
+from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.network import Listener, MemoryHub, MemoryNetwork
 
 CLUSTER = "simulated"
 CLIENT = "127.0.0.1:1"

@@ -5,7 +5,7 @@ What they saw is recorded for the linearizability checker, in simulated microsec
 
 from typing import TYPE_CHECKING, Any
 
-from p2p.envelope import Envelope, Malformed, decode, encode
+from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from tools.linearizability import Operation, Verb
 from tools.sim.parameters import MS, SECOND
 

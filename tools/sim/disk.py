@@ -4,8 +4,8 @@ import errno
 import random
 from collections.abc import Callable, Collection
 
-from p2p.disk_memory import MemoryDisk
-from p2p.sync_mark import MARK_NAME
+from p2p.storage.disk_memory import MemoryDisk
+from p2p.storage.sync_mark import MARK_NAME
 
 
 class PowerGone(BaseException):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from p2p.envelope import Envelope, decode, encode
+from p2p.wire.envelope import Envelope, decode, encode
 from tools.sim.client import CLUSTER
 from tools.sim.host import Host
 from tools.sim.operators import remedy

@@ -16,12 +16,12 @@ from consensus.config import RaftConfig
 from consensus.messages import Message
 from consensus.node import RawNode, Ready
 from consensus.storage import Storage
-from p2p.disk import DiskFailed
-from p2p.network import Listener
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
 from p2p.processes import MemoryChildren
+from p2p.storage.disk import DiskFailed
 from p2p.trainer_desk import Workplace
+from p2p.wire.network import Listener
 from tools.sim.clock import SimClock
 from tools.sim.disk import PowerGone, SimDisk
 from tools.sim.network import SimNetwork

@@ -1,7 +1,7 @@
 """A network that loses, duplicates, reorders, cuts links one way or both, delivers very late.
 
 `Wires` carries bytes between named nodes (hosts and clients); `SimNetwork` is what one process
-sees of it: p2p.network.Network.
+sees of it: p2p.wire.network.Network.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from consensus.messages import Message
-from p2p.network import Listener, Route
+from p2p.wire.network import Listener, Route
 from tools.sim.parameters import MS, SECOND
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Link:
 
 
 class SimNetwork:
-    """p2p.network.Network of one process."""
+    """p2p.wire.network.Network of one process."""
 
     def __init__(self, wires: Wires, host: "Host") -> None:
         self.wires = wires

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from p2p.state import Job
+from p2p.replicated.state import Job
 from tools.sim.requests import ask
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, fields
 
-from p2p.snapshots import SnapshotPolicy
+from p2p.storage.snapshots import SnapshotPolicy
 
 MS = 1_000  # simulated time is counted in integer microseconds
 SECOND = 1_000_000

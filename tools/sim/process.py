@@ -3,10 +3,10 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from p2p.envelope import Envelope, Malformed, decode, encode
 from p2p.errors import P2PError
 from p2p.peer import Peer
 from p2p.raft_host import TICK_S
+from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from tools.sim.parameters import SECOND
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from p2p.envelope import Envelope, encode
 from p2p.errors import NoQuorum
+from p2p.wire.envelope import Envelope, encode
 from tools.sim.client import CLUSTER
 from tools.sim.host import Host
 

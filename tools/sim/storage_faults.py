@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from p2p.disk_memory import SECTOR_BYTES
-from p2p.sync_mark import MARK_NAME
+from p2p.storage.disk_memory import SECTOR_BYTES
+from p2p.storage.sync_mark import MARK_NAME
 from tools.sim.host import Host
 
 if TYPE_CHECKING:

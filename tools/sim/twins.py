@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2p.checkpoint_names import name_of, written_by
-from p2p.checkpoint_shelf import MemoryShelf
+from p2p.checkpoints.names import name_of, written_by
+from p2p.checkpoints.shelf import MemoryShelf
 from p2p.processes import MemoryChildren
 from tools.sim.ring import SHARDS, File, History, Ring
 from tools.sim.trainers import standing

@@ -9,7 +9,7 @@ from consensus.config import RaftConfig
 from consensus.messages import Entry, EntryType, HardState, Message
 from consensus.node import RawNode, Ready
 from consensus.storage import Storage
-from p2p.log_store import LogStore
+from p2p.storage.log_store import LogStore
 from tools.sim.disk import SimDisk
 from tools.sim.shadow import Durable
 

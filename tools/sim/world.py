@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from consensus.node import bootstrap
-from p2p.data_dir import IDENTITY_NAME, Remembered
-from p2p.log_store import LogDamaged, LogStore
-from p2p.rejoin import open_log
+from p2p.storage.data_dir import IDENTITY_NAME, Remembered
+from p2p.storage.log_store import LogDamaged, LogStore
+from p2p.storage.rejoin import open_log
 from tools.sim.checks import Checks
 from tools.sim.disk import PowerGone
 from tools.sim.host import CLUSTER, Host
@@ -88,7 +88,7 @@ class World:
         return host
 
     def start(self, host: Host) -> None:
-        """A peer whose log is damaged comes back as a new one, as p2p.rejoin does it."""
+        """A peer whose log is damaged comes back as a new one, as p2p.storage.rejoin does it."""
         if host.up or host.gone:
             return
         try:

@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from p2p.checkpoint_names import TEMPORARY
+from p2p.checkpoints.names import TEMPORARY
 from p2p.local_cluster import LocalCluster
 from p2p.training import checkpoint
 from p2p.training.run import common

@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 
-from p2p.state import Generation, Job
+from p2p.replicated.state import Generation, Job
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
 from tools.sim.oracle import Oracle

@@ -2,7 +2,7 @@ from zlib import crc32
 
 from consensus.changes import ConfState, SnapshotMeta
 from consensus.messages import Entry
-from p2p.state_wire import to_chunks
+from p2p.replicated.wire import to_chunks
 from tools.sim.checks.base import Check
 from tools.sim.host import Host
 

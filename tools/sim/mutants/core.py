@@ -148,12 +148,12 @@ FOLLOWERS = (
             "if meta.index < 0:\n            raise SafetyViolation(",
         ),
         Edit(
-            "p2p/snapshot_receiver.py",
+            "p2p/storage/snapshot_receiver.py",
             "        if meta.index <= commit:\n",
             "        if meta.index < 0:\n",
         ),
         Edit(
-            "p2p/log_store.py",
+            "p2p/storage/log_store.py",
             "        if meta.index <= older:\n            raise ValueError(",
             "        if meta.index < 0:\n            raise ValueError(",
         ),

@@ -2,7 +2,7 @@
 
 from tools.sim.mutants.mutant import Edit, Mutant
 
-HOST, STORE, SCAN = "p2p/raft_host.py", "p2p/log_store.py", "consensus/wal_scan.py"
+HOST, STORE, SCAN = "p2p/raft_host.py", "p2p/storage/log_store.py", "consensus/wal_scan.py"
 
 DISK = (
     Mutant(
@@ -46,12 +46,12 @@ DISK = (
         "snapshot-not-synced",
         "a snapshot is put into place before it is durable, and the log before it goes",
         Edit(
-            "p2p/snapshot_file.py",
+            "p2p/storage/snapshot_file.py",
             "self._disk.append(self._name, encode_frame(END, self._chunks + 1, end))\n",
             "self._disk.append_unsynced(self._name, encode_frame(END, self._chunks + 1, end))\n",
         ),
         Edit(
-            "p2p/snapshot_file.py",
+            "p2p/storage/snapshot_file.py",
             "        self._disk.sync(self._name)\n\n    def finish",
             "        return\n\n    def finish",
         ),
@@ -72,7 +72,7 @@ CLIENTS = (
         "sessions-off",
         "a command that is sent again is applied again",
         Edit(
-            "p2p/apply_sessions.py",
+            "p2p/replicated/apply_sessions.py",
             "    if known is not None:\n        return state, known\n",
             '    if known is not None and "kind" in known:\n        return state, known\n',
         ),

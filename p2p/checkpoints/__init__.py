@@ -1,0 +1,1 @@
+"""Checkpoints as files: names, copies, what a peer holds, and what plain PyTorch reads."""

@@ -1,0 +1,111 @@
+"""Parts of checkpoints that a job's peers lack come from peers that have them.
+
+A job may go on elsewhere: restored on other peers, or after a peer was set aside. Then the newest
+checkpoint's parts that none of its peers has are fetched, each by one of them, and the leader hears
+of the new copies as it hears of what trainers write.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from p2p.checkpoints.names import name_of
+from p2p.checkpoints.shelf import Shelf
+from p2p.content.contract import Content
+from p2p.fetching import Fetching
+from p2p.replicated.state import Checkpoint, Job, Part, State
+from p2p.trainer_desk import TrainerDesk
+
+_PREFIX = "sha256:"
+Key = tuple[str, int, int]  # job, step, number
+
+
+def lacking(job: Job, self_id: str) -> list[Part]:
+    """The parts that this peer has to fetch, of the checkpoint that the job will begin from."""
+    made = job.checkpoint
+    if made is None or self_id not in job.assigned or not _needs_it(job):
+        return []
+    fetchers = sorted(job.assigned)
+    return [
+        next(part for part in made.parts if part.number == number)
+        for number, held in made.holders.items()
+        if not set(held) & set(fetchers) and fetchers[number % len(fetchers)] == self_id
+    ]
+
+
+def _needs_it(job: Job) -> bool:
+    """Whether no trainer has made a step, or the job waits without a ring that could have."""
+    if job.is_final or job.state == "paused":
+        return False
+    fresh = all(made.start_step is None for made in job.generations)
+    waits = job.generation is not None and job.generation.closed
+    return (fresh and job.origin is not None) or (job.state == "recovering" and waits)
+
+
+class CheckpointCopies:
+    """Carries `lacking` out; `act` is cheap to repeat."""
+
+    def __init__(
+        self, me: str, content: Content, fetching: Fetching, shelf: Shelf, desk: TrainerDesk
+    ) -> None:
+        self._me, self._content, self._fetching = me, content, fetching
+        self._shelf, self._desk = shelf, desk
+        self._offered: set[str] = set()
+        self._made: dict[Key, Mapping[str, Any]] = {}
+        self._seen: object = None
+
+    def act(self, state: State) -> None:
+        if state.jobs is not self._seen:
+            self._seen = state.jobs
+            self._offer(state)
+        for job in state.jobs.values():
+            for part in lacking(job, self._me):
+                assert job.checkpoint is not None
+                self._have(state, job.id, job.checkpoint, part)
+
+    def _have(self, state: State, job: str, made: Checkpoint, part: Part) -> None:
+        key = job, made.step, part.number
+        sha256 = part.digest.removeprefix(_PREFIX)
+        if key not in self._made and sha256:
+            holders = made.holders[part.number]
+            path = self._fetching.want(state, sha256, part.bytes, holders)
+            if path is None:
+                return
+            name = name_of(made.step, part.number, made.count)
+            kept = self._shelf.take_in(str(path), job, name, made.step)
+            if kept != str(path):
+                self._fetching.forget(sha256)
+            self._made[key] = {
+                "kind": "checkpoint",
+                "generation": 0,
+                "writers": 0,
+                "step": made.step,
+                "count": made.count,
+                "state_hash": made.state_hash,
+                "parts": [
+                    {
+                        "number": part.number,
+                        "path": kept,
+                        "bytes": part.bytes,
+                        "seconds": 0.0,
+                        "digest": part.digest,
+                    }
+                ],
+            }
+        if key in self._made:
+            self._desk.tell_copy(job, self._made[key])
+
+    def _offer(self, state: State) -> None:
+        """Others may fetch what the log says is here."""
+        mine = {
+            part.digest.removeprefix(_PREFIX): part.path
+            for job in state.jobs.values()
+            for made in job.checkpoints
+            for part in made.parts
+            if part.peer == self._me and part.digest
+        }
+        for sha256 in self._offered - mine.keys():
+            self._content.drop(sha256)
+        for sha256 in mine.keys() - self._offered:
+            self._content.offer(sha256, Path(mine[sha256]))
+        self._offered = set(mine)

@@ -1,0 +1,1 @@
+"""The state every peer agrees on: what it holds, how commands change it, how it becomes bytes."""

@@ -1,0 +1,1 @@
+"""Control messages between peers and with clients: sockets, sealed envelopes, links, drills."""
