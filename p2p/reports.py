@@ -103,6 +103,7 @@ class Observed:
     heard_s: Mapping[str, float] = field(default_factory=dict)
     down_since_s: Mapping[str, float] = field(default_factory=dict)
     ready_s: Mapping[str, float] = field(default_factory=dict)  # by child: first seen ready
+    reached: Mapping[str, int] = field(default_factory=dict)  # by job: the newest step heard of
 
 
 def parse_report(body: Mapping[str, Any]) -> PeerReport:

@@ -217,6 +217,32 @@ def test_going_back_is_told_once() -> None:
     assert repeated == [0, 20, 0], "what was lost is computed again once"
 
 
+@pytest.mark.parametrize(
+    ("marked", "reached", "start_step", "repeated"),
+    [
+        (None, None, 0, 0),
+        (30, None, 10, 20),  # of a version that knew of marks only
+        (10, 17, 10, 7),  # all died soon after a checkpoint
+        (None, 4, 0, 4),
+        (30, 12, 10, 20),  # the leader is new, and has not heard of all
+        (10, 17, 20, 0),
+    ],
+)
+def test_steps_are_lost_since_the_last_that_anybody_heard_of(
+    marked: int | None, reached: int | None, start_step: int, repeated: int
+) -> None:
+    anew = generation(2, "a") if reached is None else {**generation(2, "a"), "reached": reached}
+    anew["seats"][0]["child"] = "fresh"
+    marks = [] if marked is None else [mark(1, marked)]
+    state = applied(running("a"), *marks, anew, entered(2, start_step))
+    assert state.jobs["job-1"].generations[-1].steps_repeated == repeated
+    told = [event.text for event in state.events if event.kind == "went-back"]
+    where = f"the checkpoint of step {start_step}" if start_step else "the beginning"
+    lost = max(marked or 0, reached or 0)
+    text = f"run: every trainer was lost, back from step {lost} to {where}"
+    assert told == ([text] if repeated else [])
+
+
 def in_state(target: str) -> State:
     pause, cancel = ({"type": f"job.{verb}", "job": "job-1"} for verb in ("pause", "cancel"))
     return {

@@ -240,7 +240,7 @@ def test_when_all_trainers_die_the_job_goes_back_to_its_last_checkpoint(
     assert back, told["generations"]
     assert back[-1]["reason"].endswith(f"back to the checkpoint of step {step}")
     assert (back[-1]["start_step"], told["state_hash"]) == (step, reference)
-    assert back[-1]["steps_repeated"] >= 1
+    assert back[-1]["steps_repeated"] >= 5, "what was shown as done and is done again"
     assert is_exact(told)
 
 

@@ -103,6 +103,8 @@ def test_when_all_are_lost_the_newest_checkpoint_within_reach_is_told() -> None:
     (formed,) = planned(lost(), anew("a", "b", "c"))
     assert formed["type"] == "job.generation"
     assert formed["reason"].endswith("every trainer was lost: back to the checkpoint of step 40")
+    (formed,) = planned(lost(), anew("a", "b", "c"), reached={"job-1": 57, "job-2": 99})
+    assert formed["reached"] == 57, "how far they had come, which none of the new ones knows"
     alive = {**anew("b", "c"), "a": trainer("a")}
     (formed,) = planned(lost(), alive)
     assert "back" not in formed["reason"], "a still has the newest state"

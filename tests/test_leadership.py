@@ -1,4 +1,6 @@
-"""When the leader moves votes: not on what it knew before a long sleep."""
+"""What the leader knows: not what was before a long sleep when it moves votes; of the dead, how far
+they had come.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,9 @@ from consensus.status import PeerStatus
 from p2p.clock import ManualClock
 from p2p.control.leadership import Leadership
 from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
-from tests.peer_fakes import founded, report
+from p2p.replicated.state import State
+from tests.peer_fakes import applied, entered, founded, mark, report, running, trainer
+from tools.sim.trainers import standing
 
 
 @dataclass
@@ -76,3 +80,42 @@ def test_a_hiccup_is_no_sleep() -> None:
     leadership.overslept(0.9)
     leadership.plan(state)
     assert len(raft.changes) == 1
+
+
+def stepping(number: int, step: int, kind: str = "progress") -> dict[str, Any]:
+    return {kind: {**standing(number, step), "samples_per_second": 1.0}}
+
+
+def test_how_far_trainers_had_come_is_known_when_all_of_them_are_dead() -> None:
+    """The newest step that any of them was heard to have made, in the newest generation that made
+    one: what was lost with an older one has been said."""
+    proposed: list[Mapping[str, Any]] = []
+    own = report("a", trainer("a", **stepping(1, 30)))
+
+    def propose(command: Mapping[str, Any]) -> int:
+        proposed.append(command)
+        return 0
+
+    raft = cast(RaftHost, LeadingRaft())
+    leadership = Leadership(raft, ManualClock(), propose, lambda: own, "a")
+
+    def planned(state: State) -> list[Mapping[str, Any]]:
+        proposed.clear()
+        leadership.plan(state)
+        return [told for told in proposed if told["type"] == "job.generation"]
+
+    state = applied(running("a", "b"), mark(1, 20))
+    leadership.on_report("b", report("b", trainer("b", **stepping(1, 33))))
+    leadership.on_report("b", report("b", trainer("b", **stepping(1, 31, "mark"))))
+    assert planned(state) == []
+    own = report("a", trainer("a", child="a-2"))
+    leadership.on_report("b", report("b", trainer("b", child="b-2")))
+    (second,) = planned(state)
+    assert (second["number"], second["reached"]) == (2, 33)
+    state = applied(state, dict(second), entered(2, 10))
+    own = report("a", trainer("a", child="a-2", **stepping(2, 12)))
+    assert planned(state) == []
+    own = report("a", trainer("a", child="a-3"))
+    leadership.on_report("b", report("b", trainer("b", child="b-3")))
+    (third,) = planned(state)
+    assert (third["number"], third["reached"]) == (3, 12)

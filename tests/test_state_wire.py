@@ -38,7 +38,7 @@ def full() -> State:
     state = applied(
         state,
         {"type": "job.set", "job": "job-1", "method": codec, "after_revision": 0, "reason": "x"},
-        {**generation(2, "a", "b"), "samples": {"epoch": 10, "step": 4}},
+        {**generation(2, "a", "b"), "samples": {"epoch": 10, "step": 4}, "reached": 9},
         {"type": "job.mark", **fence, "mark": mark, "ledger": [row], "notices": notices},
         {"type": "job.checkpoint_ask", "job": "job-1"},
         agreed_checkpoint("a", 3, 2),

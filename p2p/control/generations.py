@@ -22,13 +22,14 @@ def form(
     trainers: Trainers,
     waited_s: float,
     missed: Set[str],
+    reached: int,
 ) -> Iterator[Command]:
     """A new generation when a seat was lost, when a trainer waits for one, or when another method
     was set.
 
     The first one waits for all assigned peers, but not for ever: who warms up late joins later.
     `waited_s` = since the first trainer was ready. A later one waits for the `missed`, who alone
-    are as far as the job (p2p.control.awaited).
+    are as far as the job (p2p.control.awaited). `reached` = the newest step that was heard of.
     """
     ready: Trainers = {peer: trainer for peer, trainer in trainers.items() if trainer.is_ready}
     newest = job.generation
@@ -37,7 +38,7 @@ def form(
         warming = [peer for peer in job.assigned if peer in usable and peer not in ready]
         impatient = waited_s >= WARM_UP_S
         if ready and (not warming or impatient) and len(ready) >= least:
-            yield from _begin(job, ready, names, waited_s, "the job starts")
+            yield from _begin(job, ready, names, waited_s, 0, "the job starts")
         elif not warming and job.state == "starting":
             yield from _waits(job, least, len(ready))
         return
@@ -65,7 +66,7 @@ def form(
     if is_alive(job, ready):
         yield _generation(job, newest.number + 1, ready, why)
     else:
-        yield from _begin(job, ready, names, waited_s, why)
+        yield from _begin(job, ready, names, waited_s, reached, why)
 
 
 def _without_learners(newest: Generation, ready: Trainers, least: int) -> Trainers:
@@ -81,7 +82,9 @@ def _without_learners(newest: Generation, ready: Trainers, least: int) -> Traine
     return able if go_on and len(able) >= least else ready
 
 
-def _begin(job: Job, ready: Trainers, names: Names, waited_s: float, why: str) -> Iterator[Command]:
+def _begin(
+    job: Job, ready: Trainers, names: Names, waited_s: float, reached: int, why: str
+) -> Iterator[Command]:
     """No trainer has made a step of it: from a checkpoint, if there is one."""
     reason = must_wait(job, ready.keys(), names.keys(), names, waited_s)
     if reason is not None:
@@ -94,7 +97,7 @@ def _begin(job: Job, ready: Trainers, names: Names, waited_s: float, why: str) -
     elif back is not None or job.mark is not None:
         where = f"the checkpoint of step {back.step}" if back else "the beginning"
         why += f"; every trainer was lost: back to {where}"
-    yield _generation(job, number, ready, why)
+    yield {**_generation(job, number, ready, why), "reached": reached}
 
 
 def _waits(job: Job, least: int, have: int) -> Iterator[Command]:

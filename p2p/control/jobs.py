@@ -54,7 +54,8 @@ def plan_job(
         since_s = [observed.ready_s[child] for child in _ready_children(trainers, observed)]
         waited_s = observed.now_s - min(since_s, default=observed.now_s)
         missed = awaited(job, members, usable, observed)
-        yield from form(job, usable, names, trainers, waited_s, missed)
+        reached = observed.reached.get(job.id, 0)
+        yield from form(job, usable, names, trainers, waited_s, missed, reached)
 
 
 def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:

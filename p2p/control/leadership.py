@@ -6,6 +6,7 @@ from typing import Any
 
 from p2p.clock import Clock
 from p2p.control import autopilot, controller
+from p2p.control.reached import Reached, farthest
 from p2p.errors import Busy, P2PError, Usage
 from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
 from p2p.replicated.state import State
@@ -35,6 +36,7 @@ class Leadership:
         self._heard_s: dict[str, float] = {}
         self._down_s: dict[str, float] = {}
         self._ready_s: dict[str, float] = {}
+        self._reached: dict[str, Reached] = {}
         self._steady_from_s: dict[str, float] = {}
         self._planned_index = 0
         self._led_term = 0
@@ -45,6 +47,7 @@ class Leadership:
         before = self._reports.get(peer)
         self._reports[peer] = report
         self._heard_s[peer] = self._clock.monotonic_s()
+        self._reached = farthest(self._reached, report)
         return before is None or before.for_planners != report.for_planners
 
     def welcome(self, peer: str) -> None:
@@ -120,8 +123,7 @@ class Leadership:
             return self._propose(failed)
 
     def vitals(self) -> dict[str, Vitals]:
-        now_s = self._clock.monotonic_s()
-        reports = {**self._reports, self._self_id: self._own_report()}
+        now_s, reports = self._clock.monotonic_s(), self._all_reports()
         return {
             peer: Vitals(
                 rss=report.rss,
@@ -147,7 +149,8 @@ class Leadership:
         now_s = self._clock.monotonic_s()
         for peer in state.members:  # whom we never heard, we hear from now on
             self._heard_s.setdefault(peer, now_s)
-        reports = {**self._reports, self._self_id: self._own_report()}
+        reports = self._all_reports()
+        self._reached = {job: known for job, known in self._reached.items() if job in state.jobs}
         self._ready_s = {
             trainer.child: self._ready_s.get(trainer.child, now_s)
             for report in reports.values()
@@ -160,7 +163,13 @@ class Leadership:
             heard_s={**self._heard_s, self._self_id: now_s},
             down_since_s=self._down_s,
             ready_s=self._ready_s,
+            reached={job: known.step for job, known in self._reached.items()},
         )
+
+    def _all_reports(self) -> dict[str, PeerReport]:
+        own = self._own_report()
+        self._reached = farthest(self._reached, own)
+        return {**self._reports, self._self_id: own}
 
     def _steer_electorate(self, state: State) -> None:
         if self._clock.monotonic_s() < self._blind_until_s:

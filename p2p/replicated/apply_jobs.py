@@ -71,7 +71,8 @@ def generation(state: State, command: Command) -> Result:
     if job.state == "paused":
         raise Rejected(f"{job.name} is paused")
     seats = tuple(Seat(**seat) for seat in command["seats"])
-    formed = Generation(number, seats, str(command["reason"]), job.method)
+    reached = as_uint(command.get("reached", 0), "reached")
+    formed = Generation(number, seats, str(command["reason"]), job.method, reached=reached)
     generations = (*job.generations, formed)[-GENERATIONS_MAX:]
     job = replace(job, generations=generations, steps_total=command.get("steps_total"))
     told = command.get("samples")
@@ -88,7 +89,8 @@ def entered(state: State, command: Command) -> Result:
     """The newest generation applied its first step (or found nothing left to do)."""
     job, start_step = fenced(state, command), command["start_step"]
     # Trainers that begin anew do not know how far those before them had come; others do.
-    back = 0 if job.mark is None else job.mark.step - start_step
+    reached = max(job.generations[-1].reached, 0 if job.mark is None else job.mark.step)
+    back = max(0, reached - start_step)
     back = min(back, command["steps_repeated"]) if _has_survivor(job) else back
     newest = replace(
         job.generations[-1],
@@ -106,9 +108,8 @@ def entered(state: State, command: Command) -> Result:
         text = f"{job.name} goes on at step {start_step} after {stall_s:.2f} s without a step"
         state = with_event(state, command, "barrier", text, job=job.id)
     if went_back:
-        assert job.mark is not None
         origin = f"the checkpoint of step {start_step}" if start_step else "the beginning"
-        text = f"{job.name}: every trainer was lost, back from step {job.mark.step} to {origin}"
+        text = f"{job.name}: every trainer was lost, back from step {reached} to {origin}"
         state = with_event(state, command, "went-back", text, severity="warning", job=job.id)
     return state, {}
 

@@ -181,9 +181,14 @@ class _Draft:
         job.job = replace(job.job, samples=Samples(_number(epoch), _number(step)))
 
     def add_method(self, *values: Any) -> None:
+        self._change_generation(method=_made(Method, values))
+
+    def add_reached(self, step: Any) -> None:
+        self._change_generation(reached=_number(step))
+
+    def _change_generation(self, **fields: Any) -> None:
         made, seats = self.last_job.generations.pop()
-        changed = replace(made, method=_made(Method, values))
-        self.last_job.generations.append((changed, seats))
+        self.last_job.generations.append((replace(made, **fields), seats))
 
     def add_seat(self, *values: Any) -> None:
         self.last_job.generations[-1][1].append(_made(Seat, values))

@@ -113,7 +113,8 @@ class Seat:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One agreed membership of a job, and by which method its trainers exchange. `start_step` is
-    None until its first step was applied.
+    None until its first step was applied. `reached` = where those before it are known to have come,
+    when none of their trainers lives to say so.
 
     A closed generation (the job was paused) needs a successor before anybody steps again.
     """
@@ -126,6 +127,7 @@ class Generation:
     stall_s: float | None = None
     steps_repeated: int = 0
     closed: bool = False
+    reached: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,8 @@ def _job_records(job: Job) -> Iterator[Record]:
         yield ("generation", *_generation(generation))
         if generation.method.revision:
             yield ("method", *_method(generation.method))
+        if generation.reached:
+            yield ("reached", generation.reached)
         for seat in generation.seats:
             yield ("seat", *_seat(seat))
     for mark in job.marks:
