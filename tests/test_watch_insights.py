@@ -163,12 +163,14 @@ def test_scaling_is_measured_over_jobs_of_a_kind_and_needs_enough_of_it() -> Non
     alone = _alone(state.jobs["job-1"], 100.0)
     other = replace(alone, id="job-3", spec={**alone.spec, "task": "other"})
     jobs = [alone, other, state.jobs["job-1"]]
-    speeds = scaling.measured(state.jobs["job-1"], jobs)
+    told = scaling.measured(jobs)
+    assert [job.id for job, _ in told] == ["job-1", "job-3"]
+    speeds = told[0][1]
     assert [(s.trainers, round(s.efficiency, 2)) for s in speeds] == [(1, 1.0), (2, 0.95), (3, 0.9)]
-    assert [s.base for s in scaling.measured(state.jobs["job-1"], jobs[2:])] == [2, 2]
+    for others in (jobs[2:], [alone, *jobs[2:] * scaling.JOBS_MAX]):  # those before do not count
+        assert [s.base for s in scaling.measured(others)[0][1]] == [2, 2]
     short = replace(alone, marks=alone.marks[:4])
-    assert scaling.measured(short, [short]) == []
-    assert [job.id for job in scaling.newest(jobs)] == ["job-1", "job-3"]
+    assert scaling.measured([short]) == [(short, [])]
 
 
 def _alone(job: Job, speed: float) -> Job:

@@ -18,7 +18,7 @@ from p2p.replicated.apply_alerts import event_command
 from p2p.replicated.state import TEXT_MAX
 from p2p.watch import health, insights
 from p2p.watch.alerting import Alert, Alerting, Change, step
-from p2p.watch.facts import Facts
+from p2p.watch.facts import SEVERITIES, Facts
 from p2p.watch.notify import Notify
 from p2p.watch.rule import Rule
 
@@ -44,9 +44,10 @@ class WatchDesk:
             return
         self._looked_s = now_s
         if self._is_in:
-            self._alerting, changes = step(self._alerting, self._rules, self.facts())
+            facts = self.facts()
+            self._alerting, changes = step(self._alerting, self._rules, facts)
             for change in changes:
-                self._tell(change)
+                self._tell(change, facts)
             self._forget_resolved(now_s)
 
     @property
@@ -114,14 +115,14 @@ class WatchDesk:
             body = {"id": me.parts.new_id(), "verb": "event.tell", "args": asked}
             me.send(leader, "request", body)
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: Change, facts: Facts) -> None:
         alert, leads = change.alert, self._peer.raft.is_leader
         if leads:
             self._propose(_event(change))
         if (leads or self._peer.raft.status.leader is None) and not (
             alert.is_firing and alert.id in self._peer.state.acknowledged
         ):
-            self._notify.tell({**self._to_wire(alert, self.facts()), "state": change.state})
+            self._notify.tell({**self._to_wire(alert, facts), "state": change.state})
 
     def _forget_resolved(self, now_s: float) -> None:
         """Somebody had seen it; when it fires again, that is new."""
@@ -142,9 +143,9 @@ class WatchDesk:
 
 
 def _order(alert: Alert) -> tuple[object, ...]:
-    rank = {"critical": 0, "warning": 1, "info": 2}[alert.severity]
-    newest_s = alert.firings[-1] if alert.resolved_s is None else alert.resolved_s
-    return not alert.is_firing, rank if alert.is_firing else 0, -newest_s, alert.id
+    if alert.resolved_s is not None:
+        return True, 0, -alert.resolved_s, alert.id
+    return False, -SEVERITIES.index(alert.severity), -alert.firings[-1], alert.id
 
 
 def _event(change: Change) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
+from itertools import takewhile
 from typing import Literal
 
-from p2p.replicated.state import Generation, Job, Mark, Member, State
+from p2p.replicated.state import Event, Generation, Job, Mark, Member, State
 from p2p.view import RaftView, Vitals
 
 Severity = Literal["info", "warning", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")  # the mildest first
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -62,6 +63,11 @@ class Facts:
     @property
     def running(self) -> list[Job]:
         return [job for job in self.state.jobs.values() if job.state == "running"]
+
+    def events(self, within_s: float) -> Iterator[Event]:
+        """Those of the last seconds, the newest first."""
+        oldest_s = self.unix_s - within_s
+        return takewhile(lambda event: event.at_s >= oldest_s, reversed(self.state.events))
 
     def figures(self, pattern: str) -> Iterator[Figure]:
         """Of all peers that answer, those metrics whose name fits, as a shell's file names do."""

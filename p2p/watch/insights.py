@@ -9,17 +9,18 @@ from statistics import median
 from typing import Any
 
 from p2p.control.rebalancing import deal
+from p2p.replicated.state import Job
 from p2p.watch import scaling
 from p2p.watch.alerting import Alert
-from p2p.watch.facts import Facts
+from p2p.watch.facts import SEVERITIES, Facts, Severity
 from p2p.watch.rules_training import paces
+from p2p.watch.scaling import Speed
 
 SLOWER_TIMES = 1.3
 EXCHANGE_SHARE = 0.5
 EFFICIENCY = 0.7
 BUSY_PERCENT = 95.0
 LAG_S = 0.25
-SEVERITY_RANK = {"critical": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Insight:
     value: float
     threshold: float
     command: str
-    severity: str = "info"
+    severity: Severity = "info"
     peer: str | None = None
     job: str | None = None
 
@@ -90,7 +91,7 @@ def _stragglers(facts: Facts, firing: Sequence[Alert]) -> Iterator[Insight]:
             f"s; limit {SLOWER_TIMES:g} times): {moved}; without it the job would {effect} in speed"
         )
         metric, command = f"job.{job.id}.compute_s", f"p2pnode remove {name}"
-        severity = "warning" if change > 0 else "info"
+        severity: Severity = "warning" if change > 0 else "info"
         yield Insight(text, metric, times, SLOWER_TIMES, command, severity, slow, job.id)
 
 
@@ -115,10 +116,8 @@ def _exchange(facts: Facts, firing: Sequence[Alert]) -> Iterator[Insight]:
         )
 
 
-def _scaling(facts: Facts, firing: Sequence[Alert]) -> Iterator[Insight]:
-    jobs = list(facts.state.jobs.values())
-    for job in scaling.newest(jobs):
-        speeds = scaling.measured(job, jobs)
+def _scaling(told: Iterable[tuple[Job, list[Speed]]]) -> Iterator[Insight]:
+    for job, speeds in told:
         if len(speeds) < 2:
             continue
         base, most = speeds[0], speeds[-1]
@@ -210,24 +209,16 @@ INSIGHTS: tuple[Source, ...] = (
     _late_loops,
     _exchange,
     _shared_hosts,
-    _scaling,
 )
 
 
-def judged(
-    facts: Facts, firing: Sequence[Alert], sources: Iterable[Source] = INSIGHTS
-) -> list[Insight]:
-    """The worst first."""
-    found = chain.from_iterable(source(facts, firing) for source in sources)
-    return sorted(found, key=lambda insight: SEVERITY_RANK[insight.severity])
-
-
 def to_wire(facts: Facts, firing: Sequence[Alert]) -> dict[str, Any]:
-    """The answer to `insights`; `scaling`: what was measured, by job."""
-    jobs = list(facts.state.jobs.values())
-    told = [(job, scaling.measured(job, jobs)) for job in scaling.newest(jobs)]
+    """The answer to `insights`, the worst first; `scaling`: what was measured, by job."""
+    told = scaling.measured(facts.state.jobs.values())
+    found = chain(*(source(facts, firing) for source in INSIGHTS), _scaling(told))
+    ordered = sorted(found, key=lambda insight: SEVERITIES.index(insight.severity), reverse=True)
     return {
-        "insights": [asdict(insight) for insight in judged(facts, firing)],
+        "insights": [asdict(insight) for insight in ordered],
         "scaling": [
             {"job": job.id, "name": job.name, "speeds": [speed.to_wire() for speed in speeds]}
             for job, speeds in told

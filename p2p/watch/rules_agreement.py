@@ -50,12 +50,11 @@ def _peer_dead(facts: Facts, limit: float) -> Iterator[Finding]:
 
 def _flapping(facts: Facts, limit: float) -> Iterator[Finding]:
     """How often it was lost of late; once and back is a restart."""
-    counts: Counter[str] = Counter()
-    for event in reversed(facts.state.events):
-        if facts.unix_s - event.at_s > FLAPPING_WITHIN_S:
-            break
-        if event.kind == "peer-dead" and event.peer in facts.state.members:
-            counts[str(event.peer)] += 1
+    counts = Counter(
+        str(event.peer)
+        for event in facts.events(FLAPPING_WITHIN_S)
+        if event.kind == "peer-dead" and event.peer in facts.state.members
+    )
     for peer, count in counts.items():
         if count >= limit:
             minutes = FLAPPING_WITHIN_S / 60

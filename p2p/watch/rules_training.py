@@ -138,26 +138,22 @@ def _waits(facts: Facts, limit: float) -> Iterator[Finding]:
 
 
 def _crashing(facts: Facts, limit: float) -> Iterator[Finding]:
-    counts: Counter[tuple[str | None, str | None]] = Counter()
-    for event in reversed(facts.state.events):
-        if facts.unix_s - event.at_s > CRASHES_WITHIN_S:
-            break
-        if event.kind == "trainer-crashed":
-            counts[event.peer, event.job] += 1
+    counts = Counter(
+        (event.peer, event.job)
+        for event in facts.events(CRASHES_WITHIN_S)
+        if event.kind == "trainer-crashed" and event.job in facts.state.jobs
+    )
     for (peer, job), count in counts.items():
-        if count >= limit and job in {each.id for each in facts.state.jobs.values()}:
+        if count >= limit:
             text = f"the trainer of {facts.name(peer)} keeps dying: {count} times in 5 minutes"
             yield Finding(text, f"job.{job}.crashes", float(count), peer=peer, job=job)
 
 
 def _parity(facts: Facts, limit: float) -> Iterator[Finding]:
     """Bits that differ: who has them was set aside, or the job failed. Told for ten minutes."""
-    for event in reversed(facts.state.events):
-        if facts.unix_s - event.at_s > PARITY_WITHIN_S:
-            break
-        if event.kind in ("job-excludes", "job-failed") and any(
-            said in event.text for said in _UNEQUAL
-        ):
+    for event in facts.events(PARITY_WITHIN_S):
+        blames = event.kind in ("job-excludes", "job-failed")
+        if blames and any(said in event.text for said in _UNEQUAL):
             text = f"parity is broken: {event.text}"
             yield Finding(text, f"job.{event.job}.state_hash", 1.0, event.peer, event.job)
 

@@ -10,7 +10,8 @@ from p2p.replicated.state import Job
 from p2p.watch.facts import stretches
 
 MARKS_MIN = 6  # of one number of trainers, about three seconds
-JOBS_MAX = 5
+# Of each kind, and kinds: an answer looks at so many, up to HISTORY_POINTS_MAX marks each.
+JOBS_MAX = KINDS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,21 @@ class Speed:
         }
 
 
-def measured(job: Job, jobs: Iterable[Job]) -> list[Speed]:
-    """By number of trainers, the fewest first; [] where nothing was measured for long enough.
+def measured(jobs: Iterable[Job]) -> list[tuple[Job, list[Speed]]]:
+    """The newest job of each kind (task, batch, shards), the newest first, and its speeds: those
+    that the last jobs of its kind had with its method."""
+    kinds: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
+    for job in reversed(list(jobs)):
+        if job.generations:
+            kinds[_kind(job)].append(job)
+    alike = list(kinds.values())[:KINDS_MAX]
+    return [(of_kind[0], _speeds(of_kind[0], of_kind[:JOBS_MAX])) for of_kind in alike]
 
-    What other jobs of the same task, batch, shards and method were measured at counts as well.
-    """
+
+def _speeds(job: Job, alike: Iterable[Job]) -> list[Speed]:
+    """By number of trainers, the fewest first; [] where nothing was measured for long enough."""
     rates: dict[int, list[float]] = defaultdict(list)
-    for other in jobs:
-        if _kind(other) != _kind(job):
-            continue
+    for other in alike:
         for stretch in stretches(other):
             if stretch.generation.method == job.method:
                 trainers = len(stretch.generation.seats)
@@ -57,12 +64,3 @@ def measured(job: Job, jobs: Iterable[Job]) -> list[Speed]:
 def _kind(job: Job) -> tuple[Any, ...]:
     names = ("task", "task_sha", "global_batch", "shards", "threads")
     return tuple(job.spec.get(name) for name in names)
-
-
-def newest(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs to tell of: those that run, else the last; one of each kind, the newest first."""
-    found: dict[tuple[Any, ...], Job] = {}
-    for job in reversed(list(jobs)):
-        if job.generations:
-            found.setdefault(_kind(job), job)
-    return list(found.values())[:JOBS_MAX]

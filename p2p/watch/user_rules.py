@@ -18,7 +18,6 @@ Pure: reads a text, not a file.
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import isfinite
 from operator import ge, gt, le, lt
 from typing import Any
@@ -79,19 +78,18 @@ def _rule(fields: Any, where: str) -> Rule:
     if COMPARISONS[comparison](clear, threshold) and clear != threshold:
         raise Usage(f"{where}: clear = {clear:g} is beyond threshold = {threshold:g}")
     text = fields.get("text", "{peer}: {metric} is {value}, limit {threshold}")
-    rule = Rule(
+    return Rule(
         name=fields["name"],
         severity=severity,
         part="training" if fields["metric"].startswith("job.") else "machines",
         meaning=f"{fields['metric']} {comparison} {threshold:g}",
-        check=lambda facts, limit: (),
+        check=_checking(fields["metric"], COMPARISONS[comparison], text),
         threshold=threshold,
         clear=clear,
         for_s=float(fields.get("for_s", 0.0)),
         clear_s=float(fields.get("clear_s", CLEAR_S)),
         command=fields.get("command", "p2pnode peers"),
     )
-    return replace(rule, check=_checking(fields["metric"], COMPARISONS[comparison], text))
 
 
 def _check(fields: Mapping[str, Any], where: str) -> None:
