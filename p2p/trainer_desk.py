@@ -175,6 +175,13 @@ class TrainerDesk:
             self.reports[job] = replace(report, checkpoints=told)
             self._changed()
 
+    def forget_copy(self, job: str, message: Mapping[str, Any]) -> None:
+        """What was told was not what it should be."""
+        report = self.reports.get(job)
+        if report is not None:
+            told = tuple(each for each in report.checkpoints if each != message)
+            self.reports[job] = replace(report, checkpoints=told)
+
     def on_exit(self, child: str, how: str, now_s: float) -> None:
         """`how` is empty when `on_status` will say it."""
         job = self._job_of(child)

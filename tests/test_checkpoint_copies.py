@@ -81,6 +81,55 @@ def test_a_fetched_part_is_reported_until_the_log_has_it() -> None:
     assert state.jobs["job-1"].checkpoints[0].holders[0] == ("c",)
 
 
+def test_a_copy_that_was_found_damaged_is_neither_used_nor_offered_again(tmp_path: Path) -> None:
+    """The list of job-1 still has it: the job that made a checkpoint stays as it is."""
+    state = restored("b")
+    digest = state.jobs["job-1"].checkpoints[0].parts[1].digest
+    sha256 = digest.removeprefix("sha256:")
+    fence = {"job": "job-2", "generation": 1, "step": 40, "error": "damaged"}
+    state = applied(
+        state,
+        generation(1, "b", job="job-2"),
+        {"type": "job.checkpoint_unusable", **fence, "bad": [[1, "b"]]},
+    )
+    hub, peer = MemoryHub(), FakePeer(described("b"))
+    content, clock = MemoryContent(hub, "b"), ManualClock()
+    fetching = Fetching("b", content, clock, lambda: None)
+    copies = CheckpointCopies("b", content, fetching, MemoryShelf(), peer.desk)
+    peer.desk.reports["job-2"] = TrainerReport("b.1", "job-2", "ready")
+    copies.act(restored("b"))  # as it was until now
+    assert ("b", sha256) in hub.files
+
+    def fetched() -> list[dict[str, Any]]:
+        copies.act(state)
+        hub.files["a", sha256] = BYTES
+        hub.deliver()
+        copies.act(state)
+        return [
+            {**part, "peer": "b"}
+            for told in peer.desk.reports["job-2"].checkpoints
+            for part in told["parts"]
+            if part["number"] == 1
+        ]
+
+    (part,) = fetched()
+    assert hub.files["b", sha256] == BYTES
+    copy = {"type": "job.checkpoint_copy", "job": "job-2", "step": 40, "parts": [part]}
+    state = applied(state, copy)
+    copies.act(state)
+    assert [each.number for each in lacking(state.jobs["job-2"], "b")] == [0]
+    # The new copy is damaged, too: it is told of no more, and fetched once more.
+    fence = {**fence, "generation": 2}
+    state = applied(
+        state,
+        generation(2, "b", job="job-2"),
+        {"type": "job.checkpoint_unusable", **fence, "bad": [[1, "b"]]},
+    )
+    copies.act(state)
+    assert peer.desk.reports["job-2"].checkpoints == ()
+    assert fetched() == [part]
+
+
 @pytest.mark.parametrize(
     ("args", "error"),
     [

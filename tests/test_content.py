@@ -201,7 +201,7 @@ def test_a_part_goes_on_after_a_restart_and_gets_its_name_when_whole(tmp_path: P
     assert path.read_bytes() == data
     assert folder.read(sha, len(data), 5, 7) == data[5:12]
     assert [entry.name for entry in tmp_path.iterdir()] == [sha]
-    folder.drop(sha)
+    folder.remove(sha)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -55,7 +55,7 @@ class DiskContent(MemoryContent):
         self.hub.waiting.append(happen)
 
     def drop(self, sha256: str) -> None:
-        ContentFolder(self.homes[self.peer] / "content").drop(sha256)
+        ContentFolder(self.homes[self.peer] / "content").remove(sha256)
 
 
 class Desk:

@@ -5,7 +5,7 @@ checkpoint's parts that none of its peers has are fetched, each by one of them, 
 of the new copies as it hears of what trainers write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,29 @@ class CheckpointCopies:
         self._shelf, self._desk = shelf, desk
         self._offered: set[str] = set()
         self._made: dict[Key, Mapping[str, Any]] = {}
+        self._agreed: set[Key] = set()  # of these, what the log had at some time
         self._seen: object = None
 
     def act(self, state: State) -> None:
+        wanted = [(job, part) for job in state.jobs.values() for part in lacking(job, self._me)]
         if state.jobs is not self._seen:
             self._seen = state.jobs
-            self._offer(state)
-        for job in state.jobs.values():
-            for part in lacking(job, self._me):
-                assert job.checkpoint is not None
-                self._have(state, job.id, job.checkpoint, part)
+            self._offer(state, {_sha256(part) for _, part in wanted})
+            self._agreed |= {key for key in self._made if self._holds(state, *key)}
+        for job, part in wanted:
+            assert job.checkpoint is not None
+            self._have(state, job.id, job.checkpoint, part)
+
+    def _holds(self, state: State, job: str, step: int, number: int) -> bool:
+        found = state.jobs[job].checkpoints if job in state.jobs else ()
+        return any(self._me in made.holders.get(number, ()) for made in found if made.step == step)
 
     def _have(self, state: State, job: str, made: Checkpoint, part: Part) -> None:
         key = job, made.step, part.number
-        sha256 = part.digest.removeprefix(_PREFIX)
+        sha256 = _sha256(part)
+        if key in self._agreed:  # and so it was struck off: it was damaged meanwhile
+            self._agreed.discard(key)
+            self._desk.forget_copy(job, self._made.pop(key))
         if key not in self._made and sha256:
             holders = made.holders[part.number]
             path = self._fetching.want(state, sha256, part.bytes, holders)
@@ -95,17 +104,25 @@ class CheckpointCopies:
         if key in self._made:
             self._desk.tell_copy(job, self._made[key])
 
-    def _offer(self, state: State) -> None:
-        """Others may fetch what the log says is here."""
+    def _offer(self, state: State, lacked: Set[str]) -> None:
+        """Others may fetch what the log says is here.
+
+        Not what one job lacks: then the copy that another job's list has here was found damaged,
+        and offered, it would be taken for a good one again and again.
+        """
         mine = {
-            part.digest.removeprefix(_PREFIX): part.path
+            _sha256(part): part.path
             for job in state.jobs.values()
             for made in job.checkpoints
             for part in made.parts
-            if part.peer == self._me and part.digest
+            if part.peer == self._me and part.digest and _sha256(part) not in lacked
         }
         for sha256 in self._offered - mine.keys():
             self._content.drop(sha256)
         for sha256 in mine.keys() - self._offered:
             self._content.offer(sha256, Path(mine[sha256]))
         self._offered = set(mine)
+
+
+def _sha256(part: Part) -> str:
+    return part.digest.removeprefix(_PREFIX)

@@ -59,16 +59,17 @@ class ContentFolder:
 
     def offer(self, sha256: str, path: Path) -> None:
         """Serve a file from where it lies. It is neither read nor copied now."""
-        self._offers[bytes.fromhex(sha256)] = str(path)
+        if is_sha256(sha256):
+            self._offers[bytes.fromhex(sha256)] = str(path)
 
     def withdraw(self, sha256: str) -> None:
         """Forget the offer."""
-        self._offers.pop(bytes.fromhex(sha256), None)
-
-    def drop(self, sha256: str) -> None:
-        """Forget the offer; remove the folder's own copy, and a part of one."""
         if is_sha256(sha256):
-            self.withdraw(sha256)
+            self._offers.pop(bytes.fromhex(sha256), None)
+
+    def remove(self, sha256: str) -> None:
+        """The folder's own copy, and a part of one."""
+        if is_sha256(sha256):
             for name in (sha256, f"{sha256}{PART}"):
                 with contextlib.suppress(OSError):
                     (self.path / name).unlink(missing_ok=True)

@@ -121,7 +121,8 @@ class ContentThread:
         self._order(lambda: self._put(data, then))
 
     def drop(self, sha256: str) -> None:
-        self._order(lambda: self._folder.drop(sha256))
+        self._folder.withdraw(sha256)  # at once: it must not be found any more
+        self._order(lambda: self._folder.remove(sha256))
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         return dict(self._known)

@@ -64,7 +64,7 @@ def remove(target: Path, manifest_file: Path | None, content: Path) -> None:
     if manifest_file is not None and manifest_file.is_file():
         contents = ContentFolder(content)
         for file in from_bytes(_read(manifest_file)).files:
-            contents.drop(file.sha256)
+            contents.remove(file.sha256)
 
 
 def _build(manifest: Manifest, content: ContentFolder, target: Path) -> Placed:
@@ -96,7 +96,7 @@ def _drop_damaged(manifest: Manifest, content: ContentFolder) -> None:
     for sha256 in {file.sha256 for file in manifest.files}:
         fetched = content.path / sha256
         if fetched.is_file() and hash_file(fetched)[0] != sha256:
-            content.drop(sha256)
+            content.remove(sha256)
 
 
 def _link(fetched: Path, there: Path) -> None:
