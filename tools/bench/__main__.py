@@ -22,6 +22,7 @@ BENCHMARKS = {
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
     "straggler": "steps per second when one trainer runs at a third of its speed",
     "train": "samples per second of a training job, beside DistributedDataParallel over gloo",
+    "tui": "what p2ptui costs, and its peer, and how soon it shows what happened",
 }
 
 

@@ -1,7 +1,8 @@
-"""What measuring costs an idle peer: processor time and memory, with it and without it.
+"""What measuring and judging cost an idle peer: processor time and memory, with and without them.
 
 Two clusters of real peers run at the same time, so that whatever else the machine does is the same
-for both; one has `measure = false` in its settings. The goal: 2 % of a core per peer.
+for both; one has `measure = false` in its settings and all alert rules off. The goal: 2 % of a core
+per peer.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import psutil
 
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
+from p2p.watch import rules_file
+from p2p.watch.rules import BUILT_IN
 
 PEERS = 3
 SETTLE_S = 3.0
@@ -39,15 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     chosen = parser.parse_args(arguments)
     try:
-        with LocalCluster() as with_it, LocalCluster() as without:
-            config = without.folder / "config" / "p2pnode" / "config.toml"
-            config.parent.mkdir(parents=True)
-            config.write_text("measure = false\n")
-            for cluster in (with_it, without):
-                cluster.start("--slots", "0")
-                cluster.start_many(chosen.peers - 1, "--slots", "0")
-            time.sleep(SETTLE_S)
-            rows = _watched(with_it, without, chosen.idle)
+        rows = measured(chosen.peers, chosen.idle)
     except P2PError as error:
         print(f"PROBLEM: {error}", file=sys.stderr)
         return 1
@@ -55,11 +50,26 @@ def main(arguments: list[str]) -> int:
         name = "with measuring" if row.measures else "without"
         print(f"{name:<15} {row.cpu_percent:6.2f} % of a core {row.rss_mb:8.1f} MB")
     cost = rows[0].cpu_percent - rows[1].cpu_percent
-    print(f"measuring costs {cost:.2f} % of a core per peer, the goal is {GOAL_PERCENT:g} %")
+    print(f"they cost {cost:.2f} % of a core per peer, the goal is {GOAL_PERCENT:g} %")
     if chosen.json:
         told = {"schema": 1, "peers": chosen.peers, "rows": [asdict(row) for row in rows]}
         chosen.json.write_text(json.dumps(told, indent=1) + "\n")
     return 0
+
+
+def measured(peers: int, idle_s: float) -> list[Row]:
+    """With measuring and judging, and without. Raises P2PError."""
+    with LocalCluster() as with_it, LocalCluster() as without:
+        config = without.folder / "config" / "p2pnode" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text("measure = false\n")
+        names = json.dumps([rule.name for rule in BUILT_IN])
+        config.with_name(rules_file.FILE).write_text(f"off = {names}\n")
+        for cluster in (with_it, without):
+            cluster.start("--slots", "0")
+            cluster.start_many(peers - 1, "--slots", "0")
+        time.sleep(SETTLE_S)
+        return _watched(with_it, without, idle_s)
 
 
 def _watched(with_it: LocalCluster, without: LocalCluster, idle_s: float) -> list[Row]:
@@ -67,16 +77,16 @@ def _watched(with_it: LocalCluster, without: LocalCluster, idle_s: float) -> lis
         [psutil.Process(peer.told["pid"]) for peer in cluster.peers]
         for cluster in (with_it, without)
     ]
-    before = [[_used_s(process) for process in group] for group in processes]
+    before = [[used_s(process) for process in group] for group in processes]
     time.sleep(idle_s)
     rows = []
     for measures, group, began in zip((True, False), processes, before, strict=True):
-        used_s = [_used_s(process) - at for process, at in zip(group, began, strict=True)]
+        spent_s = [used_s(process) - at for process, at in zip(group, began, strict=True)]
         rss = statistics.mean(process.memory_info().rss for process in group)
-        rows.append(Row(measures, 100.0 * statistics.mean(used_s) / idle_s, rss / 1e6))
+        rows.append(Row(measures, 100.0 * statistics.mean(spent_s) / idle_s, rss / 1e6))
     return rows
 
 
-def _used_s(process: psutil.Process) -> float:
+def used_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
