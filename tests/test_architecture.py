@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,12 @@ def sources(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
     for folder in folders:
         base = ROOT / folder
         for path in [base] if base.is_file() else sorted(base.rglob("*.py")):
-            yield path, ast.parse(path.read_text(), filename=str(path))
+            yield path, parsed(path)
+
+
+@lru_cache(None)
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
