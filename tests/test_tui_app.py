@@ -35,22 +35,36 @@ class Driver:
         while not done():
             assert asyncio.get_running_loop().time() < deadline_s, f"never: {what}\n{self.text()}"
             await self.pilot.pause(0.01)
-        await self.pilot.pause()
+        await self.settle()
 
     async def sees(self, *words: str) -> None:
         for word in words:
             await self.until(lambda word=word: word in self.text(), word)  # type: ignore[misc]
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
+        for key in keys:
+            self.app.simulate_key(key)
+            await self.settle()
+
+    async def click(self, selector: str, x: int, y: int) -> None:
+        await self.pilot.click(selector, offset=(x, y))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until nobody has anything left to hear, and all is drawn. The pilot's own waiting goes
+        by how busy the processor is: a tenth of a second for each key, and hope."""
+        busy = True
+        while busy:
+            await self.pilot._wait_for_screen()
+            self.app.screen._on_timer_update()
+            everybody = (self.app, *self.app.screen.walk_children(with_self=True))
+            busy = any(each.message_queue_size for each in everybody)
 
     async def again(self) -> None:
         """One more poll, and its drawing."""
         before = self.cluster.asked.count("status")
         self.app.feed.nudge()
         await self.until(lambda: self.cluster.asked.count("status") > before, "a poll")
-        await self.pilot.pause()
 
     def text(self) -> str:
         """All that is on the screen, pane by pane, and the banner and toasts."""

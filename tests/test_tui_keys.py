@@ -190,11 +190,9 @@ def test_a_click_chooses_and_a_tab_changes_the_view() -> None:
             await driver.until(lambda: driver.app.newest.told.insights is not None, "insights")
             rows = driver.app.query_one(Body).text().split("\n")
             y = next(y for y, row in enumerate(rows) if "node-2" in row and "voter" in row)
-            await driver.pilot.click("#body", offset=(20, y))
-            await driver.pilot.pause()
+            await driver.click("#body", 20, y)
             assert driver.app.scene.selection.peer == "p02"
-            await driver.pilot.click("#tabs", offset=(12, 0))
-            await driver.pilot.pause()
+            await driver.click("#tabs", 12, 0)
             assert driver.app.scene.view == "peers"
 
     asyncio.run(click())

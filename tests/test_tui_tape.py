@@ -82,7 +82,7 @@ def test_a_replay_is_played_and_moved_by_keys_and_steers_nothing(tmp_path: Path)
             await driver.sees("100/450", "1/5")
             await driver.press("X", "S")
             await driver.sees("this screen is read-only")
-            await driver.pilot.click("#reel", offset=(119, 0))
+            await driver.click("#reel", 119, 0)
             await driver.sees("140/450", "✖ dead", "5/5")
             await driver.press("p")  # from the beginning, for the end was reached
             await driver.until(lambda: replay.reel.position == 4, "the end once more")
