@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import zmq
 
 from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane, Endpoints
@@ -28,6 +27,7 @@ from p2p.training import task
 from p2p.training.layout import Wish
 from p2p.training.run import Run
 from p2p.training.spec import parse
+from tools.bench.linked import fresh_keys
 
 # Strategy, codec, options: what makes sense together. A new strategy or codec = one line.
 # The option `noise` is ours: so many trainers exchange noise for their gradients.
@@ -126,7 +126,7 @@ def measure(
     wire = {"id": "j", "task": "digits", "task_class": "", "seed": 1, **fields}
     wire |= {"strategy": strategy, "codec": codec, "options": options}
     noisy = int(options.get("noise", 0))
-    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+    keys = fresh_keys()
     with tempfile.TemporaryDirectory(prefix="p2p-") as folder:
         made = [Trainer(wire, keys, folder) for _ in range(trainers)]
         shards = made[0].run.schedule.shards

@@ -18,21 +18,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
 
-from collectives import operations
 from collectives.errors import Aborted
-from collectives.exchange import Exchange
-from collectives.plane import CurveKeys, DataPlane, Endpoints
+from collectives.plane import CurveKeys
 from tools.bench import ranks
+from tools.bench.contender import percentile
+from tools.bench.linked import LINKS, Linked, fresh_keys
 
-LINKS = ("shm", "ipc", "tcp", "curve")
 ELEMENTS = 1 << 20  # float32: 4 MB, a few milliseconds, so that most aborts hit one in progress
 DELAY_MAX_S = 0.01
 SETTLED_S, SETTLING_MAX_S = 0.5, 10.0
@@ -71,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 def _row(link: str, what: str, seconds: Sequence[float]) -> str:
     taken = sorted(s * 1e3 for s in seconds)
-    p95 = taken[min(len(taken) - 1, int(len(taken) * 0.95))]
+    p95 = percentile(taken, 0.95)
     numbers = f"{statistics.median(taken):8.2f} {p95:8.2f} {taken[-1]:8.2f}"
     return f"{link:6} {what:13} {len(taken):6} {numbers}"
 
@@ -104,13 +101,10 @@ def _settled() -> Held:
     return held
 
 
-def _keys() -> CurveKeys:
-    return CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
-
-
 def _generations(link: str, count: int, aborts: int, seed: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        plans = [(rank, link, folder, _keys_of(folder), aborts, seed) for rank in range(count)]
+        keys = fresh_keys()
+        plans = [(rank, link, folder, keys, aborts, seed) for rank in range(count)]
         with ranks.started(abort_again_and_again, plans) as pipes:
             ranks.introduce(pipes)
             for _ in range(aborts):
@@ -121,27 +115,16 @@ def _generations(link: str, count: int, aborts: int, seed: int) -> list[dict[str
             return [pipe.recv() for pipe in pipes]
 
 
-_made: dict[str, CurveKeys] = {}
-
-
-def _keys_of(folder: str) -> CurveKeys:
-    return _made.setdefault(folder, _keys())
-
-
 class Member:
-    """A rank's plane and the endpoints of all."""
+    """A rank that has met the others."""
 
     def __init__(
         self, rank: int, link: str, folder: str, keys: CurveKeys, parent: Connection
     ) -> None:
-        self.rank = rank
-        self.plane = DataPlane("127.0.0.1", folder, keys, plain_tcp=link == "tcp")
-        parent.send(self.plane.endpoints.to_wire())
-        self.members = [Endpoints.from_wire(wire) for wire in parent.recv()]
-        if link in ("tcp", "curve"):
-            self.members = [replace(member, host="elsewhere") for member in self.members]
-        if link != "shm":
-            operations.ALGORITHMS = [Exchange]
+        self.linked = Linked(link, rank, folder, keys)
+        self.plane = self.linked.plane
+        parent.send(self.plane.endpoints)
+        self.linked.meet(parent.recv())
         self.source = np.full(ELEMENTS, rank + 1, np.float32)
         self.out = np.empty_like(self.source)
 
@@ -156,7 +139,7 @@ class Member:
     def until_aborted(self, generation: int, entered: threading.Event) -> float:
         """All-reduce again and again; returns when the last one raised."""
         try:
-            group = self.plane.enter("aborts", generation, self.rank, self.members)
+            group = self.linked.enter(generation)
             group.barrier()
             entered.set()
             while True:
@@ -183,7 +166,7 @@ def abort_again_and_again(
             ended_s = member.until_aborted(generation, entered)
             parent.send(aborting.result() if aborting else 0.0)
             # Alone now: that rank 0 left is what ends the generation for the others.
-            member.plane.enter("aborts", generation + 1, 0, [member.plane.endpoints])
+            member.linked.enter(generation + 1, alone=True)
             seconds.append(max(0.0, ended_s - parent.recv()))
             if number == max(1, aborts // 10):
                 early = _settled()
@@ -195,7 +178,8 @@ def abort_again_and_again(
 def _kill(link: str, count: int, rng: random.Random) -> list[float]:
     """Seconds from SIGKILL of the last rank to each survivor's end."""
     with tempfile.TemporaryDirectory() as folder:
-        plans = [(rank, link, folder, _keys_of(folder)) for rank in range(count)]
+        keys = fresh_keys()
+        plans = [(rank, link, folder, keys) for rank in range(count)]
         with ranks.started(run_until_killed, plans) as pipes:
             ranks.introduce(pipes)
             pids = [pipe.recv() for pipe in pipes]

@@ -22,8 +22,9 @@ from typing import Any
 
 import zmq
 
+from tools.bench.linked import LINKS
+
 SIZES = "4K,16K,64K,256K,1M,4M,16M,64M,256M"
-LINKS = ("shm", "ipc", "tcp", "curve")
 RIVALS = ("gloo", "mpi")
 UNITS = {"K": 10, "M": 20}
 BIG = 16 << 20
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.bench allreduce", description=__doc__)
     parser.add_argument("--sizes", default=SIZES, help=f"bytes, K and M allowed ({SIZES})")
     parser.add_argument("--processes", default="2,3,4", help="how many at a time (2,3,4)")
-    parser.add_argument("--links", default="shm,ipc,tcp,curve", help=",".join(LINKS))
+    parser.add_argument("--links", default=",".join(LINKS), help=",".join(LINKS))
     parser.add_argument("--against", default="gloo", help="gloo,mpi")
     parser.add_argument("--json", action="store_true", help="one object per line")
     chosen = parser.parse_args(arguments)

@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore, Store
 
-from collectives import operations
-from collectives.exchange import Exchange
-from collectives.plane import CurveKeys, DataPlane, Endpoints, Group
+from collectives.plane import CurveKeys, Endpoints, Group
 from collectives.shm_memory import empty
+from tools.bench.linked import Linked
 
 ROUND_SECONDS = 2.0  # about as long as the rounds of one contender and size may take
 ROUNDS_MIN, ROUNDS_MAX = 7, 200
@@ -39,17 +37,12 @@ class Ours:
 
     def __init__(self, link: str, plan: dict[str, Any], rank: int, store: Store) -> None:
         keys = CurveKeys(*(key.encode() for key in plan["keys"]))
-        folder = f"{plan['folder']}/{link}"
-        self.plane = DataPlane("127.0.0.1", folder, keys, plain_tcp=link == "tcp")
+        linked = Linked(link, rank, f"{plan['folder']}/{link}", keys)
+        self.plane = linked.plane
         store.set(f"{link}/{rank}", json.dumps(self.plane.endpoints.to_wire()))
         wires = [store.get(f"{link}/{other}") for other in range(plan["processes"])]
-        members = [Endpoints.from_wire(json.loads(wire)) for wire in wires]
-        if link in ("tcp", "curve"):
-            members = [replace(member, host="elsewhere") for member in members]
-        every = operations.ALGORITHMS
-        operations.ALGORITHMS = every if link == "shm" else [Exchange]
-        self.group: Group = self.plane.enter("bench", 1, rank, members)
-        operations.ALGORITHMS = every
+        linked.meet([Endpoints.from_wire(json.loads(wire)) for wire in wires])
+        self.group: Group = linked.enter()
 
     def __call__(self, source: Any, out: Any) -> None:
         self.group.all_reduce(source, out, "sum")

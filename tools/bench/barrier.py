@@ -12,18 +12,14 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
-import zmq
 
-from collectives import operations
-from collectives.exchange import Exchange
-from collectives.plane import CurveKeys, DataPlane
+from collectives.plane import CurveKeys
 from tools.bench import ranks
 from tools.bench.contender import percentile
+from tools.bench.linked import Linked, fresh_keys
 from tools.bench.notices import compute
 
 GOAL_S = 0.005
@@ -56,10 +52,10 @@ def main(arguments: list[str]) -> int:
 
 def measure(link: str, chosen: argparse.Namespace) -> list[float]:
     """Seconds of each barrier."""
-    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+    keys = fresh_keys()
     with tempfile.TemporaryDirectory() as folder:
         plans = [
-            (rank, link, f"{folder}/ipc", keys, chosen.barriers, chosen.work * 1e-3)
+            (rank, link, folder, keys, chosen.barriers, chosen.work * 1e-3)
             for rank in range(chosen.processes)
         ]
         with ranks.started(work, plans) as pipes:
@@ -86,14 +82,10 @@ def work(
     parent: Connection,
 ) -> None:
     """One rank."""
-    Path(folder).mkdir(mode=0o700, exist_ok=True)
-    plane = DataPlane("127.0.0.1", folder, keys)
-    parent.send(plane.endpoints)
-    members = parent.recv()
-    if link != "shm":
-        operations.ALGORITHMS = [Exchange]
-        members = [replace(member, host="elsewhere") for member in members]
-    group = plane.enter("bench", 1, rank, members)
+    linked = Linked(link, rank, folder, keys)
+    parent.send(linked.plane.endpoints)
+    linked.meet(parent.recv())
+    group = linked.enter()
     rng, matrix = random.Random(rank), np.ones(256)
     moments: Moments = []
     for number in range(barriers + 1):

@@ -21,11 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from collectives.operations import Group
 from collectives.plane import CurveKeys, DataPlane
 from tools.bench import ranks
+from tools.bench.linked import fresh_keys
 from tools.bench.namespaces import ADDRESSES, Line
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -124,7 +123,7 @@ def _whole(figures: tuple[Figures, ...]) -> Figures:
 @contextmanager
 def _started(count: int, plan: tuple[Any, ...]) -> Iterator[list[Any]]:
     """Processes that know one another; their pipes, by rank."""
-    keys = CurveKeys(*zmq.curve_keypair(), *zmq.curve_keypair())
+    keys = fresh_keys()
     with tempfile.TemporaryDirectory() as folder:
         plans = [(rank, f"{folder}/ipc", keys, *plan) for rank in range(count)]
         with ranks.started(work, plans) as pipes:

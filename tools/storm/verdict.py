@@ -16,6 +16,7 @@ from p2p.training import checkpoint
 from p2p.training.run import common
 from p2p.training.state import state_hash
 from tools.bench import kills
+from tools.bench.contender import percentile
 from tools.chaos.crew import Crew
 from tools.storm.jobs import SPECS, Told
 
@@ -128,6 +129,6 @@ def figures(jobs: list[Told]) -> list[str]:
     repeated = sum(each["steps_repeated"] for each in made)
     if not stalls:
         return [str(len(made)), str(repeated), "none"]
-    p95 = stalls[min(len(stalls) - 1, int(0.95 * len(stalls)))]
-    shown = ", ".join(f"{stall_s:.2f}" for stall_s in (statistics.median(stalls), p95, stalls[-1]))
+    told = (statistics.median(stalls), percentile(stalls, 0.95), stalls[-1])
+    shown = ", ".join(f"{stall_s:.2f}" for stall_s in told)
     return [str(len(made)), str(repeated), f"{shown} s"]
