@@ -31,13 +31,6 @@ from collectives.shm_memory import Place
 from collectives.shm_plan import CHUNK_BYTES, WHOLE_BYTES_MAX
 from collectives.shm_segments import Location, Mapping, Segment
 
-SMALL_BYTES = 64 << 10  # so much data travels in the control segment itself
-PHASES = 4
-BEGUN, REDUCED, DONE = (
-    1,
-    2,
-    3,
-)  # data is in place; the own part is reduced; nothing is read any more
 ABANDONED = 1 << 31
 _STEPS = ABANDONED - 1
 

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 _ADD_SEALS = 1033  # fcntl.F_ADD_SEALS and the seals, linux/fcntl.h
 _SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0010  # SEAL, SHRINK, GROW, FUTURE_WRITE
 
-Bytes = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True)
 class Location:

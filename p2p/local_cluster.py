@@ -22,7 +22,6 @@ from p2p.processes import open_peer
 from p2p.runtime_dir import read_token
 from p2p.wire.keys import ClusterKey
 
-ANNOUNCE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
 JOIN_THROUGH_MAX = 5
 

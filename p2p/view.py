@@ -11,7 +11,7 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.find import find_job, find_member
-from p2p.replicated.state import Checkpoint, Generation, Job, Member, State
+from p2p.replicated.state import SEVERITIES, Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
 # What `p2pnode job JOB --json` has, and nothing else; a summary is what `status` shows of a job.
@@ -278,9 +278,6 @@ def history(job: Job) -> dict[str, Any]:
     }
 
 
-LEVELS = ("info", "warning", "error")
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which events: with an index above `since`, at least as severe as `level`; of a peer and a job
@@ -296,9 +293,9 @@ class Wanted:
 
 def events(state: State, wanted: Wanted) -> dict[str, Any]:
     """Raises Usage for a level, peer or job that there is not."""
-    if wanted.level not in LEVELS:
-        raise Usage(f"{wanted.level!r} is no level: there are {', '.join(LEVELS)}")
-    levels = LEVELS[LEVELS.index(wanted.level) :]
+    if wanted.level not in SEVERITIES:
+        raise Usage(f"{wanted.level!r} is no level: there are {', '.join(SEVERITIES)}")
+    levels = SEVERITIES[SEVERITIES.index(wanted.level) :]
     # Whoever was removed is still in the events.
     peers, jobs = {event.peer for event in state.events}, {event.job for event in state.events}
     peer, job = wanted.peer, wanted.job

@@ -17,7 +17,6 @@ VERSION = "p2p-manifest 1"
 FILES_MAX = 50_000
 NAME_BYTES_MAX = 1_024
 PART_BYTES_MAX = 255  # what file systems allow between two slashes
-MANIFEST_BYTES_MAX = 128 << 20
 
 Kind = Literal["file", "folder"]
 

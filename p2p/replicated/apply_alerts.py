@@ -10,13 +10,12 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.replicated.journal import Rejected, with_event
-from p2p.replicated.state import ACKNOWLEDGED_MAX, TEXT_MAX, State
+from p2p.replicated.state import ACKNOWLEDGED_MAX, SEVERITIES, TEXT_MAX, State
 
 Command = Mapping[str, Any]
 Result = tuple[State, Mapping[str, Any]]
 
 TOLD_KINDS = frozenset({"alert", "fault"})
-SEVERITIES = ("info", "warning", "error")
 
 
 def acknowledge_command(state: State, args: Mapping[str, Any]) -> dict[str, Any]:

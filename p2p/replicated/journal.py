@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from p2p.replicated.state import EVENTS_MAX, Event, State
+from p2p.replicated.state import EVENTS_MAX, Event, Severity, State
 
 
 class Rejected(Exception):
@@ -21,7 +21,7 @@ def with_event(
     kind: str,
     text: str,
     *,
-    severity: Literal["info", "warning", "error"] = "info",
+    severity: Severity = "info",
     peer: str | None = None,
     job: str | None = None,
 ) -> State:

@@ -16,6 +16,8 @@ from immutables import Map
 from p2p.replicated.store import Store
 from p2p.training.method import Method, submitted
 
+Severity = Literal["info", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")  # of events, the mildest first
 MemberState = Literal["alive", "dead", "left"]
 JobState = Literal[
     "queued", "starting", "running", "recovering", "paused", "finished", "failed", "cancelled"
@@ -282,7 +284,7 @@ class Event:
     index: int
     at_s: float
     kind: str
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     text: str
     peer: str | None = None
     job: str | None = None

@@ -3,57 +3,41 @@
 import argparse
 import asyncio
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from p2p.replicated.state import SEVERITIES
 from p2p.verbs.checkpoints import checkpoints_table
-from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, table
+from p2p.verbs.verb import (
+    WATCH_EVERY_S,
+    Verb,
+    add_common,
+    asks,
+    megabytes,
+    print_json,
+    show,
+    table,
+)
 from p2p.view import job_contract
 
 if TYPE_CHECKING:
     from p2p.client import Client
 
-WATCH_EVERY_S = 1.0
-LEVELS = ("info", "warning", "error")
-
-
-async def _show(
-    client: "Client",
-    args: argparse.Namespace,
-    verb: str,
-    text: Callable[[dict[str, Any]], str],
-    as_json: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-    **request: Any,
-) -> int:
-    last = None
-    while True:
-        answer = await client.request(verb, **request)
-        shown = text(answer)
-        if args.json:
-            print_json(as_json(answer))
-        elif shown != last:
-            print(shown, flush=True)
-        last = shown
-        if not getattr(args, "watch", False):
-            return 0
-        await asyncio.sleep(WATCH_EVERY_S)
-
 
 async def status(client: "Client", args: argparse.Namespace) -> int:
-    return await _show(client, args, "status", _status_text)
+    return await show(client, args, "status", _status_text)
 
 
 async def peers(client: "Client", args: argparse.Namespace) -> int:
-    return await _show(client, args, "peers", _peers_text)
+    return await show(client, args, "peers", _peers_text)
 
 
 async def jobs(client: "Client", args: argparse.Namespace) -> int:
-    return await _show(client, args, "jobs", _jobs_text)
+    return await show(client, args, "jobs", _jobs_text)
 
 
 async def job(client: "Client", args: argparse.Namespace) -> int:
     as_json = dict if args.detail else job_contract
-    return await _show(client, args, "job", _job_text, as_json, job=args.job)
+    return await show(client, args, "job", _job_text, as_json, job=args.job)
 
 
 async def events(client: "Client", args: argparse.Namespace) -> int:
@@ -186,7 +170,7 @@ def _watchable(parser: argparse.ArgumentParser) -> None:
 
 
 def _events(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--level", choices=LEVELS, default="info", help="at least so severe")
+    parser.add_argument("--level", choices=SEVERITIES, default="info", help="at least so severe")
     parser.add_argument("--for-peer", metavar="PEER", help="about this peer: id, name or address")
     parser.add_argument("--job", metavar="JOB", help="about this job: id or name")
     parser.add_argument("--text", metavar="TEXT", help="with this in it, or of this kind")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from p2p.wire.keys import ClusterKey
 
 
+WATCH_EVERY_S = 1.0
 # An election takes up to 3 s; what is not decided after two of them will not be soon.
 ANSWER_TIMEOUT_S = 6.0
 
@@ -74,6 +75,29 @@ def asks(
         return asyncio.run(main())
 
     return run
+
+
+async def show(
+    client: "Client",
+    args: argparse.Namespace,
+    verb: str,
+    text: Callable[[dict[str, Any]], str],
+    as_json: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    **request: Any,
+) -> int:
+    """Print the answer; with --watch again and again, as text when it has changed."""
+    last = None
+    while True:
+        answer = await client.request(verb, **request)
+        shown = text(answer)
+        if args.json:
+            print_json(as_json(answer))
+        elif shown != last:
+            print(shown, flush=True)
+        last = shown
+        if not getattr(args, "watch", False):
+            return 0
+        await asyncio.sleep(WATCH_EVERY_S)
 
 
 def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:

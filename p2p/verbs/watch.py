@@ -1,47 +1,36 @@
 """Verbs that judge: alerts, health, insights."""
 
 import argparse
-import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import Unhealthy, Usage
-from p2p.verbs.verb import Verb, add_common, asks, print_json, say, table
+from p2p.verbs.verb import Verb, add_common, asks, print_json, say, show, table
 
 if TYPE_CHECKING:
     from p2p.client import Client
 
-WATCH_EVERY_S = 1.0
 UNHEALTHY_BELOW = 50
+Answer = dict[str, Any]
 
 
 async def alerts(client: "Client", args: argparse.Namespace) -> int:
     if args.acknowledge:
         return await _acknowledge(client, args)
-    shown = None
-    while True:
-        answer = await client.request("alerts")
-        if not args.all:
-            firing = [told for told in answer["alerts"] if told["resolved_at"] is None]
-            answer = {**answer, "alerts": firing}
-        text = _alerts_text(answer["alerts"])
-        if args.json:
-            print_json(answer)
-        elif text != shown:
-            print(text, flush=True)
-        shown = text
-        if not args.watch:
-            return 0
-        await asyncio.sleep(WATCH_EVERY_S)
+    wanted: Callable[[Answer], Answer] = dict if args.all else _firing
+    return await show(client, args, "alerts", lambda told: _alerts_text(wanted(told)), wanted)
+
+
+def _firing(answer: Answer) -> Answer:
+    """Without those that are over."""
+    firing = [told for told in answer["alerts"] if told["resolved_at"] is None]
+    return {**answer, "alerts": firing}
 
 
 async def _acknowledge(client: "Client", args: argparse.Namespace) -> int:
     """By its id or a unique beginning of it."""
-    firing = [
-        told["id"]
-        for told in (await client.request("alerts"))["alerts"]
-        if told["resolved_at"] is None
-    ]
+    firing = [told["id"] for told in _firing(await client.request("alerts"))["alerts"]]
     wanted = args.acknowledge
     found = [id_ for id_ in firing if id_ == wanted] or [
         id_ for id_ in firing if id_.startswith(wanted)
@@ -57,8 +46,8 @@ async def _acknowledge(client: "Client", args: argparse.Namespace) -> int:
     return 0
 
 
-def _alerts_text(told: list[dict[str, Any]]) -> str:
-    if not told:
+def _alerts_text(answer: Answer) -> str:
+    if not answer["alerts"]:
         return "no alert"
     rows = [
         [
@@ -68,7 +57,7 @@ def _alerts_text(told: list[dict[str, Any]]) -> str:
             alert["id"],
             alert["text"],
         ]
-        for alert in told
+        for alert in answer["alerts"]
     ]
     return table(["SEVERITY", "SINCE", "SEEN", "ALERT", "WHAT"], rows)
 
@@ -108,12 +97,7 @@ def _worst(parts: list[dict[str, Any]]) -> str:
 
 
 async def insights(client: "Client", args: argparse.Namespace) -> int:
-    answer = await client.request("insights")
-    if args.json:
-        print_json(answer)
-    else:
-        print(_insights_text(answer), flush=True)
-    return 0
+    return await show(client, args, "insights", _insights_text)
 
 
 def _insights_text(answer: dict[str, Any]) -> str:
