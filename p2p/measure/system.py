@@ -1,6 +1,7 @@
 """The host's figures, as psutil reads them from /proc: half a millisecond, once a second."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import psutil
@@ -57,14 +58,16 @@ class HostSystem:
 
 
 def _counters() -> dict[str, int]:
-    """Bytes since the host's start; not where a container hides them."""
-    found: dict[str, int] = {}
-    with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
-        net: Any = psutil.net_io_counters()
-        if net is not None:
-            found |= {"net_sent": net.bytes_sent, "net_received": net.bytes_recv}
-    with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
-        disk: Any = psutil.disk_io_counters()
-        if disk is not None:
-            found |= {"disk_read": disk.read_bytes, "disk_written": disk.write_bytes}
-    return found
+    """Bytes since the host's start."""
+    net = _told(psutil.net_io_counters, net_sent="bytes_sent", net_received="bytes_recv")
+    disk = _told(psutil.disk_io_counters, disk_read="read_bytes", disk_written="write_bytes")
+    return {**net, **disk}
+
+
+def _told(counters: Callable[[], Any], **fields: str) -> dict[str, int]:
+    """By our names; {} where a container hides them."""
+    try:
+        told = counters()
+    except (OSError, RuntimeError):
+        return {}
+    return {} if told is None else {name: getattr(told, field) for name, field in fields.items()}

@@ -323,12 +323,13 @@ class State:
         turn: int | None = None,
     ) -> "State":
         """With what nearly every command of a client changes: dataclasses.replace, but quicker."""
-        return State(
-            *_THE_REST(self),  # type: ignore[call-arg]
+        values: tuple[Any, ...] = (
+            *_THE_REST(self),
             self.store if store is None else store,
             self.sessions if sessions is None else sessions,
             self.turn if turn is None else turn,
         )
+        return State(*values)
 
 
 _THE_REST = attrgetter(*(each.name for each in fields(State)[:-3]))

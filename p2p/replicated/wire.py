@@ -44,7 +44,8 @@ def to_chunks(state: State) -> Iterator[bytes]:
     pack = msgpack.Packer(autoreset=True).pack
     waiting = bytearray()
     count = 0
-    for count, record in enumerate(_records(state), 1):  # noqa: B007 - used after the loop
+    for record in _records(state):
+        count += 1
         waiting += pack(record)
         while len(waiting) >= CHUNK_BYTES:
             yield bytes(waiting[:CHUNK_BYTES])

@@ -126,25 +126,25 @@ async def _model(
     names: dict[str, str],
 ) -> tuple[bytes, bytes]:
     """From whichever copies are as they were written. Raises P2PError."""
-    turn = [0] * len(copies)
+    turn = [0] * len(copies)  # by part, which copy
+    at = 0  # the part that is being read
+
+    async def read(number: int, offset: int, count: int) -> bytes:
+        nonlocal at
+        at = number
+        answer = await client.request(
+            "checkpoint_read",
+            peer=copies[number][turn[number]]["peer"],
+            job=told["id"],
+            step=made["step"],
+            number=number,
+            offset=offset,
+            count=count,
+        )
+        return bytes(answer["data"])
+
     while True:
         chosen = [part[number] for part, number in zip(copies, turn, strict=True)]
-        at = 0
-
-        async def read(number: int, offset: int, count: int) -> bytes:
-            nonlocal at
-            at = number
-            answer = await client.request(
-                "checkpoint_read",
-                peer=chosen[number]["peer"],  # noqa: B023 - called in this round only
-                job=told["id"],
-                step=made["step"],
-                number=number,
-                offset=offset,
-                count=count,
-            )
-            return bytes(answer["data"])
-
         try:
             return await model_of(read, [part["digest"] for part in chosen])
         except P2PError as error:
