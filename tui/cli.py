@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_what_the_terminal_can()
     try:
         check(args)
+        if args.serve:
+            return serve(args)
         return once(args) if args.once or not has_terminal() else run(args)
     except P2PError as error:
         print(f"p2ptui: {error}", file=sys.stderr)
@@ -48,12 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "peer", metavar="HOST:PORT[,...]", nargs="?", help="peers to ask (default: yours, here)"
     )
-    parser.add_argument("--read-only", action="store_true", help="look, but change nothing")
+    may = parser.add_mutually_exclusive_group()
+    may.add_argument("--read-only", action="store_true", help="look, but change nothing")
+    may.add_argument("--read-write", action="store_true", help="let a --serve'd screen steer too")
     parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="refresh (1 s)")
     parser.add_argument("--once", action="store_true", help="print one snapshot and end")
     parser.add_argument("--view", metavar="NAME", default="overview", help="overview, peers …")
     parser.add_argument("--record", metavar="FILE", help="write down all that is shown")
     parser.add_argument("--replay", metavar="FILE", help="show a recording instead of a cluster")
+    parser.add_argument("--serve", metavar="[HOST:]PORT", help="in a browser of this machine")
+    parser.add_argument("--served-by", metavar="PID", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--token-file", metavar="FILE", help="the cluster's token, or $P2P_TOKEN")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return parser
@@ -71,6 +77,8 @@ def check(args: argparse.Namespace) -> None:
         raise Usage(f"no view {args.view!r}: there is {', '.join(NAMES)}")
     if args.replay and (args.peer or args.record):
         raise Usage("--replay shows a file: it takes no HOST:PORT and no --record")
+    if args.serve and (args.once or args.record):
+        raise Usage("--serve opens a screen per browser: it takes no --once and no --record")
     for address in args.peer.split(",") if args.peer is not None else ():
         host, colon, port = address.rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
@@ -121,8 +129,28 @@ def once(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Browsers' screens, until a signal. Raises Usage where textual-serve is missing."""
+    from p2p.errors import Usage
+
+    try:
+        from tui.serve import serve as serve_screens
+    except ImportError as error:
+        raise Usage("--serve needs textual-serve: pip install 'p2pnode[serve]'") from error
+    given = [] if args.read_write else ["--read-only"]
+    for name in ("interval", "view", "replay", "token_file"):
+        if (value := getattr(args, name)) is not None:
+            given += [f"--{name.replace('_', '-')}", str(value)]
+    given += ["--ascii"] * args.ascii + [args.peer] * (args.peer is not None)
+    return asyncio.run(serve_screens(given, args.serve, args.read_write))
+
+
 def run(args: argparse.Namespace) -> int:
     """The screen, until the user leaves it or a signal ends it (143)."""
+    if args.served_by is not None:
+        from p2p.training.death import die_with
+
+        die_with(args.served_by)
     from tui.app import ClusterApp
     from tui.tape import Replay
 

@@ -1,5 +1,6 @@
 """The part of the screen that only looks: views, lists, filters, themes, replays, files."""
 
+import io
 import time
 from pathlib import Path
 
@@ -163,9 +164,15 @@ class LookingApp(SteeredApp):
         self._write(export.file_name(self.scene, "svg", time.time()), svg)
 
     def _write(self, name: str, text: str) -> None:
+        from p2p.storage.disk import write_output  # not needed to open the screen
+
+        if self.is_web:
+            self.deliver_text(io.StringIO(text), save_filename=name)
+            self.say(f"{name} goes to your browser's downloads")
+            return
         path = Path.cwd() / name
         try:
-            path.write_text(text, encoding="utf-8")
+            write_output(path, [text.encode()])
         except OSError as error:
             self.say(f"cannot write {path}: {error.strerror}", "error")
         else:
