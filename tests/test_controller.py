@@ -356,7 +356,8 @@ def test_a_peer_set_aside_below_the_minimum_stops_the_job_s_steps() -> None:
     for _ in range(2):
         state = applied(state, *plan(state, seen))
     job = state.jobs["job-1"]
-    assert job.reason == "waits for 3 ready peers, 2 now: `p2pnode add 1`"
+    why = "name-b has other weights than the rest after step 7: 0.weight differs first"
+    assert job.reason == f"waits for 3 ready peers, 2 now: `p2pnode add 1` ({why})"
     assert job.generations[-1].closed, "or both would train on without any marks"
 
 

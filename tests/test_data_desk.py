@@ -229,19 +229,26 @@ def test_who_has_data_of_another_length_is_set_aside() -> None:
     names = {peer: f"name-{peer}" for peer in "abc"}
     job = with_job(founded("a", "b", "c"), "a", "b", "c").jobs["job-1"]
     same = {peer: ready(peer, 10) for peer in "ab"}
-    assert unlike(job, names, {**same, "c": ready("c", None)}) is None
-    told = unlike(job, names, {**same, "c": ready("c", 11)})
-    assert told is not None
+    assert unlike(job, names, {**same, "c": ready("c", None)}, True) is None
+    assert unlike(job, names, {"c": ready("c", 11)}, False) is None
+    # One has not told: whose data is right cannot be said yet.
+    assert unlike(job, names, {"a": ready("a", 10), "c": ready("c", 11)}, False) == []
+    (told,) = unlike(job, names, {**same, "c": ready("c", 11)}, False) or ()
     assert told["excluded"] == {
         "c": "name-c is set aside: its data has 11 training samples, that of the others 10"
     }
+    (told,) = unlike(job, names, {"a": ready("a", 10), "c": ready("c", 11)}, True) or ()
+    assert (told["type"], told["reason"]) == (
+        "job.fail",
+        "the peers' data differs: 10 on name-a, 11 on name-c training samples; give all of them "
+        "the same files, or `p2pnode data register` them",
+    )
     begun = applied(
         with_job(founded("a", "b"), "a", "b"),
         {**generation(1, "a", "b"), "samples": {"epoch": 11, "step": 4}},
     ).jobs["job-1"]
     assert begun.samples == Samples(11, 4)
-    told = unlike(begun, names, {"a": ready("a", 10), "b": ready("b", 11)})
-    assert told is not None
+    (told,) = unlike(begun, names, {"a": ready("a", 10), "b": ready("b", 11)}, False) or ()
     assert list(told["excluded"]) == ["a"]  # the job has begun with the data of b
 
 

@@ -104,7 +104,9 @@ def _waits(job: Job, least: int, have: int) -> Iterator[Command]:
     reason = f"waits for {least} ready peers, {have} now"
     if have and least > have:
         reason += f": `p2pnode add {least - have}`"
-    yield from _says(job, reason)
+    if job.excluded:
+        reason += f" ({'; '.join(job.excluded.values())})"
+    yield from _says(job, reason[:TEXT_MAX])
 
 
 def _says(job: Job, reason: str) -> Iterator[Command]:

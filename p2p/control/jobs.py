@@ -8,11 +8,11 @@ from p2p.control.awaited import awaited
 from p2p.control.checkpoints import copies, unusable, unwritten
 from p2p.control.data import unlike
 from p2p.control.failures import crashes, failure, refused
-from p2p.control.generations import form
+from p2p.control.generations import WARM_UP_S, form
 from p2p.control.marks import end, facts
 from p2p.control.seated import Command, Trainers
 from p2p.replicated.state import Job, Member
-from p2p.reports import Observed
+from p2p.reports import Observed, TrainerReport
 
 
 def plan_job(
@@ -34,9 +34,11 @@ def plan_job(
         yield unfit
         return
     yield from crashes(job, names, trainers)
-    odd = unlike(job, names, trainers)
+    waited_s = _waited_s(trainers, observed)
+    warming = [p for p in job.assigned if p in usable and not _is_ready(trainers.get(p))]
+    odd = unlike(job, names, trainers, not warming or waited_s >= WARM_UP_S)
     if odd is not None:
-        yield odd
+        yield from odd
         return
     yield from facts(job, names, trainers)
     yield from copies(job, trainers)
@@ -51,16 +53,20 @@ def plan_job(
     concerned = {*job.members, *job.assigned} & usable
     if job.state != "paused" and concerned <= set(observed.reports):
         # A new leader judges no trainer before its peer has reported, or counts as dead.
-        since_s = [observed.ready_s[child] for child in _ready_children(trainers, observed)]
-        waited_s = observed.now_s - min(since_s, default=observed.now_s)
         missed = awaited(job, members, usable, observed)
         reached = observed.reached.get(job.id, 0)
         yield from form(job, usable, names, trainers, waited_s, missed, reached)
 
 
-def _ready_children(trainers: Trainers, observed: Observed) -> list[str]:
-    return [
-        trainer.child
+def _waited_s(trainers: Trainers, observed: Observed) -> float:
+    """Since the first of them was ready."""
+    since_s = [
+        observed.ready_s[trainer.child]
         for trainer in trainers.values()
         if trainer.is_ready and trainer.child in observed.ready_s
     ]
+    return observed.now_s - min(since_s, default=observed.now_s)
+
+
+def _is_ready(trainer: TrainerReport | None) -> bool:
+    return trainer is not None and trainer.is_ready
