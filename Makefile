@@ -8,10 +8,13 @@ PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install sim chaos parity soak bench conformance clean
+.PHONY: demo scenarios test check install sim chaos parity soak bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
+
+scenarios: install
+	@$(BIN)/p2pnode demo --scenario all --headless --report scenarios.json
 
 test: install
 	@$(BIN)/python -m pytest -n 2 -m "not processes"

@@ -104,10 +104,13 @@ class LocalCluster:
         return self.start_many(1, *arguments, data_dir=data_dir)[0]
 
     def start_many(
-        self, count: int, *arguments: str, data_dir: Path | None = None
+        self, count: int, *arguments: str, data_dir: Path | None = None, names: str = ""
     ) -> list[LocalPeer]:
-        """Start several at the same time and wait until all are in."""
-        started = [self._open(arguments, data_dir, number) for number in range(1, count + 1)]
+        """Start several at the same time and wait until all are in. `names`: a letter for each."""
+        started = [
+            self._open((*arguments, *_called(names[at : at + 1])), data_dir, at + 1)
+            for at in range(count)
+        ]
         return self._await([LocalPeer(process, {}, log) for process, log in started])
 
     def _await(self, peers: list[LocalPeer]) -> list[LocalPeer]:
@@ -156,6 +159,10 @@ class LocalCluster:
             if peer.process.stdout is not None:
                 peer.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _called(name: str) -> tuple[str, ...]:
+    return ("--name", name) if name else ()
 
 
 def _announcement(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:

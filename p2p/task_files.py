@@ -41,6 +41,24 @@ def gather(path: Path, class_name: str) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
+def travelling(task: str, folder: Path) -> dict[str, Any]:
+    """Of TASK as people name it, a built-in's name or FILE.py:Class (a relative one in `folder`),
+    what goes into the request. Raises Usage."""
+    file, colon, class_name = task.rpartition(":")
+    if not colon:
+        if task.endswith(".py"):
+            raise Usage(f"name the class in the file too: {task}:YourTask")
+        return {}
+    if not file or not class_name.isidentifier():
+        raise Usage(f"{task!r} is not FILE.py:Class")
+    path = folder / Path(file).expanduser()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise Usage(f"cannot read the task file {file}: {error.strerror}") from error
+    return {"task_source": source, "task_files": gather(path, class_name) or None}
+
+
 def check(files: Any, task_file: str) -> Mapping[str, bytes]:
     """`files` as it came from elsewhere. Raises Usage unless each name stays beside the task's."""
     if not isinstance(files, Mapping) or not all(

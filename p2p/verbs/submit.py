@@ -81,7 +81,7 @@ def job_request(args: argparse.Namespace) -> dict[str, Any]:
     """The request's arguments. Raises Usage for a task file or a flag that cannot be."""
     request: dict[str, Any] = {
         "task": args.task,
-        **_source(args.task),
+        **task_files.travelling(args.task, Path()),
         "global_batch": args.global_batch,
         "epochs": args.epochs,
         "steps": args.steps,
@@ -109,22 +109,6 @@ def check_task(task: str, data: str | None) -> None:
         from p2p.tasks import builtin
 
         builtin.check(task, data)
-
-
-def _source(task: str) -> dict[str, Any]:
-    file, colon, class_name = task.rpartition(":")
-    if not colon:
-        if task.endswith(".py"):
-            raise Usage(f"name the class in the file too: {task}:YourTask")
-        return {}
-    if not file or not class_name.isidentifier():
-        raise Usage(f"{task!r} is not FILE.py:Class")
-    path = Path(file).expanduser()
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise Usage(f"cannot read the task file {file}: {error.strerror}") from error
-    return {"task_source": source, "task_files": task_files.gather(path, class_name) or None}
 
 
 def peers_range(text: str | None) -> dict[str, int]:

@@ -23,8 +23,8 @@ from typing import Any
 from p2p.client import Client
 from p2p.control.rebalancing import deal
 from p2p.local_cluster import LocalCluster
+from p2p.scenarios.trainer_processes import SlowDown, trainers_of
 from tools.bench import kills
-from tools.trainer_processes import SlowDown, trainers_of
 
 TASK = """
 import os

@@ -6,10 +6,10 @@ The seed decides which faults come, and of whom; time does not.
 import signal
 from typing import ClassVar
 
+from p2p.scenarios.trainer_processes import SlowDown, send, trainers_of
 from tools.chaos.crew import Crew, Member
 from tools.chaos.storm import Storm
 from tools.storm.disks import Disks
-from tools.trainer_processes import SlowDown, send, trainers_of
 
 GAP_S = (1.0, 8.0)  # between two faults: a trainer needs seconds to be there again
 SLOW_RUNS = 1 / 3  # of the time
