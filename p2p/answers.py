@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from p2p import data_view, view
+from p2p import data_view, serve_view, view
 from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
 from p2p.errors import P2PError, Refused, Usage
@@ -118,6 +118,10 @@ def _data_shards(peer: Peer, args: Args) -> dict[str, Any]:
     return data_view.shards(peer.state, job, peer.bulletins.vitals())
 
 
+def _models(peer: Peer, args: Args) -> dict[str, Any]:
+    return serve_view.models(peer.state)
+
+
 def _content(peer: Peer, args: Args) -> dict[str, Any]:
     """Where this peer gives its files to others (p2p.content)."""
     return {"schema": view.SCHEMA, "port": peer.parts.content.port}
@@ -215,6 +219,7 @@ LOCAL: dict[str, Verb] = {
     "stats": _stats,
     "ping": asked.ping,
     "content": _content,
+    "models": _models,
     "data": _data,
     "data_scan": _data_scan,
     "data_preview": _data_preview,

@@ -39,6 +39,7 @@ class Bulletins:
         return PeerReport(
             *(peer.identity.member, rss, cpu_percent, peer.leaving, trainers),
             *(gpus.kind, gpus.figures(), peer.measures.told()),
+            *(peer.replicas.reports, peer.routing.front.queued()),
         )
 
     def report_now(self) -> None:

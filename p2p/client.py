@@ -16,7 +16,7 @@ import itertools
 import random
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -31,6 +31,7 @@ from p2p.errors import (
     Unreachable,
     from_wire,
 )
+from p2p.generation import Generation
 from p2p.proposals import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
 from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
@@ -82,15 +83,10 @@ class Client:
         self._known = list(dict.fromkeys(addresses))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[str, ClientLink] = {}
-        self._answering = self._known[0]
+        self.address = self._known[0]  # the peer that answered last, or the one to be tried next
         self._session: _Session | None = None
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
-
-    @property
-    def address(self) -> str:
-        """The peer that answered last, or the one to be tried next."""
-        return self._answering
 
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]:
         """The peer's answer.
@@ -120,6 +116,28 @@ class Client:
         """Set `key` to `value` if it is `expected` now; None is absent. Whether that was so."""
         told = await self.request("compare_and_set", key=key, expected=expected, value=value)
         return bool(told.get("swapped"))
+
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        **options: Any,
+    ) -> Generation:
+        """The answer of a served model, to be iterated: `async for text in …`, or `for text in …`
+        where no loop runs. `prompt` is a text, or the messages of a conversation.
+
+        Options: model, max_tokens, temperature, top_k, top_p, seed, stop, conversation (an id: its
+        prompts go to the same replica where they can), timeout_s. Raises Usage.
+        """
+        given = {"text": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+        return Generation(self, given, options)
+
+    @property
+    def known(self) -> list[str]:
+        return list(self._known)
+
+    def candidates(self) -> list[str]:
+        """The peer that answered last, then the others."""
+        return list(dict.fromkeys([self.address, *self._known]))
 
     async def close(self) -> None:
         for link in list(self._links.values()):
@@ -164,7 +182,7 @@ class Client:
         problem: P2PError = Unreachable(f"no peer answers at {', '.join(self._known)}")
         pause_s = PAUSE_MIN_S
         while True:
-            for address in dict.fromkeys([self._answering, *self._known]):
+            for address in dict.fromkeys([self.address, *self._known]):
                 try:
                     return await self._ask_at(address, question, deadline_s)
                 except SessionExpired:
@@ -194,18 +212,18 @@ class Client:
             left_s = min(left_s, max(self.timeout_s / 3, 1.0))
         left_s = max(left_s, 0.05)
         try:
-            link = self._link(address)
+            link = self.link(address)
             await link.shake_hands(min(left_s, CONNECT_TIMEOUT_S))
         except Refused as refused:
             raise question.given_up(refused) from refused
         reply = await link.ask(self.id, question.body(), left_s)
         if "error" in reply:
             raise from_wire(reply)
-        self._answering = address
+        self.address = address
         answer = reply.get("ok")
         return self._learn(answer) if isinstance(answer, dict) else {}
 
-    def _link(self, address: str) -> ClientLink:
+    def link(self, address: str) -> ClientLink:
         link = self._links.get(address)
         if link is None or link.is_lost:
             link = self._links[address] = ClientLink(self._context, self.key, address)
@@ -233,7 +251,7 @@ class Client:
 
     def _is_idle(self, address: str) -> bool:
         link = self._links.get(address)
-        return address != self._answering and (link is None or not link.is_awaited)
+        return address != self.address and (link is None or not link.is_awaited)
 
 
 class _Session:

@@ -43,7 +43,9 @@ class Unhealthy(P2PError):
 
 
 class Busy(P2PError):
-    """Too many proposals wait already; the same request may be taken a moment later."""
+    """Too much waits already; the same request may be taken a moment later."""
+
+    retry_s = 1.0
 
 
 class OutcomeUnknown(P2PError):

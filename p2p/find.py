@@ -1,6 +1,7 @@
 """What people call a peer or a job, looked up in the state. Pure."""
 
 from p2p.errors import Usage
+from p2p.replicated.service import Service
 from p2p.replicated.state import Dataset, Job, Member, State
 
 
@@ -31,3 +32,17 @@ def find_dataset(state: State, name: str) -> Dataset:
         return state.datasets[name]
     known = ", ".join(sorted(state.datasets)) or "none yet: `p2pnode data register NAME PATH`"
     raise Usage(f"there is no dataset {name[:100]!r}: there are {known}")
+
+
+def find_service(state: State, text: str | None) -> Service:
+    """A served model by id or name, or the only one for None. Raises Usage."""
+    served = [service for service in state.services.values() if not service.is_ended]
+    found = [service for service in served if text in (None, service.id, service.name)]
+    if len(found) == 1:
+        return found[0]
+    if not served:
+        raise Usage("no model is served: `p2pnode serve job:JOB` serves what a job trained")
+    known = ", ".join(sorted(service.name for service in served))
+    if text is None:
+        raise Usage(f"say which model: there are {known}")
+    raise Usage(f"no model {text[:100]!r} is served: there are {known}")

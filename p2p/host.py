@@ -270,6 +270,7 @@ class _Host:
             shelf=FolderShelf(self.folder.path / "checkpoints"),
             workers=self.workers,
             data_dir=str(self.folder.path),
+            free_bytes=lambda: int(psutil.virtual_memory().available),
             rules=self.options.rules,
             notify=self.notify,
             system=HostSystem(str(self.folder.path)) if self.options.measure else None,

@@ -57,5 +57,6 @@ class Parts:
     workers: Workers = field(default_factory=MemoryWorkers)
     data_dir: str = ""
     system: System | None = None  # None = nothing is measured
+    free_bytes: Callable[[], int | None] = lambda: None  # of memory; None = not known
     rules: tuple[Rule, ...] = BUILT_IN
     notify: Notify = field(default_factory=MemoryNotify)

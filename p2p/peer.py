@@ -23,9 +23,12 @@ from p2p.hearing import Hearing
 from p2p.measure.measures import Measures
 from p2p.parts import Identity, Parts
 from p2p.raft_host import TICK_S, RaftHost, all_configured, all_voters, is_configured
+from p2p.replicas.desk import ReplicaDesk
 from p2p.replicated.apply import apply
 from p2p.replicated.state import State, is_address
 from p2p.requests import Asked, Requests
+from p2p.routing.desk import RoutingDesk
+from p2p.serving.checking import Malformed as Unclear
 from p2p.storage.snapshot_desk import SnapshotDesk
 from p2p.succession import stand_with, succeed
 from p2p.trainer_desk import TrainerDesk
@@ -78,6 +81,11 @@ class Peer:
             *(parts.workplace, parts.children, parts.new_id, self.bulletins.report_now),
             *(parts.shelf, self.data, self.measures.on_trainer),
         )
+        self.routing = RoutingDesk(self)
+        self.replicas = ReplicaDesk(
+            *(parts.workplace, parts.children, self.fetching, parts.new_id),
+            *(self._replicas_changed, self.routing.say, parts.free_bytes),
+        )
         self.copies = CheckpointCopies(
             *(identity.id, parts.content, self.fetching, self.desk.shelf, self.desk)
         )
@@ -110,6 +118,8 @@ class Peer:
         self.bulletins.on_tick(now_s)
         self.snapshots.on_tick(self.state)
         self.watch.on_tick(now_s)
+        self.replicas.on_tick(now_s)
+        self.routing.on_tick(now_s)
         self._look()
 
     def on_message(self, data: bytes, route: Route | None) -> None:
@@ -125,6 +135,7 @@ class Peer:
             return
         self.raft.node.report_unreachable(peer)
         self.snapshots.on_link_lost(peer)
+        self.routing.on_peer_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
             succeed(self, peer)
@@ -134,17 +145,22 @@ class Peer:
 
     def on_trainer(self, child: str, message: dict[str, Any]) -> None:
         try:
+            if self.replicas.has(child):  # what it says at every token concerns no planner
+                self.replicas.on_message(child, message)
+                return
             self.desk.on_message(child, message, self.parts.clock.monotonic_s())
-        except Malformed:
+        except (Malformed, Unclear):
             self.mail.dropped += 1
         self._look()
 
     def on_trainer_exit(self, child: str, how: str) -> None:
-        self.desk.on_exit(child, how, self.parts.clock.monotonic_s())
+        desk = self.replicas if self.replicas.has(child) else self.desk
+        desk.on_exit(child, how, self.parts.clock.monotonic_s())
         self._look()
 
     def on_trainer_status(self, child: str, how: str) -> None:
-        self.desk.on_status(child, how)
+        if not self.replicas.on_status(child, how):
+            self.desk.on_status(child, how)
         self._look()
 
     def advance(self) -> None:
@@ -207,6 +223,10 @@ class Peer:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _replicas_changed(self) -> None:
+        self.bulletins.report_now()
+        self._look()
+
     def _wake(self) -> None:
         """One advance() soon, when everything that has arrived was taken in."""
         if not self._awake:
@@ -229,7 +249,7 @@ class Peer:
         if self._news or self._seen != self._sight():
             self._news = False
             self._plan()
-        for peer in self.links.follow(self.state.members, self.raft.status):
+        for peer in self.links.follow(self.state.members, self.raft.status, self._answering()):
             self.leadership.on_link(peer, True)  # that it was down says nothing any more
         self._awake = False  # what was proposed meanwhile is served
         # A sole voter applies at once what it has planned.
@@ -243,15 +263,22 @@ class Peer:
         now_s = self.parts.clock.monotonic_s()
         self.desk.act(self.state, now_s, self.leaving)
         self.copies.act(self.state)
+        self.replicas.act(self.state, now_s, self.leaving)
+        self.routing.follow()
         if self.raft.status.has_quorum_contact:
             # From when the leader was heard: it declares nobody dead before that lease is over.
             self.desk.lease(self.hearing.led_from_s(self.raft.status), now_s)
+
+    def _answering(self) -> frozenset[str]:
+        """The peers that answer prompts."""
+        served = self.state.services.values()
+        return frozenset(replica.peer for service in served for replica in service.replicas)
 
     def _sight(self) -> tuple[object, ...]:
         """What the planners look at and the log decides; compared, mostly by identity."""
         state, status = self.state, self.raft.status
         return (
-            *(state.members, state.removed, state.jobs, state.datasets),
+            *(state.members, state.removed, state.jobs, state.datasets, state.services),
             *(status.voters, status.voters_outgoing, status.learners),
             *(status.leader, self.leadership.is_settled),
         )
@@ -259,9 +286,10 @@ class Peer:
     def _take_in(self, envelope: Envelope, route: Route | None) -> None:
         try:
             self._dispatch(envelope, route)
-        except (Malformed, MalformedMessage):
+        except (Malformed, MalformedMessage, Unclear):
             self.mail.dropped += 1
-        self._wake()
+        if envelope.kind not in ("prompt", "stream"):
+            self._wake()
 
     def _dispatch(self, envelope: Envelope, route: Route | None) -> None:
         body = envelope.body
@@ -282,6 +310,10 @@ class Peer:
                 self.requests.handle(Asked.parse(envelope, route))
             case "reply":
                 self.requests.on_reply(body)
+            case "prompt" if route is not None:
+                self.routing.on_prompt(body, route)
+            case "stream":
+                self.routing.on_stream(body)
 
     def _on_raft(self, sender: str, body: Mapping[str, Any]) -> None:
         if not is_address(body.get("address")):

@@ -153,7 +153,7 @@ class TrainerProcesses:
         assert self._spare_socket is not None, "not warm"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            order = msgpack.packb({"kind": "fork", "child": child})
+            order = msgpack.packb({"kind": "fork", "child": child, "of": begin["kind"]})
             try:
                 socket.send_fds(self._spare_socket, [order], [theirs.fileno()])
             except OSError:

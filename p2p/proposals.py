@@ -9,11 +9,12 @@ from typing import Any
 from p2p import job_spec
 from p2p.checkpoints.restoring import restore
 from p2p.errors import P2PError, Usage
-from p2p.find import find_dataset, find_job, find_member
+from p2p.find import find_dataset, find_job, find_member, find_service
 from p2p.replicated.apply_alerts import acknowledge_command, event_command
 from p2p.replicated.apply_data import parse_dataset
 from p2p.replicated.state import REPLACES_MAX, TEXT_MAX, State, parse_member
 from p2p.replicated.store import problem_with
+from p2p.serve_spec import serve
 from p2p.training.method import changed
 
 Args = Mapping[str, Any]
@@ -86,6 +87,10 @@ def _set(state: State, args: Args) -> dict[str, Any]:
     return {"type": "job.set", "job": job.id, **told, "reason": method.reason}
 
 
+def _unserve(state: State, args: Args) -> dict[str, Any]:
+    return {"type": "serve.stop", "service": find_service(state, str(args["model"])).id}
+
+
 def _open_session(state: State, args: Args) -> dict[str, Any]:
     return {"type": "session.open"}
 
@@ -139,6 +144,8 @@ PROPOSED: dict[str, Verb] = {
     "set": _set,
     "data_register": _register_data,
     "data_drop": _drop_data,
+    "serve": serve,
+    "unserve": _unserve,
     "session": _open_session,
     "put": _put,
     "delete": _delete,

@@ -5,7 +5,7 @@ are checked here: a malformed one raises Malformed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from p2p.control.rebalancing import Pace, Paces
@@ -64,6 +64,20 @@ class TrainerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """One replica child: what it said of its model, or why it failed, and how busy it is."""
+
+    child: str
+    service: str
+    revision: int
+    phase: str  # starting | ready | stopping | failed
+    model: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    running: int = 0  # prompts that it answers now
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PeerReport:
     """`member` holds the fields of p2p.replicated.state.Member except its state."""
 
@@ -75,11 +89,13 @@ class PeerReport:
     device: str = "cpu"  # what its trainers compute on: cpu | cuda
     gpus: tuple[Mapping[str, Any], ...] = ()  # see p2p.devices.gpus.Gpu
     figures: Mapping[str, float] = field(default_factory=dict)  # see p2p.measure.catalog
+    replicas: tuple[ReplicaReport, ...] = ()
+    queued: Mapping[str, int] = field(default_factory=dict)  # prompts that wait here, by service
 
     @property
     def for_planners(self) -> tuple[object, ...]:
         """What decisions depend on; the rest is for people to see."""
-        return self.member, self.leaving, self.trainers
+        return self.member, self.leaving, self.trainers, self.replicas, self.queued
 
     def to_wire(self) -> dict[str, Any]:
         return {
@@ -91,6 +107,8 @@ class PeerReport:
             "device": self.device,
             "gpus": [dict(gpu) for gpu in self.gpus],
             "figures": dict(self.figures),
+            "replicas": [asdict(replica) for replica in self.replicas],
+            "queued": dict(self.queued),
         }
 
 
@@ -119,9 +137,30 @@ def parse_report(body: Mapping[str, Any]) -> PeerReport:
             device=parse_device(body.get("device", "cpu")),
             gpus=parse_gpus(body.get("gpus", ())),
             figures=parse_figures(body.get("figures")),
+            replicas=tuple(map(_replica_from_wire, body.get("replicas", ()))),
+            queued=parse_queued(body.get("queued", {})),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Malformed(f"report: {error!r}") from error
+
+
+_REPLICA = {"child": str, "service": str, "revision": int, "phase": str, "model": dict}
+_REPLICA |= {"error": str, "running": int, "waiting": int}
+
+
+def _replica_from_wire(value: Any) -> ReplicaReport:
+    """Raises TypeError or KeyError."""
+    told = _map(value)
+    if not all(type(told[name]) is kind for name, kind in _REPLICA.items()):
+        raise TypeError("a replica's report is wrong")
+    return ReplicaReport(**{name: told[name] for name in _REPLICA})
+
+
+def parse_queued(value: Any) -> dict[str, int]:
+    """Raises TypeError."""
+    if not all(type(name) is str and type(count) is int for name, count in _map(value).items()):
+        raise TypeError("not how many prompts wait")
+    return dict(value)
 
 
 def parse_device(value: Any) -> str:

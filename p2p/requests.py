@@ -2,7 +2,8 @@
 
 LOCAL verbs are answered from this peer's copy of the state, READ verbs too, but only once it holds
 all that was agreed when they were asked; PROPOSED ones are forwarded to the leader and proposed
-there; DIRECTED ones go to the peer they name, ABOUT_ITSELF ones too, if they name one.
+there; DIRECTED ones go to the peer they name, ABOUT_ITSELF ones too, if they name one. STREAMED
+ones are answered in parts, or not at all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from p2p.find import find_member
 from p2p.proposals import PROPOSED, READ
 from p2p.replicated.apply_sessions import Ticket, answered
 from p2p.replicated.state import Member, parse_member
+from p2p.routing.desk import STREAMED
 from p2p.wire.envelope import Envelope, Malformed
 from p2p.wire.network import Route
 
@@ -78,6 +80,8 @@ class Requests:
                 self._to_target(asked)
             elif asked.verb in READ:
                 self._read(asked)
+            elif asked.verb in STREAMED:
+                self._peer.routing.on_request(asked)
             else:
                 raise Usage(f"this peer does not know the request {asked.verb!r}: is it older?")
 

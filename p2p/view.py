@@ -11,6 +11,7 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.find import find_job, find_member
+from p2p.replicated.service import Service
 from p2p.replicated.state import SEVERITIES, Checkpoint, Generation, Job, Member, State
 
 SCHEMA = 1
@@ -86,6 +87,7 @@ def _peer(member: Member, state: State, raft: RaftView, vitals: Vitals) -> dict[
     role = "voter" if member.id in raft.voters else "learner"
     shown = "suspect" if member.state == "alive" and vitals.suspect else member.state
     running = [job for job in state.jobs.values() if member.id in job.members and not job.is_final]
+    served = state.services.values()
     gone = member.state != "alive"
     return {
         "id": member.id,
@@ -97,7 +99,7 @@ def _peer(member: Member, state: State, raft: RaftView, vitals: Vitals) -> dict[
         "state": shown,
         "slots": member.slots,
         "trainers": 0 if gone else len(running),
-        "replicas": 0,
+        "replicas": 0 if gone else sum(member.id in told.members for told in served),
         "rss": 0 if gone else vitals.rss,
         "cpu_percent": 0.0 if gone else vitals.cpu_percent,
         "version": member.version,
@@ -115,8 +117,9 @@ def with_devices(told: list[dict[str, Any]], vitals: Mapping[str, Vitals]) -> li
 
 
 def jobs(state: State, vitals: Mapping[str, Vitals]) -> list[dict[str, Any]]:
-    ordered = sorted(state.jobs.values(), key=lambda job: job.id)
-    return [job_summary(job, vitals) for job in ordered]
+    trained = [job_summary(job, vitals) for job in state.jobs.values()]
+    served = [service_summary(service) for service in state.services.values()]
+    return sorted([*trained, *served], key=lambda told: str(told["id"]))
 
 
 def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
@@ -151,6 +154,32 @@ def job_summary(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
         "strategy": method.strategy,
         "codec": method.codec,
         "state_hash": mark.state_hash if mark else None,
+    }
+
+
+def service_summary(service: Service) -> dict[str, Any]:
+    """A serve job with the keys of any job: its generation is the revision of its weights."""
+    revision = service.revision
+    return {
+        "id": service.id,
+        "name": service.name,
+        "kind": "serve",
+        "task": service.source,
+        "state": service.state,
+        "reason": service.reason,
+        "generation": revision.number,
+        "step": revision.step,
+        "steps_total": None,
+        "epoch": 0,
+        "samples": 0,
+        "loss": None,
+        "metrics": {},
+        "samples_per_second": 0.0,
+        "members": sorted(service.members),
+        "shards": 0,
+        "strategy": "",
+        "codec": "",
+        "state_hash": revision.state_hash or None,
     }
 
 

@@ -4,7 +4,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.peer_fakes import dataset, described, entered, generation, mark, spec
+from tests.peer_fakes import (
+    dataset,
+    described,
+    entered,
+    generation,
+    mark,
+    replica_ready,
+    served,
+    spec,
+)
 
 SCALARS = st.one_of(
     st.none(),
@@ -28,6 +37,8 @@ FIELDS = [
     *("name", "spec", "cluster_id", "term", "steps_total", "request", "at_s"),
     *("key", "value", "expected", "session", "method", "after_revision"),
     *("dataset", "alert", "alerts", "kind", "severity", "text"),
+    *("service", "child", "revision", "after", "target", "model", "source", "follows", "device"),
+    *("replicas_min", "replicas_max"),
 ]
 METHODS: list[dict[str, Any]] = [
     {
@@ -37,6 +48,7 @@ METHODS: list[dict[str, Any]] = [
     }
     for revision, codec in enumerate(("int8", "int16", "int32"))
 ]
+SERVICE = {"service": "serve-1"}
 VALID: list[dict[str, Any]] = [
     {"type": "member.join", "member": described("c")},
     {"type": "member.dead", "peer": "b", "incarnation": "1", "reason": "x"},
@@ -56,6 +68,15 @@ VALID: list[dict[str, Any]] = [
     dataset(),
     dataset("other", samples=None),
     {"type": "data.drop", "name": "digits"},
+    served(),
+    {**SERVICE, "type": "serve.assign", "peers": {"a": 1, "b": 1}, "reason": "x"},
+    *(replica_ready(peer, child) for peer, child in (("a", "r1"), ("b", "r2"))),
+    {**SERVICE, "type": "serve.lost", "child": "r1", "reason": "x"},
+    {**SERVICE, "type": "serve.scale", "target": 2, "reason": "x"},
+    {**SERVICE, "type": "serve.wait", "reason": "x"},
+    {**SERVICE, "type": "serve.revise", "after": 1, "revision": served()["revision"], "reason": ""},
+    {**SERVICE, "type": "serve.fail", "reason": "x"},
+    {**SERVICE, "type": "serve.stop"},
     {"type": "alert.acknowledge", "alert": "straggler/b"},
     {"type": "alert.forget", "alerts": ["straggler/b", "gone"]},
     {

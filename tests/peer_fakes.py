@@ -120,6 +120,21 @@ def dataset(name: str = "digits", **fields: Any) -> dict[str, Any]:
     return {"type": "data.register", "dataset": {**told, **fields}}
 
 
+def served(**fields: Any) -> dict[str, Any]:
+    """The command that asks for a replica of some weights on peer a."""
+    file = {"name": "00000", "sha256": "ab" * 32, "bytes": 10, "peer": "a", "path": "/data/3"}
+    revision = {"step": 3, "state_hash": "sha256:x", "files": [file]}
+    told = {"source": "job:job-1", "job": spec(), "follows": "job-1", "revision": revision}
+    bounds = {"replicas_min": 1, "replicas_max": 2, "device": "auto"}
+    return {"type": "serve.start", "name": "tales", **told, **bounds, **fields}
+
+
+def replica_ready(peer: str = "a", child: str = "r1", revision: int = 1) -> dict[str, Any]:
+    facts = {"peer": peer, "child": child, "revision": revision, "service": "serve-1"}
+    model = {"name": "tales", "digest": "sha256:m", "parameters": 5, "bytes": 20, "context": 8}
+    return {"type": "serve.ready", **facts, "model": model}
+
+
 def entered(number: int, start_step: int = 0) -> dict[str, Any]:
     facts = {"start_step": start_step, "stall_s": None, "steps_repeated": 0}
     return {"type": "job.entered", "job": "job-1", "generation": number, **facts}

@@ -23,6 +23,7 @@ from p2p.trainer_desk import Workplace
 from p2p.wire.envelope import Envelope, decode, encode
 from p2p.wire.network import Listener, MemoryHub, MemoryNetwork
 from tests.peer_fakes import CLUSTER, described
+from tools.sim.replicas import Replicas
 from tools.sim.trainers import Trainers
 
 STEP_S = 0.01
@@ -43,6 +44,7 @@ class Twin:
 
     def __post_init__(self) -> None:
         self.players = Trainers(self.children)
+        self.replicas = Replicas(self.children)
         self.ticked_s = 0.0
 
 
@@ -61,6 +63,7 @@ class TwinCluster:
         self.hub = MemoryHub()
         self.twins: dict[str, Twin] = {}
         self.replies: dict[str, dict[str, Any]] = {}
+        self.parts: dict[str, list[dict[str, Any]]] = {}  # of answers in parts
         self.may_finish = False
         self.requests = 0
         self.incarnations = 0
@@ -155,6 +158,7 @@ class TwinCluster:
                 twin.ticked_s = self.clock.now_s
                 twin.peer.on_tick()
             twin.players.play(twin.peer.on_trainer, twin.peer.on_trainer_exit, self.may_finish)
+            twin.replicas.play(twin.peer.on_trainer, twin.peer.on_trainer_exit)
         self.settle()
         for _ in range(3):
             self.hub.deliver()
@@ -224,7 +228,10 @@ class TwinCluster:
 
     def _on_reply(self, data: bytes, route: bytes | None) -> None:
         body = decode(data, CLUSTER).body
-        self.replies.setdefault(body["id"], body)
+        if "part" in body:
+            self.parts.setdefault(body["id"], []).append(body["part"])
+        else:
+            self.replies.setdefault(body["id"], body)
 
 
 def grown(

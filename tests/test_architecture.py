@@ -45,6 +45,8 @@ PURE = [
     "p2p/training/strategies/robust_guard.py",
     "p2p/devices/staging.py",
     *("p2p/serving/checking.py", "p2p/serving/messages.py", "p2p/serving/protocol.py"),
+    *("p2p/serve_spec.py", "p2p/serve_view.py", "p2p/replicas/agent.py"),
+    *("p2p/routing/front.py", "p2p/routing/letters.py"),
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),

@@ -20,7 +20,7 @@ from p2p.replicated.state import State
 from p2p.replicated.store import Store
 from p2p.replicated.wire import CHUNK_BYTES, to_chunks
 from tests.log_strategies import commands
-from tests.peer_fakes import applied, dataset, generation, running
+from tests.peer_fakes import applied, dataset, generation, replica_ready, running, served
 from tools.sim.trainers import agreed_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,10 @@ def full() -> State:
         {"type": "job.crashed", "job": "job-1", "peer": "a", "child": "c", "reason": "r"},
         {"type": "member.remove", "peer": "b"},
         dataset(),
+        served(),
+        {**of_service("assign"), "peers": {"a": 1}, "excluded": {"c": "x"}, "reason": "y"},
+        replica_ready(),
+        {**of_service("wait"), "reason": "z"},
         {"type": "alert.acknowledge", "alert": "no-quorum"},
         {"type": "session.open", "request": "r"},
         {"type": "store.put", "key": "k", "value": b"v", "session": ["1-r", 4, 2]},
@@ -59,7 +63,13 @@ def full() -> State:
         and getattr(state.jobs["job-1"], name) in (None, (), {}, "")
         and name != "reason"
     ]
+    service = state.services["serve-1"]
+    assert not [name for name in _names(service) if getattr(service, name) in (None, (), {}, "")]
     return state
+
+
+def of_service(verb: str) -> dict[str, Any]:
+    return {"type": f"serve.{verb}", "service": "serve-1"}
 
 
 def _names(record: Any) -> list[str]:

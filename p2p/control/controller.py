@@ -10,6 +10,7 @@ from typing import Any
 from p2p.control.awaited import awaited
 from p2p.control.jobs import plan_job
 from p2p.control.placement import plan_assignments
+from p2p.control.services import plan_services
 from p2p.replicated.state import Member, State
 from p2p.reports import Observed
 
@@ -32,8 +33,12 @@ def plan(state: State, observed: Observed) -> list[Command]:
         for job in state.jobs.values()
         if not job.is_final
     }
+    served = list(plan_services(state, peers, observed))
+    if any(command["type"] == "serve.assign" for command in served):
+        return commands + served  # both may want the same slot
     devices = {peer: report.device for peer, report in observed.reports.items()}
     placed = plan_assignments(state, peers, missed, devices)
+    commands += served
     return commands + [command for command in placed if command["job"] not in decided]
 
 

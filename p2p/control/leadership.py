@@ -119,8 +119,9 @@ class Leadership:
         try:
             return self._propose(command)
         except Usage as error:
-            failed = {"type": "job.fail", "job": command.get("job"), "reason": str(error)}
-            return self._propose(failed)
+            kind, concerned = ("serve", "service") if "service" in command else ("job", "job")
+            failed = {"type": f"{kind}.fail", concerned: command.get(concerned)}
+            return self._propose({**failed, "reason": str(error)})
 
     def vitals(self) -> dict[str, Vitals]:
         now_s, reports = self._clock.monotonic_s(), self._all_reports()

@@ -2,6 +2,7 @@
 their least, then those of a higher priority, then those submitted earlier.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -21,12 +22,8 @@ def plan_assignments(
     """One job.assign (or job.wait) for each job whose set of peers should change. `missed`: by job,
     peers that are not there now but keep their place; `devices`: what each peer's trainers compute
     on, where it has said so."""
-    free = {peer.id: peer.slots for peer in peers.values()}
+    free = free_slots(state, peers)
     active = [job for job in state.jobs.values() if not job.is_final]
-    for job in active:
-        for peer in job.assigned:
-            if peer in free:
-                free[peer] -= 1
     # Who lacks its minimum comes first, or a running job would take each peer that is added.
     order = sorted(active, key=lambda job: (_has_least(job, peers), -_priority(job)))
     waiting = [job for job in order if job.state == "queued" and not _has_least(job, peers)]
@@ -39,6 +36,17 @@ def plan_assignments(
     for job in order:
         if job.state != "paused" and job.id not in made_room:
             yield from _place(job, peers, free, missed.get(job.id, frozenset()), devices)
+
+
+def free_slots(state: State, peers: Mapping[str, Member]) -> dict[str, int]:
+    """By peer, how many more trainers or replicas it may have."""
+    taken = Counter(
+        peer
+        for jobs in (state.jobs.values(), state.services.values())
+        for job in jobs
+        for peer in job.assigned
+    )
+    return {peer.id: peer.slots - taken[peer.id] for peer in peers.values()}
 
 
 def _has_least(job: Job, peers: Mapping[str, Member]) -> bool:

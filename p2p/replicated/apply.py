@@ -14,6 +14,7 @@ from p2p.replicated.apply_checkpoints import CHECKPOINT_COMMANDS
 from p2p.replicated.apply_data import DATA_COMMANDS
 from p2p.replicated.apply_jobs import JOB_COMMANDS
 from p2p.replicated.apply_members import MEMBER_COMMANDS
+from p2p.replicated.apply_services import SERVICE_COMMANDS
 from p2p.replicated.apply_sessions import SESSION_COMMANDS, once
 from p2p.replicated.apply_store import STORE_COMMANDS
 from p2p.replicated.journal import Rejected
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Handler] = {
     **CHECKPOINT_COMMANDS,
     **STORE_COMMANDS,
     **DATA_COMMANDS,
+    **SERVICE_COMMANDS,
     **ALERT_COMMANDS,
     **SESSION_COMMANDS,
 }

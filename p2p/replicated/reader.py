@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgpack
 from immutables import Map
 
+from p2p.replicated.service import ModelFile, Replica, Revision, Service
 from p2p.replicated.state import (
     Checkpoint,
     Dataset,
@@ -24,7 +25,7 @@ from p2p.replicated.state import (
     as_submitted,
 )
 from p2p.replicated.store import StoreBuilder
-from p2p.replicated.wire import FORMAT, GENERATION, JOB
+from p2p.replicated.wire import FORMAT, GENERATION, JOB, REVISION, SERVICE
 from p2p.training.method import Method
 
 # When one trainer wrote all of a checkpoint into one file, its record said everything.
@@ -32,7 +33,7 @@ _WHOLE_FIELDS = 6
 # A record holds at most what one command brought, and that is at most 4 MiB.
 _RECORD_BYTES_MAX = 8 * 1024 * 1024
 
-Made = TypeVar("Made", Member, Seat, Mark, Part, Event, Dataset, Method)
+Made = TypeVar("Made", Member, Seat, Mark, Part, Event, Dataset, Method, ModelFile, Replica)
 
 
 class MalformedState(Exception):
@@ -122,6 +123,7 @@ class _Draft:
     jobs: dict[str, _JobDraft] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
     acknowledged: dict[str, float] = field(default_factory=dict)
     sessions: dict[str, tuple[Session, dict[int, Any]]] = field(default_factory=dict)
     store: StoreBuilder = field(default_factory=StoreBuilder)
@@ -134,6 +136,7 @@ class _Draft:
             jobs={id_: draft.made() for id_, draft in self.jobs.items()},
             events=tuple(self.events),
             datasets=self.datasets,
+            services=self.services,
             acknowledged=self.acknowledged,
             sessions=Map(
                 {
@@ -235,6 +238,22 @@ class _Draft:
         dataset = _made(Dataset, values)
         _add(self.datasets, dataset.name, dataset)
 
+    def add_service(self, *values: Any) -> None:
+        made = Service(**dict(zip(SERVICE, values, strict=True)))
+        _add(self.services, made.id, made)
+
+    def add_revision(self, *values: Any) -> None:
+        revision = Revision(**dict(zip(REVISION, values, strict=True)))
+        self._change_service(revision=revision)
+
+    def add_file(self, *values: Any) -> None:
+        revision = self.last_service.revision
+        files = (*revision.files, _made(ModelFile, values))
+        self._change_service(revision=replace(revision, files=files))
+
+    def add_replica(self, *values: Any) -> None:
+        self._change_service(replicas=(*self.last_service.replicas, _made(Replica, values)))
+
     def add_acknowledged(self, alert: Any, at_s: Any) -> None:
         _add(self.acknowledged, alert, float(at_s))
 
@@ -250,6 +269,16 @@ class _Draft:
 
     def add_value(self, key: Any, value: Any) -> None:
         self.store.add(key, value)
+
+    @property
+    def last_service(self) -> Service:
+        if not self.services:
+            raise ValueError("a part of a service before any service")
+        return self.services[next(reversed(self.services))]
+
+    def _change_service(self, **changes: Any) -> None:
+        service = self.last_service
+        self.services[service.id] = replace(service, **changes)
 
     @property
     def last_job(self) -> _JobDraft:
@@ -271,7 +300,8 @@ def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:
     return State(cluster_id=_text(cluster_id), name=_text(name), turn=_number(turn))
 
 
-_WIDTHS = {kind: len(fields(kind)) for kind in (Member, Seat, Mark, Part, Event, Dataset, Method)}
+_KINDS = (Member, Seat, Mark, Part, Event, Dataset, Method, ModelFile, Replica)
+_WIDTHS = {kind: len(fields(kind)) for kind in _KINDS}
 
 
 def _made(kind: type[Made], values: tuple[Any, ...]) -> Made:

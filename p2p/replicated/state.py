@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from immutables import Map
 
+from p2p.replicated.service import Service
 from p2p.replicated.store import Store
 from p2p.training.method import Method, submitted
 
@@ -310,6 +311,7 @@ class State:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # by name
+    services: Mapping[str, Service] = field(default_factory=dict)
     # By an alert's id when somebody said that it was seen; until it is resolved.
     acknowledged: Mapping[str, float] = field(default_factory=dict)
     store: Store = field(default_factory=Store)

@@ -11,6 +11,7 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
                                         crashed, asks, origin: only if there is any
     event …
     dataset …
+    service …, and after each: revision …, file …, replica …
     acknowledged alert at                            only if there is any
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
@@ -28,6 +29,7 @@ from typing import Any
 
 import msgpack
 
+from p2p.replicated.service import ModelFile, Replica, Service
 from p2p.replicated.state import Dataset, Event, Job, Mark, Member, Part, Seat, State
 from p2p.training.method import Method
 
@@ -61,9 +63,14 @@ _member, _seat, _mark, _part, _event, _dataset, _method = map(
     _fields_of, (Member, Seat, Mark, Part, Event, Dataset, Method)
 )
 GENERATION = ("number", "reason", "start_step", "stall_s", "steps_repeated", "closed")
+SERVICE = tuple(each.name for each in fields(Service))[:-2]  # without its revision and replicas
+REVISION = ("number", "step", "state_hash")
 JOB = ("id", "name", "spec", "state", "reason", "excluded", "steps_total")
 _generation = attrgetter(*GENERATION)
 _job = attrgetter(*JOB)
+_service = attrgetter(*SERVICE)
+_revision = attrgetter(*REVISION)
+_file, _replica = map(_fields_of, (ModelFile, Replica))
 
 
 def _records(state: State) -> Iterator[Record]:
@@ -78,6 +85,11 @@ def _records(state: State) -> Iterator[Record]:
         yield ("event", *_event(event))
     for dataset in state.datasets.values():
         yield ("dataset", *_dataset(dataset))
+    for service in state.services.values():
+        yield ("service", *_service(service))
+        yield ("revision", *_revision(service.revision))
+        yield from (("file", *_file(file)) for file in service.revision.files)
+        yield from (("replica", *_replica(replica)) for replica in service.replicas)
     for alert, at_s in state.acknowledged.items():
         yield ("acknowledged", alert, at_s)
     for id_, session in sorted(state.sessions.items()):

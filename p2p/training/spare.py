@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import sys
+from importlib import import_module
 from typing import Any
 
 import msgpack
@@ -52,14 +53,15 @@ class Spare:
             return False
         message = None if flags & socket.MSG_TRUNC else msgpack.unpackb(data)
         if isinstance(message, dict) and message.get("kind") == "fork" and len(fds) == 1:
-            self._fork(message["child"], socket.socket(fileno=fds[0]))
+            stream = socket.socket(fileno=fds[0])
+            self._fork(message["child"], stream, message.get("of") == "load")
         else:
             print(f"spare: not understood: {message!r}", file=sys.stderr, flush=True)
             for fd in fds:
                 os.close(fd)
         return True
 
-    def _fork(self, child: Any, stream: socket.socket) -> None:
+    def _fork(self, child: Any, stream: socket.socket, is_replica: bool = False) -> None:
         me = os.getpid()
         try:
             pid = os.fork()
@@ -68,7 +70,7 @@ class Spare:
             stream.close()
             return
         if pid == 0:
-            become_trainer(self, me, stream)
+            become(self, me, stream, is_replica)
         stream.close()
         self.children[pid] = child
         self._say({"kind": "forked", "child": child, "pid": pid})
@@ -108,16 +110,19 @@ class Spare:
         os.close(null)
 
 
-def become_trainer(spare: Spare, parent: int, stream: socket.socket) -> None:
-    """In the forked child; never returns."""
+def become(spare: Spare, parent: int, stream: socket.socket, is_replica: bool) -> None:
+    """A trainer or a replica, in the forked child; never returns."""
     code = 1
     try:
         die_with(parent)
         die_before_others()
         spare.let_go()
-        from p2p.training.trainer import main as train
+        if is_replica:
+            code = import_module("p2p.serving.replica").main(stream)
+        else:
+            from p2p.training.trainer import main as train
 
-        code = train(stream)
+            code = train(stream)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

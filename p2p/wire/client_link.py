@@ -23,6 +23,9 @@ _HANDSHAKE_FAILED = (
 )
 
 
+Part = dict[str, Any] | P2PError
+
+
 class NoAnswer(Unreachable):
     """The request was sent; whether it arrived, and what became of it, is not known."""
 
@@ -40,6 +43,7 @@ class ClientLink:
         self._key = key
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._streams: dict[str, asyncio.Queue[Part]] = {}
         self._up: asyncio.Future[None] = self._loop.create_future()
         self._refused = 0
         self._dealer = dealer(context, key)
@@ -64,14 +68,7 @@ class ClientLink:
 
     async def ask(self, sender: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The body of the answer. Raises NoAnswer; Unreachable if it could not even be sent."""
-        sent = encode(Envelope(self._key.cluster_id, sender, "", "request", body))
-        if self.is_lost:
-            raise Unreachable(f"the peer at {self.address} went away")
-        try:
-            self._dealer.send(sent, zmq.NOBLOCK)
-        except zmq.ZMQError as error:  # its connection broke, or it does not read
-            raise Unreachable(f"the peer at {self.address} takes no requests now") from error
-        self._recheck(self._dealer, self._read)
+        self.tell(sender, body)
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._waiting[body["id"]] = answer
         text = f"the peer at {self.address} did not answer within {timeout_s:.1f} s"
@@ -82,9 +79,30 @@ class ClientLink:
             patience.cancel()
             self._waiting.pop(body["id"], None)
 
+    def open_stream(self, sender: str, body: dict[str, Any]) -> "asyncio.Queue[Part]":
+        """The parts of an answer as they come, or why no more will. Raises Unreachable."""
+        parts: asyncio.Queue[Part] = asyncio.Queue()
+        self.tell(sender, body)
+        self._streams[body["id"]] = parts
+        return parts
+
+    def close_stream(self, id_: str) -> None:
+        self._streams.pop(id_, None)
+
+    def tell(self, sender: str, body: dict[str, Any]) -> None:
+        """Send without waiting for an answer. Raises Unreachable."""
+        sent = encode(Envelope(self._key.cluster_id, sender, "", "request", body))
+        if self.is_lost:
+            raise Unreachable(f"the peer at {self.address} went away")
+        try:
+            self._dealer.send(sent, zmq.NOBLOCK)
+        except zmq.ZMQError as error:  # its connection broke, or it does not read
+            raise Unreachable(f"the peer at {self.address} takes no requests now") from error
+        self._recheck(self._dealer, self._read)
+
     @property
     def is_awaited(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting or self._streams)
 
     def close(self) -> None:
         """Who still waits for an answer gets NoAnswer."""
@@ -104,6 +122,8 @@ class ClientLink:
             self._up.exception()  # perhaps nobody waits for it
         for answer in list(self._waiting.values()):
             _fail(answer, problem)
+        for parts in self._streams.values():
+            parts.put_nowait(problem)
 
     def _end(self) -> None:
         self._dealer.monitor(None, 0)
@@ -129,7 +149,10 @@ class ClientLink:
                 return
             with contextlib.suppress(Malformed):
                 reply = decode(data, self._key.cluster_id)
-                answer = self._waiting.get(str(reply.body.get("id")))
+                id_ = str(reply.body.get("id"))
+                if reply.kind == "reply" and id_ in self._streams:
+                    self._streams[id_].put_nowait(reply.body)
+                answer = self._waiting.get(id_)
                 if reply.kind == "reply" and answer is not None and not answer.done():
                     answer.set_result(reply.body)
         self._recheck(self._dealer, self._read)

@@ -12,7 +12,7 @@ import msgpack
 
 PROTOCOL_VERSION = 1
 ENVELOPE_BYTES_MAX = 16 * 1024 * 1024
-KINDS = frozenset({"raft", "snapshot", "report", "digest", "request", "reply"})
+KINDS = frozenset({"raft", "snapshot", "report", "digest", "request", "reply", "prompt", "stream"})
 
 
 class Malformed(Exception):

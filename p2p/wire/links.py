@@ -1,4 +1,5 @@
-"""Whom this peer keeps a link to: voters to everybody, learners only to the voters and the leader.
+"""Whom this peer keeps a link to: voters to everybody, learners only to the voters, the leader and
+who answers prompts.
 
 So 50 peers need a few hundred connections instead of thousands, and whoever is elected reaches
 everybody at once. Addresses come from the log; a joiner, whose log names nobody yet, answers whom
@@ -16,14 +17,18 @@ from p2p.wire.network import Network
 STRANGERS_MAX = 16
 
 
-def links_wanted(self_id: str, members: frozenset[str], status: Status) -> frozenset[str]:
-    """Peers to be linked to, of `members` and those in the configuration."""
+def links_wanted(
+    self_id: str, members: frozenset[str], status: Status, answering: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Peers to be linked to, of `members` and those in the configuration. To those that answer
+    prompts everybody is, for anybody may be asked.
+    """
     voters = all_voters(status)
     if self_id in voters or status.leader == self_id:
         wanted = members | voters | frozenset(status.learners)
     else:
         wanted = voters | frozenset({status.leader} if status.leader is not None else ())
-    return wanted - {self_id}
+    return (wanted | (answering & members)) - {self_id}
 
 
 class Links:
@@ -36,20 +41,25 @@ class Links:
         self._sight: tuple[Any, ...] = ()
         self._known: frozenset[str] = frozenset()
 
-    def follow(self, members: Mapping[str, Member], status: Status) -> list[str]:
+    def follow(
+        self,
+        members: Mapping[str, Member],
+        status: Status,
+        answering: frozenset[str] = frozenset(),
+    ) -> list[str]:
         """Relink after a change of members, voters or leader; returns who is linked no more.
 
         Also when a member said again what the log knew already: an old message of its may have
         come after it had moved, and the link may be to where it was.
         """
         voting = (status.voters, status.voters_outgoing)
-        sight = (*voting, status.learners, status.leader)
+        sight = (*voting, status.learners, status.leader, answering)
         if members is self._members and sight == self._sight:
             return []
         self._members, self._sight = members, sight
         voters = all_voters(status)
         self._known = frozenset({*members, *voters, *status.learners})
-        wanted = links_wanted(self._self_id, frozenset(members), status)
+        wanted = links_wanted(self._self_id, frozenset(members), status, answering)
         for peer in sorted(wanted & members.keys()):
             self._link(peer, members[peer].address)
         strangers = {peer: None for peer in self._strangers if peer not in self._known}

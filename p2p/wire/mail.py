@@ -49,8 +49,8 @@ class Mail:
         for peer in peers:
             self._send(peer, kind, data)
 
-    def reply(self, route: Route, body: dict[str, Any]) -> None:
-        self._parts.network.reply(route, self.traffic.sent(self._wrapped("reply", body)))
+    def reply(self, route: Route, body: dict[str, Any], kind: str = "reply") -> None:
+        self._parts.network.reply(route, self.traffic.sent(self._wrapped(kind, body)))
 
     def _send(self, peer: str, kind: str, data: bytes) -> bool:
         if not self.drills.running:

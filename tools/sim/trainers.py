@@ -32,6 +32,8 @@ class Trainers:
         """
         busy = 0
         for child, orders in list(self._children.told.items()):
+            if self._children.started[child]["kind"] != "begin":
+                continue
             stopped = any(order["kind"] == "stop" for order in orders) and child not in stuck
             if child in self._children.killed or stopped:
                 self._children.end(child)

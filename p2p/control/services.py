@@ -1,0 +1,181 @@
+"""What each serve job needs next: weights, peers for its replicas, more or fewer of them. Pure.
+
+First match wins, and one thing at a time: the next is planned when this one has been applied.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from p2p.control.placement import free_slots
+from p2p.replicated.service import Service
+from p2p.replicated.state import Checkpoint, Member, State
+from p2p.reports import Observed, ReplicaReport
+
+Command = dict[str, Any]
+_PREFIX = "sha256:"
+
+
+def plan_services(
+    state: State, peers: Mapping[str, Member], observed: Observed
+) -> Iterator[Command]:
+    """`peers` can start children now."""
+    for service in state.services.values():
+        if service.is_ended:
+            continue
+        told = {
+            replica.child: (peer, replica)
+            for peer, report in observed.reports.items()
+            if peer in peers
+            for replica in report.replicas
+            if replica.service == service.id
+        }
+        rules = (
+            _changed(service, state, peers, observed, told),
+            _failed(service, peers, told),
+            _newer(service, state),
+            _placed(service, state, peers),
+        )
+        yield from next((found for rule in rules if (found := list(rule))), ())
+
+
+Told = Mapping[str, tuple[str, ReplicaReport]]  # by child, its peer and what it said
+
+
+def _changed(
+    service: Service,
+    state: State,
+    peers: Mapping[str, Member],
+    observed: Observed,
+    told: Told,
+) -> Iterator[Command]:
+    """Who can answer now, and who cannot any more."""
+    for replica in service.replicas:
+        member = state.members.get(replica.peer)
+        name = member.name if member else replica.peer
+        reason = ""
+        if replica.peer not in peers:
+            reason = f"{name} is gone"
+        elif replica.peer in observed.reports:
+            # A new leader judges no replica before its peer has reported.
+            phase = told[replica.child][1].phase if replica.child in told else "gone"
+            reason = f"that of {name} ended" if phase != "ready" else ""
+        if reason:
+            yield {**_of("lost", service), "child": replica.child, "reason": reason}
+    known = {replica.child for replica in service.replicas}
+    for child, (peer, report) in told.items():
+        if report.phase != "ready" or child in known or peer not in service.assigned:
+            continue
+        if report.revision == service.assigned[peer]:
+            facts = {"child": child, "peer": peer, "revision": report.revision}
+            yield {**_of("ready", service), **facts, "model": dict(report.model)}
+
+
+def _failed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterator[Command]:
+    """A peer whose replica cannot be is set aside; with no peer left the service fails."""
+    for peer, report in told.values():
+        if report.phase == "failed" and peer in service.assigned:
+            why = f"{peers[peer].name} is set aside: {report.error or 'its replica failed'}"
+            kept = {other: n for other, n in service.assigned.items() if other != peer}
+            yield {**_assign(service, kept, why), "excluded": {peer: why}}
+            return
+    able = {peer.id for peer in peers.values() if peer.slots > 0} - set(service.excluded)
+    if service.excluded and not service.assigned and not able:
+        why = "; ".join(service.excluded.values())
+        yield {**_of("fail", service), "reason": f"no peer is left: {why}"}
+
+
+def _newer(service: Service, state: State) -> Iterator[Command]:
+    """The newest checkpoint of the job that it follows, whose replicas then come one by one."""
+    job = state.jobs.get(service.follows or "")
+    made = job.checkpoint if job else None
+    if job is None or made is None:
+        if service.follows and service.revision.number == 0 and (job is None or job.is_final):
+            yield {**_of("fail", service), "reason": f"{service.source} has no checkpoint"}
+        elif service.follows and service.revision.number == 0 and job is not None:
+            ask = f"`p2pnode checkpoint {job.id}` makes one now"
+            reason = f"waits for the first checkpoint of {job.name}: {ask}"
+            yield from _waits(service, reason)
+        return
+    is_new = service.revision.number == 0 or made.step > service.revision.step
+    rolling = any(n != service.revision.number for n in service.assigned.values())
+    if is_new and not rolling and (told := revision_of(made)) is not None:
+        reason = f"the checkpoint of step {made.step} of {job.name} is rolled out"
+        fields = {"after": service.revision.number, "revision": told, "reason": reason}
+        yield {**_of("revise", service), **fields}
+
+
+def revision_of(made: Checkpoint) -> dict[str, Any] | None:
+    """The weights in a checkpoint, as a command has them; None if they cannot be fetched: what
+    older versions wrote has no hashes.
+    """
+    parts = [part for part in made.parts if part.number < made.count]
+    if not all(part.digest for part in parts):
+        return None
+    files = [
+        {
+            "name": f"{part.number:05d}",
+            "sha256": part.digest.removeprefix(_PREFIX),
+            "bytes": part.bytes,
+            "peer": part.peer,
+            "path": part.path,
+        }
+        for part in parts
+    ]
+    return {"step": made.step, "state_hash": made.state_hash, "files": files}
+
+
+def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iterator[Command]:
+    """As many peers with a free slot as replicas are wanted, and on all of them the newest
+    weights: one peer at a time loads others, so that the rest go on answering.
+    """
+    newest = service.revision.number
+    if newest == 0:
+        return
+    here = {peer: n for peer, n in service.assigned.items() if peer in peers}
+    answering = {replica.peer for replica in service.replicas}
+    kept = sorted(here, key=lambda peer: (peer not in answering, peer))[: service.target]
+    free = free_slots(state, peers)
+    open_slots = [
+        peer
+        for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))
+        if free[peer] > 0 and peer not in service.assigned and peer not in service.excluded
+    ]
+    added = open_slots[: service.target - len(kept)]
+    wanted = {peer: here[peer] for peer in kept} | dict.fromkeys(added, newest)
+    names = " and ".join(peers[peer].name for peer in added)
+    if wanted.keys() != service.assigned.keys():
+        reason = f"{names} loads it" if added else f"{len(wanted)} replicas stay"
+        yield _assign(service, wanted, reason)
+        return
+    if len(wanted) < service.replicas_min and not service.replicas:
+        lacking = service.replicas_min - len(wanted)
+        yield from _waits(
+            service,
+            f"waits for a peer with a free slot: `p2pnode add {lacking}`, or more --slots",
+        )
+        return
+    yield from _rolled_out(service, peers)
+
+
+def _rolled_out(service: Service, peers: Mapping[str, Member]) -> Iterator[Command]:
+    newest = service.revision.number
+    loading = [peer for peer, n in service.assigned.items() if n == newest]
+    answering = {replica.peer for replica in service.replicas if replica.revision == newest}
+    older = sorted(peer for peer, n in service.assigned.items() if n != newest)
+    if older and set(loading) <= answering:
+        peer = older[0]
+        reason = f"{peers[peer].name} loads the weights of step {service.revision.step}"
+        yield _assign(service, {**service.assigned, peer: newest}, reason)
+
+
+def _waits(service: Service, reason: str) -> Iterator[Command]:
+    if service.reason != reason:
+        yield {**_of("wait", service), "reason": reason}
+
+
+def _assign(service: Service, wanted: Mapping[str, int], reason: str) -> Command:
+    return {**_of("assign", service), "peers": dict(wanted), "reason": reason}
+
+
+def _of(verb: str, service: Service) -> Command:
+    return {"type": f"serve.{verb}", "service": service.id}

@@ -1,0 +1,1 @@
+"""This peer's replicas: children that answer prompts, started and stopped as the log says."""

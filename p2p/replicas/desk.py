@@ -1,0 +1,224 @@
+"""This peer's replicas: carries out the plan of p2p.replicas.agent, keeps what they last said."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from p2p.control.crash_records import CrashRecords
+from p2p.fetching import Fetching
+from p2p.processes import Children
+from p2p.replicas.agent import (
+    Fetch,
+    Files,
+    GiveUp,
+    Kill,
+    Local,
+    LocalReplica,
+    Start,
+    Unwanted,
+    plan,
+)
+from p2p.replicas.relay import Relay
+from p2p.replicated.service import Service
+from p2p.replicated.state import State
+from p2p.reports import ReplicaReport
+from p2p.routing.letters import ToFront, ToHost
+from p2p.serving import protocol
+from p2p.serving.messages import Done, Failed, Load, Ready, Tokens
+from p2p.trainer_desk import Workplace
+
+FETCH_FAILURES_MAX = 6
+
+
+class ReplicaDesk:
+    """`changed` is called when the leader should hear of it at once, `say(front, letter)` reaches
+    the front of a prompt, `free_bytes` is the memory that a replica may take.
+    """
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        children: Children,
+        fetching: Fetching,
+        new_id: Callable[[], str],
+        changed: Callable[[], None],
+        say: Callable[[Hashable, ToFront], None],
+        free_bytes: Callable[[], int | None],
+    ) -> None:
+        self._workplace = workplace
+        self._children = children
+        self._fetching = fetching
+        self._new_id = new_id
+        self._changed = changed
+        self._free_bytes = free_bytes
+        self._relay = Relay(children, say)
+        self._local: dict[str, LocalReplica] = {}  # by child
+        self._told: dict[str, ReplicaReport] = {}
+        self._files: dict[tuple[str, int], Files] = {}
+        self._fetched: dict[str, None] = {}  # hashes of files that were not here before
+        self._crashes = CrashRecords()
+
+    @property
+    def reports(self) -> tuple[ReplicaReport, ...]:
+        return tuple(self._told.values())
+
+    def has(self, child: str) -> bool:
+        return child in self._local
+
+    def act(self, state: State, now_s: float, leaving: bool) -> None:
+        self._forget(state)
+        if not self._local and not any(
+            self._workplace.self_id in service.assigned for service in state.services.values()
+        ):
+            return
+        local = Local(
+            self_id=self._workplace.self_id,
+            now_s=now_s,
+            leaving=leaving,
+            warm=self._children.warm,
+            replicas={
+                child: replace(told, prompts=self._relay.prompts(child))
+                for child, told in self._local.items()
+            },
+            crashes=self._crashes.by_job,
+            files=self._files,
+            gpus=self._workplace.gpus,
+            unstartable=self._children.problem,
+            free_bytes=self._free_bytes(),
+        )
+        for action in plan(state, local):
+            match action:
+                case Fetch():
+                    self._fetch(state, action.service)
+                case Start():
+                    self._start(action)
+                case Unwanted():
+                    self._let_go(action.child, now_s)
+                case Kill():
+                    self._children.kill(action.child)
+                case GiveUp():
+                    self._give_up(action)
+
+    def on_letter(self, front: Hashable, letter: ToHost, now_s: float) -> None:
+        child = getattr(letter, "child", "")
+        told = self._told.get(child)
+        self._relay.on_letter(front, letter, told is not None and told.phase == "ready", now_s)
+
+    def on_tick(self, now_s: float) -> None:
+        self._relay.on_tick(now_s)
+
+    def on_message(self, child: str, message: Mapping[str, Any]) -> None:
+        """Raises protocol.Malformed."""
+        news = protocol.news(message)
+        local, told = self._local[child], self._told[child]
+        match news:
+            case Tokens():
+                self._told[child] = replace(told, running=news.running, waiting=news.waiting)
+                self._relay.on_tokens(child, news)
+            case Done():
+                self._relay.on_done(child, news)
+            case Ready() if local.unwanted_s is None:
+                names = ("name", "parameters", "bytes", "context", "digest")
+                model = {name: getattr(news, name) for name in names}
+                self._local[child] = replace(local, phase="ready")
+                self._told[child] = replace(told, phase="ready", model=model)
+                self._changed()
+            case Failed():
+                self._local[child] = replace(local, phase="failed")
+                self._told[child] = replace(told, phase="failed", error=news.error)
+                self._changed()
+
+    def on_exit(self, child: str, how: str, now_s: float) -> None:
+        """`how` is empty when `on_status` will say it."""
+        local = self._local[child]
+        self._relay.on_exit(child)
+        if local.phase == "failed" and local.unwanted_s is None:
+            return  # kept, so that the leader hears of it
+        wanted = local.unwanted_s is not None
+        self._crashes.ended(local.service, child, how, now_s, wanted)
+        del self._local[child], self._told[child]
+        self._changed()
+
+    def on_status(self, child: str, how: str) -> bool:
+        """How a process ended, often a little after its end was noticed. Whether it was ours."""
+        if child in self._local:
+            self._crashes.condemn(child, how)
+            return True
+        return self._crashes.explain(child, how) is not None
+
+    def kill_all(self) -> int:
+        """As a drill; returns how many."""
+        for child in self._local:
+            self._crashes.drill(child)
+            self._children.kill(child)
+        return len(self._local)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _fetch(self, state: State, service: Service) -> None:
+        paths, key = [], (service.id, service.revision.number)
+        for name, (sha256, size) in service.revision.sizes.items():
+            holders = [file.peer for file in service.revision.files if file.name == name]
+            path = self._fetching.want(state, sha256, size, [*holders, *service.members])
+            if path is not None:
+                paths.append(str(path))
+                continue
+            self._fetched[sha256] = None
+            if self._fetching.failures(sha256) >= FETCH_FAILURES_MAX:
+                problem = f"cannot get its weights: {self._fetching.problem(sha256)}"
+                self._files[key] = Files(problem=problem)
+        if len(paths) == len(service.revision.sizes):
+            self._files[key] = Files(tuple(paths))
+            self._changed()
+
+    def _start(self, start: Start) -> None:
+        service, child = start.service, self._new_id()
+        number = service.revision.number
+        self._local[child] = LocalReplica(child, service.id, number, "starting", gpu=start.gpu)
+        self._told[child] = ReplicaReport(child, service.id, number, "starting")
+        threads = int((service.job or {}).get("threads") or 1)
+        load = Load(
+            service.name,
+            device=start.gpu,
+            job=service.job,
+            source_dir=self._workplace.source_dir,
+            weights=start.paths,
+            threads=threads,
+        )
+        self._children.start(child, load.to_wire())
+
+    def _let_go(self, child: str, now_s: float) -> None:
+        local = self._local[child]
+        if local.phase == "failed":  # its process has ended
+            del self._local[child], self._told[child]
+            self._children.kill(child)
+            return
+        self._local[child] = replace(local, unwanted_s=now_s)
+        self._told[child] = replace(self._told[child], phase="stopping")
+        self._changed()
+
+    def _give_up(self, give_up: GiveUp) -> None:
+        """There is no process; the report stays until the leader has set this peer aside."""
+        child, service, number = self._new_id(), give_up.service, give_up.revision
+        self._local[child] = LocalReplica(child, service, number, "failed")
+        self._told[child] = ReplicaReport(child, service, number, "failed", error=give_up.error)
+        self._crashes.forget(service)
+        self._changed()
+
+    def _forget(self, state: State) -> None:
+        """What is not assigned here any more begins anew another time."""
+        me = self._workplace.self_id
+        here = {
+            service.id: service.revision
+            for service in state.services.values()
+            if me in service.assigned
+        }
+        for key in [key for key in self._files if here.get(key[0]) is None]:
+            del self._files[key]
+        for service in [name for name in self._crashes.by_job if name not in here]:
+            self._crashes.forget(service)
+        if self._fetched:
+            used = {sha for revision in here.values() for sha, _ in revision.sizes.values()}
+            for sha256 in [sha for sha in self._fetched if sha not in used]:
+                del self._fetched[sha256]
+                self._fetching.forget(sha256)

@@ -1,0 +1,192 @@
+"""A peer as the front of its clients' prompts: carries out what p2p.routing.front decides."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from p2p.errors import Usage
+from p2p.find import find_service
+from p2p.routing import letters
+from p2p.routing.front import Asked, Effect, Front, Target, ToClient, ToReplica
+from p2p.routing.letters import Alive, Ended, Gone, OrderFor, Pieces, ToFront, ToHost
+from p2p.serving.checking import Fields, Malformed
+from p2p.serving.protocol import generate
+from p2p.wire.network import Route
+
+if TYPE_CHECKING:
+    from p2p import requests
+    from p2p.peer import Peer
+
+TICK_S = 0.1
+ALIVE_EVERY_S = 1.0
+REQUEST_CHARACTERS_MAX = 100
+TIMEOUT_S, TIMEOUT_MAX_S = 600.0, 86_400.0
+STREAMED = frozenset({"generate", "generate_read", "generate_cancel"})
+
+
+class _Client(NamedTuple):
+    """Where the parts of an answer go: `stream` is the id of the request that asked for it."""
+
+    route: Route
+    stream: str
+
+
+class _Remote(NamedTuple):
+    """A front elsewhere: its letters come, and are answered, over this connection."""
+
+    route: Route
+
+
+class RoutingDesk:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.front = Front()
+        self._ticked_s = self._alive_s = 0.0
+        self._services: object = None
+        self._members: object = None
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def on_request(self, asked: requests.Asked) -> None:
+        """Raises P2PError."""
+        args, now_s = asked.args, self._now_s()
+        try:
+            if asked.verb == "generate":
+                client = _Client(asked.route, asked.id)
+                self._do(self.front.ask(self._parsed(args, client), now_s))
+                return
+            fields = Fields(args)
+            request = fields.text("request", REQUEST_CHARACTERS_MAX, least=1)
+            if asked.verb == "generate_cancel":
+                self._do(self.front.cancel(request, now_s))
+                self._peer.mail.reply(asked.route, {"ok": {}, "id": asked.id})
+                return
+            client = _Client(asked.route, fields.text("stream", REQUEST_CHARACTERS_MAX))
+            self._do(self.front.read(client, request, fields.whole("read"), now_s))
+        except Malformed as error:
+            raise Usage(str(error)) from error
+
+    def _parsed(self, args: Mapping[str, Any], client: _Client) -> Asked:
+        """Raises Malformed or P2PError."""
+        fields = Fields(args)
+        fields.text("request", REQUEST_CHARACTERS_MAX, least=1)
+        named = fields.text("service", 300) if fields.has("service") else None
+        return Asked(
+            generate(fields),
+            find_service(self._peer.state, named).id,
+            client,
+            fields.text("conversation", 100) if fields.has("conversation") else None,
+            fields.number("timeout_s", TIMEOUT_S, 0.001, TIMEOUT_MAX_S),
+        )
+
+    # -- replicas --------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Who can answer, as the log says."""
+        state, now_s = self._peer.state, self._now_s()
+        if state.services is self._services and state.members is self._members:
+            return
+        self._services, self._members = state.services, state.members
+        targets = [
+            Target(replica.child, replica.peer, service.id, replica.revision)
+            for service in state.services.values()
+            for replica in service.replicas
+            if replica.peer in state.members and state.members[replica.peer].state == "alive"
+        ]
+        effects = self.front.follow(targets, now_s)
+        ended = {service.id for service in state.services.values() if service.is_ended}
+        self._do([*effects, *self.front.unserved(ended, now_s)])
+
+    def on_letter(self, letter: ToFront) -> None:
+        now_s = self._now_s()
+        match letter:
+            case Pieces():
+                self.front.load(letter.child, letter.running, letter.waiting)
+                for piece in letter.pieces:
+                    told = (piece.request, piece.at, piece.ids, piece.text)
+                    self._do(self.front.tokens(letter.child, *told, now_s))
+            case Ended():
+                self._do(self.front.done(letter.child, letter.done, now_s))
+            case Gone():
+                self._do(self.front.lost(letter.child, now_s))
+
+    def on_stream(self, body: Mapping[str, Any]) -> None:
+        """From the peer of a replica. Raises Malformed."""
+        self.on_letter(letters.to_front(body))
+
+    def on_prompt(self, body: Mapping[str, Any], route: Route) -> None:
+        """From a front elsewhere, for a replica here. Raises Malformed."""
+        self._peer.replicas.on_letter(_Remote(route), letters.to_host(body), self._now_s())
+
+    def say(self, front: Hashable, letter: ToFront) -> None:
+        """A replica here said something for that front."""
+        if isinstance(front, _Remote):
+            self._peer.mail.reply(front.route, letter.to_wire(), "stream")
+        else:
+            self.on_letter(letter)
+
+    def on_peer_lost(self, peer: str) -> None:
+        self._do(self.front.lost_peer(peer, self._now_s()))
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def on_tick(self, now_s: float) -> None:
+        if now_s - self._ticked_s < TICK_S:
+            return
+        self._ticked_s = now_s
+        self._do(self.front.tick(now_s))
+        if now_s - self._alive_s >= ALIVE_EVERY_S:
+            self._alive_s = now_s
+            by_peer: dict[str, list[str]] = {}
+            for target, wire_ids in self.front.wire_ids().items():
+                by_peer.setdefault(target.peer, []).extend(wire_ids)
+            for peer, wire_ids in by_peer.items():
+                self._send(peer, Alive(tuple(wire_ids)))
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case ToClient():
+                    self._tell(effect)
+                case ToReplica(target, order):
+                    if not self._send(target.peer, OrderFor(target.child, order)):
+                        # Not within this call: the front has more to say of the others first.
+                        self._peer.parts.call_later(0.0, partial(self._unreached, target))
+
+    def _unreached(self, target: Target) -> None:
+        self._do(self.front.lost(target.child, self._now_s(), died=False))
+
+    def _send(self, peer: str, letter: ToHost) -> bool:
+        if peer == self._peer.identity.id:
+            self._peer.replicas.on_letter(None, letter, self._now_s())
+            return True
+        return self._peer.send(peer, "prompt", letter.to_wire())
+
+    def _tell(self, effect: ToClient) -> None:
+        assert isinstance(effect.client, _Client)
+        route, stream = effect.client
+        told = self._named(effect.told)
+        if not effect.is_last:
+            body: dict[str, Any] = {"part": told}
+        else:
+            body = told if "error" in told else {"ok": told}
+        self._peer.mail.reply(route, {**body, "id": stream})
+
+    def _named(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """With the peer's name, and the model, as people know them."""
+        if "peer" not in told:
+            return dict(told)
+        state = self._peer.state
+        member = state.members.get(told["peer"])
+        names = {"peer_name": member.name if member else told["peer"]}
+        for service in state.services.values():
+            if any(replica.child == told.get("replica") for replica in service.replicas):
+                names |= {"service": service.id, "model": service.name}
+        return {**told, **names}
+
+    def _now_s(self) -> float:
+        return self._peer.parts.clock.monotonic_s()

@@ -1,0 +1,126 @@
+"""What a front and the peers of the replicas say to each other, built and checked. Pure.
+
+"prompt", to the peer of a replica: an order for it, or which of this front's prompts live.
+"stream", back: what its replica said of them in one decode step, or that it is gone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2p.serving import protocol
+from p2p.serving.checking import Fields, Malformed
+from p2p.serving.messages import Done, Load, Order
+from p2p.serving.protocol import REQUEST_CHARACTERS_MAX
+
+ALIVE_MAX = 100_000
+STREAMS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFor:
+    child: str
+    order: Order
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"child": self.child, "order": self.order.to_wire()}
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """All prompts that this front has at replicas of that peer."""
+
+    requests: tuple[str, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"alive": list(self.requests)}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`at`: how many ids of the answer came before."""
+
+    request: str
+    at: int
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    child: str
+    running: int
+    waiting: int
+    pieces: tuple[Piece, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        told = [[piece.request, piece.at, list(piece.ids), piece.text] for piece in self.pieces]
+        load = {"running": self.running, "waiting": self.waiting}
+        return {"child": self.child, **load, "pieces": told}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Of one prompt."""
+
+    child: str
+    done: Done
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"child": self.child, "done": self.done.to_wire()}
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The replica."""
+
+    child: str
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"child": self.child, "gone": True}
+
+
+ToHost = OrderFor | Alive
+ToFront = Pieces | Ended | Gone
+
+
+def to_host(body: Mapping[str, Any]) -> ToHost:
+    """Raises Malformed."""
+    fields = Fields(body)
+    if fields.has("alive"):
+        return Alive(fields.texts("alive", ALIVE_MAX, REQUEST_CHARACTERS_MAX))
+    order = protocol.order(fields.map("order").wire)
+    if isinstance(order, Load):
+        raise Malformed("no front says what a replica loads")
+    return OrderFor(_child(fields), order)
+
+
+def to_front(body: Mapping[str, Any]) -> ToFront:
+    """Raises Malformed."""
+    fields = Fields(body)
+    child = _child(fields)
+    if fields.has("gone"):
+        return Gone(child)
+    if fields.has("done"):
+        done = protocol.news(fields.map("done").wire)
+        if not isinstance(done, Done):
+            raise Malformed("not the end of a prompt")
+        return Ended(child, done)
+    told = body.get("pieces")
+    if not isinstance(told, list) or len(told) > STREAMS_MAX:
+        raise Malformed("pieces is not a list")
+    pieces = tuple(map(_piece, told))
+    return Pieces(child, fields.whole("running"), fields.whole("waiting"), pieces)
+
+
+def _piece(told: Any) -> Piece:
+    if not isinstance(told, Sequence) or len(told) != 4:
+        raise Malformed("a piece is its request, place, ids and text")
+    fields = Fields(dict(zip(("request", "at", "ids", "text"), told, strict=True)))
+    request = fields.text("request", REQUEST_CHARACTERS_MAX, least=1)
+    ids = fields.wholes("ids", protocol.TOKENS_MAX)
+    return Piece(request, fields.whole("at"), ids, fields.text("text"))
+
+
+def _child(fields: Fields) -> str:
+    return fields.text("child", 200, least=1)

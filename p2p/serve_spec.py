@@ -1,0 +1,48 @@
+"""What is asked to be served, as the command that puts it into the log. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from p2p import job_spec
+from p2p.checkpoints.restoring import checkpoint_of
+from p2p.control.services import revision_of
+from p2p.errors import P2PError, Usage
+from p2p.find import find_job
+from p2p.replicated.service import DEVICES, REPLICAS_MAX
+from p2p.replicated.state import TEXT_MAX, State
+
+JOB = "job:"
+
+
+def serve(state: State, args: Mapping[str, Any]) -> dict[str, Any]:
+    """`model` is job:JOB[@STEP]. Raises P2PError."""
+    source, device = str(args["model"]), str(args.get("device") or "auto")
+    least, most = args.get("replicas_min", 1), args.get("replicas_max", 1)
+    if not (type(least) is int and type(most) is int and 1 <= least <= most <= REPLICAS_MAX):
+        raise Usage(f"--replicas {least}:{most}: from 1 to {REPLICAS_MAX}, the least first")
+    if device not in DEVICES:
+        raise Usage(f"--device {device}: there are {', '.join(DEVICES)}")
+    model = _of_job(state, source)
+    name = str(args.get("name") or model.pop("name"))
+    if not 0 < len(name) <= TEXT_MAX:
+        raise Usage(f"a model's name has 1 to {TEXT_MAX} characters")
+    bounds = {"replicas_min": least, "replicas_max": most, "device": device}
+    return {"type": "serve.start", "source": source, **model, **bounds, "name": name}
+
+
+def _of_job(state: State, source: str) -> dict[str, Any]:
+    if not source.startswith(JOB):
+        raise Usage(f"{source[:100]!r} is no model: job:JOB or job:JOB@STEP is")
+    named, at, step = source.removeprefix(JOB).partition("@")
+    if at and not step.isdecimal():
+        raise Usage(f"{source[:100]!r}: the step after @ is a number")
+    job = find_job(state, named)
+    spec = {**job_spec.for_trainers(job.spec), "id": job.id, "name": job.name}
+    told = {"name": job.name, "job": spec}
+    if not at and job.checkpoint is None and not job.is_final:
+        return {**told, "follows": job.id, "revision": None}  # its first one is waited for
+    made = checkpoint_of(job, int(step) if at else None)
+    revision = revision_of(made)
+    if revision is None:
+        raise P2PError(f"the checkpoint of step {made.step} is of an older version: make another")
+    return {**told, "follows": None if at else job.id, "revision": revision}
