@@ -4,6 +4,7 @@ Imports of weight (ZeroMQ, consensus) happen only in what is run, so --help answ
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -61,10 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; silence Python's own complaint at exit.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Nobody reads our output, or its disk is full; silence Python's own complaint at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if error.errno == errno.EPIPE:
+            return 0
+        say(f"p2pnode: cannot write the output: {error.strerror}")
+        return P2PError.exit_code
     return int(code)
 
 

@@ -1,8 +1,11 @@
 """What is typed and what is printed: flags written out, one sentence, tables that fit."""
 
+import os
+import sys
+
 import pytest
 
-from p2p.cli import VERBS, build_parser
+from p2p.cli import VERBS, build_parser, main
 from p2p.verbs.verb import Verb, table
 
 HEADINGS = ["JOB", "STATE", "WHY"]
@@ -39,6 +42,8 @@ def test_in_a_narrow_terminal_the_last_cell_goes_below(monkeypatch: pytest.Monke
         (["status", "--jso"], "p2pnode: unrecognized arguments: --jso; see `p2pnode --help`"),
         (["job"], "p2pnode job: the following arguments are required: JOB; see `p2pnode job"),
         (["data", "preview"], "p2pnode data preview: the following arguments are required: NAME"),
+        (["export", "events", "--names", "x"], "p2pnode: unrecognized arguments: --names x; see"),
+        (["export", "tensorboard", "j"], "the following arguments are required: -o/--output"),
         (["restore", "j", "--steps", "1", "--epochs", "1"], "--epochs: not allowed with argument"),
     ],
 )
@@ -51,6 +56,23 @@ def test_a_wrong_flag_is_one_sentence_and_exit_code_2(
     assert ended.value.code == 2
     assert said in told.err
     assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(("file", "code", "said"), [("/dev/full", 1, "No space left"), ("", 0, "")])
+def test_where_nothing_can_be_printed(
+    file: str,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A full disk is one sentence; who has read enough is no error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(file or writer, "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["config"]) == code
+    assert said in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

@@ -2,13 +2,23 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import P2PError, Unreachable, Usage
 from p2p.verbs.pictures import picture
-from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, say, table
+from p2p.verbs.verb import (
+    Action,
+    Verb,
+    act,
+    add_actions,
+    asks,
+    megabytes,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -19,7 +29,6 @@ ASK_EVERY_S = 0.1
 ASK_EVERY_MAX_S = 2.0
 LIMIT_DEFAULT = 4
 PATH_BYTES_MAX = 4_096
-Ask = Callable[["Client", argparse.Namespace], Awaitable[int]]
 
 
 async def register(client: "Client", args: argparse.Namespace) -> int:
@@ -208,27 +217,12 @@ def _sharded(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="id or name")
 
 
-_ACTIONS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Ask], ...] = (
-    ("register", "make a dataset known to the cluster", _registers, register),
-    ("list", "the datasets", lambda parser: None, list_),
-    ("preview", "the first samples of one", _previewed, preview),
-    ("shards", "which samples of its step each peer of a job has", _sharded, shards),
-    ("drop", "forget one that no job uses", _named, drop),
+_ACTIONS = (
+    Action("register", "make a dataset known to the cluster", _registers, register),
+    Action("list", "the datasets", lambda parser: None, list_),
+    Action("preview", "the first samples of one", _previewed, preview),
+    Action("shards", "which samples of its step each peer of a job has", _sharded, shards),
+    Action("drop", "forget one that no job uses", _named, drop),
 )
-
-
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
-    for name, summary, add_arguments, ask in _ACTIONS:
-        action = actions.add_parser(name, help=summary, description=summary)
-        add_arguments(action)
-        add_common(action)
-        action.set_defaults(ask=ask)
-
-
-async def _data(client: "Client", args: argparse.Namespace) -> int:
-    code: int = await args.ask(client, args)
-    return code
-
-
-VERBS = (Verb("data", "datasets that jobs may name", _arguments, asks(_data)),)
+_arguments = partial(add_actions, actions=_ACTIONS)
+VERBS = (Verb("data", "datasets that jobs may name", _arguments, asks(act)),)

@@ -5,7 +5,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2p.errors import P2PError, Usage
+from p2p.errors import P2PError
+from p2p.measure.history import RESOLUTIONS_S
 from p2p.replicated.state import FINAL
 from p2p.verbs.scalars import over_steps
 from p2p.verbs.verb import print_json, say
@@ -18,10 +19,25 @@ EVERY_S = 2.0
 SETTLED_S = 2.0  # a point that began so long ago, and its resolution more, changes no more
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="id or name")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="a run per peer")
+    parser.add_argument("--watch", action="store_true", help="as long as the job runs")
+    add_resolution(parser)
+
+
+def add_resolution(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resolution",
+        metavar="S",
+        type=int,
+        choices=RESOLUTIONS_S,
+        help="seconds per point: 1 for ten minutes back, 10 for six hours",
+    )
+
+
 async def export(client: "Client", args: argparse.Namespace) -> int:
     """Raises P2PError when there is nothing to write, or no package to write it with."""
-    if not args.job or not args.output:
-        raise Usage("say which job and where to: p2pnode export tensorboard JOB -o DIR")
     told = await client.request("job", job=args.job)
     from p2p.training.tensorboard import EventFiles
 

@@ -7,15 +7,16 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import P2PError, Usage
 from p2p.storage.disk import write_output
 from p2p.verbs import event_files
-from p2p.verbs.verb import Verb, add_common, asks, say
+from p2p.verbs.verb import Action, Verb, act, add_actions, asks, say
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -46,34 +47,17 @@ def parse_since(text: str | None, now_s: float) -> float | None:
         ) from error
 
 
-async def _export(client: "Client", args: argparse.Namespace) -> int:
-    if args.what == "tensorboard":
-        return await event_files.export(client, args)
-    if args.job or args.watch:
-        raise Usage("a job and --watch are for `p2pnode export tensorboard JOB -o DIR`")
+async def _events(client: "Client", args: argparse.Namespace) -> int:
     since = parse_since(args.since, time.time())
-    if args.what == "events":
-        found: dict[str, Any] = {"schema": 1, "events": await _events(client, since)}
-        rows = _event_rows(found["events"])
-    else:
-        found = {"schema": 1, "series": await _metrics(client, args, since)}
-        rows = _metric_rows(found["series"])
-    if args.format == "csv":
-        _write(args.output, _csv(rows))
-    else:
-        _write(args.output, json.dumps(found) + "\n")
+    told = (await client.request("events", since=0))["events"]
+    events = [event for event in told if since is None or event["at"] >= since]
+    _write(args, {"schema": 1, "events": events}, _event_rows(events))
     return 0
 
 
-async def _events(client: "Client", since: float | None) -> list[dict[str, Any]]:
-    told = (await client.request("events", since=0))["events"]
-    return [event for event in told if since is None or event["at"] >= since]
-
-
-async def _metrics(
-    client: "Client", args: argparse.Namespace, since: float | None
-) -> list[dict[str, Any]]:
+async def _metrics(client: "Client", args: argparse.Namespace) -> int:
     """Of one peer, or of all that live; one that does not answer is said on stderr."""
+    since = parse_since(args.since, time.time())
     peers = (await client.request("status"))["peers"]
     if args.for_peer:
         wanted = [args.for_peer]
@@ -87,12 +71,13 @@ async def _metrics(
             if args.for_peer or len(wanted) == 1:
                 raise
             say(f"p2pnode: without {peer}: {error}")
-    return series
+    _write(args, {"schema": 1, "series": series}, _metric_rows(series))
+    return 0
 
 
 async def _series(
     client: "Client", peer: str, args: argparse.Namespace, since: float | None
-) -> Any:
+) -> AsyncIterator[dict[str, Any]]:
     """One after the other: an answer has as many as are good for the peer."""
     names: list[str] = args.names or ["*"]
     while names:
@@ -134,46 +119,43 @@ def _csv(rows: Iterator[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _write(output: str | None, text: str) -> None:
+def _write(args: argparse.Namespace, found: dict[str, Any], rows: Iterator[list[Any]]) -> None:
     """To a file, which is there whole or not at all, or to stdout. Raises P2PError."""
-    if output in (None, "-"):
+    text = _csv(rows) if args.format == "csv" else json.dumps(found) + "\n"
+    if args.output in (None, "-"):
         sys.stdout.write(text)
         return
-    path = Path(str(output))
+    path = Path(args.output)
     try:
         write_output(path, [text.encode()])
     except OSError as error:
         raise P2PError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["metrics", "events", "tensorboard"])
-    parser.add_argument("job", metavar="JOB", nargs="?", help="for tensorboard: id or name")
+def _written(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["json", "csv"], default="json")
     parser.add_argument(
         "--since", metavar="T", help="seconds since 1970, an ISO 8601 time, or how long ago: 10m"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="or DIR, for tensorboard")
-    parser.add_argument("--for-peer", metavar="PEER", help="metrics of this peer only")
-    parser.add_argument(
-        "--names", metavar="GLOB", nargs="+", help="metrics of these names only, as 'job.*.loss'"
-    )
-    parser.add_argument(
-        "--resolution",
-        metavar="S",
-        type=int,
-        choices=[1, 10],
-        help="seconds per point: 1 for ten minutes back, 10 for six hours",
-    )
-    parser.add_argument("--watch", action="store_true", help="tensorboard: as long as the job runs")
-    add_common(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="instead of stdout")
 
 
-VERBS = (
-    Verb(
-        "export",
-        "metrics or events as JSON or CSV, a job for TensorBoard",
-        _arguments,
-        asks(_export),
+def _measured(parser: argparse.ArgumentParser) -> None:
+    _written(parser)
+    parser.add_argument("--for-peer", metavar="PEER", help="of this peer only")
+    parser.add_argument(
+        "--names", metavar="GLOB", nargs="+", help="of these names only, as 'job.*.loss'"
+    )
+    event_files.add_resolution(parser)
+
+
+_ACTIONS = (
+    Action("metrics", "what was measured, as JSON or CSV", _measured, _metrics),
+    Action("events", "what happened, as JSON or CSV", _written, _events),
+    Action(
+        *("tensorboard", "a job's metrics for TensorBoard"),
+        *(event_files.add_arguments, event_files.export),
     ),
 )
+_arguments = partial(add_actions, actions=_ACTIONS)
+VERBS = (Verb("export", "what was measured or happened, for other tools", _arguments, asks(act)),)

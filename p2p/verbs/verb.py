@@ -37,6 +37,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(Usage.exit_code, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
+Ask = Callable[["Client", argparse.Namespace], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One of several things that a verb does."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    ask: Ask
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """`run` returns the exit code; a P2PError it raises is printed and becomes the exit code."""
@@ -56,9 +69,23 @@ def add_common(parser: argparse.ArgumentParser, watch: bool = False) -> None:
         parser.add_argument("--watch", action="store_true", help="print again when it changes")
 
 
-def asks(
-    question: Callable[["Client", argparse.Namespace], Awaitable[int]],
-) -> Callable[[argparse.Namespace], int]:
+def add_actions(parser: argparse.ArgumentParser, actions: Sequence[Action]) -> None:
+    """What a verb does is its first word, each with options of its own: see `act`."""
+    added = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    for action in actions:
+        own = added.add_parser(action.name, help=action.help, description=action.help)
+        action.add_arguments(own)
+        add_common(own)
+        own.set_defaults(ask=action.ask)
+
+
+async def act(client: "Client", args: argparse.Namespace) -> int:
+    """The question of the action that was given."""
+    code: int = await args.ask(client, args)
+    return code
+
+
+def asks(question: Ask) -> Callable[[argparse.Namespace], int]:
     """Make a verb's `run` of a coroutine that is given a connected-on-demand client."""
 
     def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ Answer = dict[str, Any]
 
 
 async def alerts(client: "Client", args: argparse.Namespace) -> int:
-    if args.acknowledge:
+    if args.acknowledge is not None:
         return await _acknowledge(client, args)
     wanted: Callable[[Answer], Answer] = dict if args.all else _firing
     return await show(client, args, "alerts", lambda told: _alerts_text(wanted(told)), wanted)
