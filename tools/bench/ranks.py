@@ -3,8 +3,17 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds until all had finished, and of the processors' time by all of them together."""
+
+    seconds: float
+    cpu_s: float
 
 
 @contextmanager

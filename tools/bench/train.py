@@ -5,7 +5,9 @@ Both train the same model with the same optimizer and global batch, on the same 
 with one thread each, and take turns: our job is paused while the rival runs, which waits while ours
 does.
 A figure of ours is what a client sees: the time between two changes of the step count that a
-peer tells. The table has the medians over the rounds and the median of the rounds' ratios.
+peer tells. The table has the medians over the rounds and the median of the rounds' ratios. CPU is
+what the trainers (without their peers), or the rival's processes, used of the processors, in ms per
+step: on a busy machine that says more than the time that passed.
 
 DDP computes a rank's part of the batch in one go and averages in float32; ours computes every shard
 by itself and sums order-free, which is what makes the weights independent of who was there.
@@ -15,6 +17,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -25,6 +28,7 @@ from typing import Any
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
+from p2p.scenarios.trainer_processes import trainers_of
 from tools.bench import kills
 from tools.bench.rivals.ddp import Ddp
 from tools.bench.rivals.loop import Loop
@@ -32,6 +36,7 @@ from tools.bench.rivals.loop import Loop
 GOALS = {"ddp": 1.1, "loop": 0.97}
 AS_PROCESSES = "processes"
 WATCH_S = 0.005
+CPU_TIME_OF_PROCESS = 2  # CPUCLOCK_SCHED of Linux: what its scheduler counted
 TASKS: dict[str, dict[str, Any]] = {
     "digits": {"task": "digits", "global_batch": 60},
     "gpt": {
@@ -75,9 +80,10 @@ def main(arguments: list[str]) -> int:
     shards = chosen.shards.split(",")
     if not all(word == AS_PROCESSES or (word.isdecimal() and int(word)) for word in shards):
         parser.error(f"--shards {chosen.shards}: numbers, or {AS_PROCESSES}")
-    print(f"{chosen.strategy}, {chosen.codec}; samples per second")
+    load = f"load average {os.getloadavg()[0]:.1f}"
+    print(f"{chosen.strategy}, {chosen.codec}; samples per second, CPU ms per step; {load}")
     print(f"{'task':<8} {'processes':>9} {'shards':>6} {'ours':>9} {chosen.against:>9} "
-          f"{'ratio':>6}  of the rounds")  # fmt: skip
+          f"{'ratio':>6} {'CPU':>8} {chosen.against:>8} {'ratio':>6}  of the rounds")  # fmt: skip
     rows = []
     for word, task, count in itertools.product(shards, tasks, counts):
         dealt = count if word == AS_PROCESSES else int(word)
@@ -94,10 +100,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _line(row: Row) -> str:
-    ratios = " ".join(f"{ratio:.3f}" for ratio in row["ratios"])
+    ratios, cpu = (" ".join(f"{one:.3f}" for one in row[name]) for name in ("ratios", "cpu_ratios"))
     return (
         f"{row['task']:<8} {row['processes']:>9} {row['shards']:>6} {row['ours']:>9.1f} "
-        f"{row['rival']:>9.1f} {row['ratio']:>6.3f}  {ratios}"
+        f"{row['rival']:>9.1f} {row['ratio']:>6.3f} {row['cpu_ms']:>8.3f} "
+        f"{row['rival_cpu_ms']:>8.3f} {row['cpu_ratio']:>6.3f}  {ratios}; CPU {cpu}"
     )
 
 
@@ -111,23 +118,36 @@ async def measure(task: str, count: int, shards: int, chosen: argparse.Namespace
         cluster.start_many(count - 1)
         await kills.settle(cluster, count)
         job = await Job.submit(cluster, {**spec, "shards": shards, **_ours(chosen)}, count)
-        steps = max(1, int(chosen.seconds / rival.run(1)))
-        steps = max(1, int(chosen.seconds * steps / rival.run(steps)))
+        trainers = [pid for peer in cluster.peers for pid in trainers_of(peer.process.pid)]
+        steps = max(1, int(chosen.seconds / rival.run(1).seconds))
+        steps = max(1, int(chosen.seconds * steps / rival.run(steps).seconds))
         ours, theirs = [], []
         for _ in range(chosen.rounds):
-            theirs.append(batch * steps / rival.run(steps))
-            ours.append(batch * await job.steps_per_second(chosen.seconds))
+            took = rival.run(steps)
+            theirs.append((steps / took.seconds, took.cpu_s / steps))
+            rate, used = await job.rates(chosen.seconds, lambda: sum(map(used_s, trainers)))
+            ours.append((rate, used / rate))
         await job.close()
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    ratios = [one / other for (one, _), (other, _) in zip(ours, theirs, strict=True)]
+    cpu_ratios = [other / one for (_, one), (_, other) in zip(ours, theirs, strict=True)]
     return {
         "task": task,
         "processes": count,
         "shards": shards,
-        "ours": statistics.median(ours),
-        "rival": statistics.median(theirs),
+        "ours": batch * statistics.median(rate for rate, _ in ours),
+        "rival": batch * statistics.median(rate for rate, _ in theirs),
         "ratio": statistics.median(ratios),
+        "cpu_ms": 1e3 * statistics.median(used for _, used in ours),
+        "rival_cpu_ms": 1e3 * statistics.median(used for _, used in theirs),
+        "cpu_ratio": statistics.median(cpu_ratios),
         "ratios": ratios,
+        "cpu_ratios": cpu_ratios,
     }
+
+
+def used_s(pid: int) -> float:
+    """Of the processors, by all threads of that process (clock_getcpuclockid of the C library)."""
+    return time.clock_gettime(~pid << 3 | CPU_TIME_OF_PROCESS)
 
 
 def _ours(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -150,12 +170,9 @@ class Job:
         await job._pause()
         return job
 
-    async def steps_per_second(self, seconds: float) -> float:
-        """Between two changes of the step that are about so far apart."""
-        return (await self.rates(seconds, lambda: 0))[0]
-
-    async def rates(self, seconds: float, counter: Callable[[], int]) -> tuple[float, float]:
-        """The same, and by how much `counter` grew per second meanwhile."""
+    async def rates(self, seconds: float, counter: Callable[[], float]) -> tuple[float, float]:
+        """Steps per second between two changes of the step that are about so far apart, and by how
+        much `counter` grew per second meanwhile."""
         await self._client.request("resume", job=self._job)
         before = (await self._asked())["step"]
         # The first step after a pause waits for the new generation: count from the second on.

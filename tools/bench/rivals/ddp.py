@@ -10,6 +10,7 @@ from typing import Any, Self
 from p2p.training.spec import JobSpec
 from p2p.training.trainer import NICENESS
 from tools.bench import ranks
+from tools.bench.ranks import Took
 
 Spec = dict[str, Any]
 
@@ -40,12 +41,12 @@ class Ddp:
             pipe.send(0)
         self._stack.close()
 
-    def run(self, steps: int) -> float:
-        """Seconds that so many steps take, by the slowest rank."""
+    def run(self, steps: int) -> Took:
+        """What so many steps take, by the slowest rank."""
         for pipe in self._pipes:
             pipe.send(steps)
-        seconds: list[float] = [pipe.recv() for pipe in self._pipes]
-        return max(seconds)
+        told: list[tuple[float, float]] = [pipe.recv() for pipe in self._pipes]
+        return Took(max(seconds for seconds, _ in told), sum(cpu_s for _, cpu_s in told))
 
 
 def _work(spec: Spec, rank: int, count: int, backend: str, folder: str, parent: Connection) -> None:
@@ -75,7 +76,7 @@ def _work(spec: Spec, rank: int, count: int, backend: str, folder: str, parent: 
     parent.send("ready")
     while steps := parent.recv():
         dist.barrier()
-        started_s = time.perf_counter()
+        started_s, used_s = time.perf_counter(), time.process_time()
         for _ in range(steps):
             first = starts[done % len(starts)]
             optimizer.zero_grad()
@@ -83,5 +84,5 @@ def _work(spec: Spec, rank: int, count: int, backend: str, folder: str, parent: 
             torch.autograd.backward(task.loss(model, batch)[0])
             optimizer.step()
             done += 1
-        parent.send(time.perf_counter() - started_s)
+        parent.send((time.perf_counter() - started_s, time.process_time() - used_s))
     dist.destroy_process_group()
