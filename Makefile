@@ -28,7 +28,7 @@ check: install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt collectives/kernels/loops.c
+$(STAMP): pyproject.toml constraints.txt collectives/kernels/loops.c p2p/serving/kernels/rows.c
 	@echo "[install] creating $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[install] installing p2pnode and what it needs (torch is the large one; a minute or two)"
@@ -61,4 +61,4 @@ conformance: install
 	@$(BIN)/python -m tools.conformance
 
 clean:
-	rm -rf $(VENV) build collectives/kernels/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build collectives/kernels/*.so p2p/serving/kernels/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

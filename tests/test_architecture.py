@@ -47,6 +47,7 @@ PURE = [
     *("p2p/serving/checking.py", "p2p/serving/messages.py", "p2p/serving/protocol.py"),
     *("p2p/serve_spec.py", "p2p/serve_view.py", "p2p/replicas/agent.py"),
     *("p2p/routing/front.py", "p2p/routing/letters.py"),
+    *("p2p/serving/batching.py", "p2p/serving/sampling.py", "p2p/serving/text.py"),
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),
@@ -127,6 +128,7 @@ def test_disk_is_synced_in_one_file() -> None:
 
 def test_the_peer_never_imports_torch() -> None:
     may = {"p2p/training", "p2p/tasks", "p2p/distributed", "p2p/torch_backend.py"} | {"p2p/devices"}
+    may |= {"p2p/serving/models", "p2p/serving/replica.py"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path, tree in sources("p2p", "consensus", "tui")

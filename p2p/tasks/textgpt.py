@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from p2p.errors import Usage
 from p2p.tasks import text
+from p2p.tasks.textgpt_rows import TextGptRows
 
 BYTES = 256  # the vocabulary
 HELD_OUT_EVERY = 20
@@ -140,6 +141,9 @@ class TextGpt:
     def evaluate(self, model: nn.Module, batch: tuple[Tensor]) -> dict[str, Any]:
         """Bits per byte of each piece: log2 of how surprised the model was, on average."""
         return {"bits_per_byte": self._losses(model, batch).mean(dim=1) / float(np.log(2))}
+
+    def serve(self, model: nn.Module, linear: Any) -> TextGptRows:
+        return TextGptRows(model, linear)
 
     def _cosine(self, step: int) -> float:
         """The factor of the learning rate: up in a line, then down in half a cosine."""

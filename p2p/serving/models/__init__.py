@@ -1,0 +1,1 @@
+"""What a replica computes: the only part of serving that imports torch."""
