@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from p2p.replicated import state as states
 from p2p.replicated.apply import COMMANDS, apply
 from p2p.replicated.state import JOB_TRANSITIONS, State
+from p2p.replicated.wire import to_chunks
 from tests.log_strategies import commands
 from tests.peer_fakes import (
     applied,
@@ -19,6 +20,7 @@ from tests.peer_fakes import (
     generation,
     mark,
     running,
+    spec,
     with_job,
 )
 from tools.sim.trainers import agreed_checkpoint
@@ -340,13 +342,61 @@ def test_of_a_job_the_newest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_so_many_jobs_that_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2p.replicated.apply_jobs.FINAL_JOBS_MAX", 2)
+    monkeypatch.setattr("p2p.replicated.job_records.FINAL_JOBS_MAX", 2)
     state = with_job(founded("a"))
     for number in range(2, 6):
         state = with_job(state)
         state = applied(state, {"type": "job.cancel", "job": f"job-{number}"})
     assert list(state.jobs) == ["job-1", "job-4", "job-5"], "a job that goes on is never forgotten"
     assert list(with_job(state).jobs)[-1] == "job-6", "and no number is given twice"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "more", "kept"),
+    [
+        # By what each job has: bytes of its task's files, and "!" where it has ended.
+        (["40!", "40!"], 20, "job-1 job-2 job-3"),
+        (["40!", "40!"], 21, "job-2 job-3"),
+        (["40!", "40!"], 61, "job-3"),
+        (["40", "40!"], 60, "job-1 job-3"),
+        (["0!", "90!", "5!"], 50, "job-1 job-3 job-4"),  # who has no files gives no room
+        (["100!"], 0, "job-1 job-2"),  # and who brings none needs none
+        (["150!", "150"], 0, "job-1 job-2 job-3"),  # as an older version left it
+        (["40", "40!"], 61, None),
+        (["100"], 1, None),
+    ],
+)
+def test_the_files_of_all_tasks_are_bounded(
+    jobs: list[str], more: int, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files(count: int) -> dict[str, Any]:
+        return {"task_source": b"#" * (count // 2), "task_files": {"a.py": b"#" * -(-count // 2)}}
+
+    state = founded("a")
+    for number, told in enumerate(jobs, 1):
+        state = with_job(state, **files(int(told.rstrip("!"))) if told != "0!" else {})
+        if told.endswith("!"):
+            state = applied(state, {"type": "job.cancel", "job": f"job-{number}"})
+    monkeypatch.setattr("p2p.replicated.job_records.TASK_BYTES_MAX", 100)
+    submit = {"type": "job.submit", "name": "new", "spec": spec(**files(more)), "at_s": 1.0}
+    after, answer = apply(state, submit)
+    if kept is not None:
+        assert list(after.jobs) == kept.split(), answer
+        return
+    assert after == state
+    assert answer["error"] == (
+        f"no room for the files of new ({more / 1e6:.1f} MB): those of jobs that have not ended "
+        "may have 0 MB together; wait for one to end, or `p2pnode cancel` one"
+    )
+
+
+def test_a_snapshot_stays_small_however_many_large_tasks_there_were() -> None:
+    state, source = founded("a"), bytes(1 << 20)
+    for number in range(1, 80):
+        state = with_job(state, task_source=source)
+        state = applied(state, {"type": "job.cancel", "job": f"job-{number}"})
+    assert len(state.jobs) == 32
+    assert sum(map(len, to_chunks(state))) < 33 << 20
 
 
 # -- anything at all -----------------------------------------------------------------------------

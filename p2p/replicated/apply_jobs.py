@@ -10,10 +10,17 @@ from typing import Any
 
 from consensus.wire import as_uint
 from p2p.replicated.apply_checkpoints import restored, usable_only
-from p2p.replicated.job_records import Command, active, closed, fenced, moved, with_job
+from p2p.replicated.job_records import (
+    Command,
+    active,
+    closed,
+    fenced,
+    moved,
+    with_job,
+    with_room,
+)
 from p2p.replicated.journal import Rejected, with_event
 from p2p.replicated.state import (
-    FINAL_JOBS_MAX,
     GENERATIONS_MAX,
     HISTORY_POINTS_MAX,
     LEDGER_ROWS_MAX,
@@ -39,7 +46,7 @@ def submit(state: State, command: Command) -> Result:
     text = f"{job.name} was submitted"
     if "restored" in command:
         job, text = restored(state, command["restored"], job)
-    state = with_job(_without_oldest_final(state), job)
+    state = with_job(with_room(state, job), job)
     return with_event(state, command, "job-submitted", text, job=job.id), {"job": job.id}
 
 
@@ -227,14 +234,6 @@ def fail(state: State, command: Command) -> Result:
 def _told(state: State, command: Command, job: Job, kind: str, text: str) -> Result:
     state = with_event(with_job(state, job), command, kind, f"{job.name} {text}", job=job.id)
     return state, {"job": job.id, "state": job.state}
-
-
-def _without_oldest_final(state: State) -> State:
-    """Room for one more: only so many jobs that have ended are remembered."""
-    final = [job.id for job in state.jobs.values() if job.is_final]
-    if len(final) < FINAL_JOBS_MAX:
-        return state
-    return replace(state, jobs={id_: job for id_, job in state.jobs.items() if id_ != final[0]})
 
 
 def _thinned(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:

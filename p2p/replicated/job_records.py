@@ -5,7 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from p2p.replicated.journal import Rejected
-from p2p.replicated.state import JOB_TRANSITIONS, Job, JobState, State
+from p2p.replicated.state import (
+    FINAL_JOBS_MAX,
+    JOB_TRANSITIONS,
+    TASK_BYTES_MAX,
+    Job,
+    JobState,
+    State,
+)
 
 Command = Mapping[str, Any]
 
@@ -46,3 +53,33 @@ def closed(job: Job) -> Job:
 
 def with_job(state: State, job: Job) -> State:
     return replace(state, jobs={**state.jobs, job.id: job})
+
+
+def with_room(state: State, job: Job) -> State:
+    """For one more, by forgetting those that ended first: only so many are remembered, and the
+    files of all jobs' tasks together are bounded. Raises Rejected when those that have not ended
+    leave too little room.
+    """
+    kept = dict(state.jobs)
+    ended = [id_ for id_, old in kept.items() if old.is_final]
+    for id_ in ended[: max(0, len(ended) + 1 - FINAL_JOBS_MAX)]:
+        del kept[id_]
+    more = task_bytes(job)
+    excess = sum(map(task_bytes, kept.values())) + more - TASK_BYTES_MAX if more else 0
+    for id_ in ended:
+        if excess > 0 and id_ in kept and (freed := task_bytes(kept[id_])):
+            del kept[id_]
+            excess -= freed
+    if excess > 0:
+        raise Rejected(
+            f"no room for the files of {job.name} ({more / 1e6:.1f} MB): those of jobs that have "
+            f"not ended may have {TASK_BYTES_MAX / 1e6:.0f} MB together; wait for one to end, or "
+            "`p2pnode cancel` one"
+        )
+    return state if len(kept) == len(state.jobs) else replace(state, jobs=kept)
+
+
+def task_bytes(job: Job) -> int:
+    """What the files of its task add to every snapshot; a built-in task has none."""
+    files = job.spec.get("task_files") or {}
+    return len(job.spec.get("task_source") or b"") + sum(map(len, files.values()))

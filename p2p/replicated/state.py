@@ -45,6 +45,7 @@ CHECKPOINTS_KEPT = 3  # the newest, of a job that says nothing else
 CHECKPOINTS_KEPT_MAX = 1_000
 LEDGER_ROWS_MAX = 10_000
 FINAL_JOBS_MAX = 200
+TASK_BYTES_MAX = 32 << 20  # of the files of all jobs' tasks: every snapshot has them
 DATASETS_MAX = 1_000
 SLOTS_MAX = 1_024
 REPLACES_MAX = 16  # former ids of one peer, each given up with a damaged log
