@@ -8,7 +8,7 @@ PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo scenarios test check install sim chaos parity soak bench conformance clean
+.PHONY: demo scenarios test check install sim chaos parity sameness soak bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -56,6 +56,9 @@ bench: install
 
 parity: install
 	@PARITY_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/test_builtin_parity.py
+
+sameness: install
+	@$(BIN)/python -m tools.sameness
 
 conformance: install
 	@$(BIN)/python -m tools.conformance
