@@ -57,6 +57,7 @@ PURE = [
     *("p2p/scenarios/scenario.py", "p2p/scenarios/reading.py", "p2p/scenarios/checks.py"),
     *("p2p/scenarios/facts.py", "p2p/scenarios/waiting.py", "p2p/scenarios/news.py"),
     "p2p/scenarios/lines.py",
+    "tui/caption.py",
     *("tui/panes", "tui/views", "tui/pane.py", "tui/frame.py", "tui/layout.py", "tui/scene.py"),
     *("tui/moves.py", "tui/bars.py", "tui/actions.py", "tui/plans_peer.py", "tui/plans_job.py"),
     *("tui/proposal.py", "tui/asks.py", "tui/wanted.py", "tui/parsing.py", "tui/parsing_told.py"),

@@ -49,6 +49,7 @@ def test_help_imports_nothing_of_weight() -> None:
         (["nonsense"], 2, "'nonsense' is not HOST:PORT"),
         (["127.0.0.1:0"], 2, "not HOST:PORT"),
         (["--interval", "0"], 2, "--interval takes"),
+        (["--demo"], 2, "--demo needs a terminal: `p2pnode demo --headless`"),
         (["--token-file", "/nonexistent/token"], 2, "/nonexistent/token"),
     ],
 )

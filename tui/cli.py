@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(args)
         if args.serve:
             return serve(args)
+        if args.demo is not None:
+            return demo(args)
         return once(args) if args.once or not has_terminal() else run(args)
     except P2PError as error:
         print(f"p2ptui: {error}", file=sys.stderr)
@@ -59,6 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", metavar="FILE", help="write down all that is shown")
     parser.add_argument("--replay", metavar="FILE", help="show a recording instead of a cluster")
     parser.add_argument("--serve", metavar="[HOST:]PORT", help="in a browser of this machine")
+    parser.add_argument(
+        *("--demo",),
+        metavar="NAME|FILE",
+        nargs="?",
+        const="",
+        help="play scenarios on a cluster of their own, in turn, or this one once; any key stops",
+    )
+    parser.add_argument("--peers", metavar="N", type=int, help="how many a --demo begins with")
     parser.add_argument("--served-by", metavar="PID", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--token-file", metavar="FILE", help="the cluster's token, or $P2P_TOKEN")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
@@ -169,6 +179,41 @@ def run(args: argparse.Namespace) -> int:
             await app.run_async()
         finally:
             await close()
+        return app.return_code or 0
+
+    return asyncio.run(show())
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Scenarios until any key is pressed, or a single one to its end; 0 if all held, else 1.
+
+    Raises Usage without a terminal, P2PError when they cannot be played.
+    """
+    from p2p.errors import P2PError, Usage
+    from p2p.scenarios.catalog import ALL, find
+    from p2p.scenarios.report import summary
+
+    if not has_terminal():
+        raise Usage("--demo needs a terminal: `p2pnode demo --headless` plays the same scenarios")
+    find(args.demo or ALL)
+    from tui.demo_app import DemoApp
+
+    arguments = ["--scenario", args.demo or ALL]
+    arguments += [] if args.peers is None else ["--peers", str(args.peers)]
+
+    async def show() -> int:
+        plain = args.ascii or not is_unicode()
+        app = DemoApp(arguments, not args.demo, interval_s=args.interval, ascii_only=plain)
+        try:
+            await app.run_async()
+        finally:
+            print("p2ptui: the demonstration's peers are stopped", file=sys.stderr)
+            await app.close()
+        if app.failed:
+            raise P2PError(app.failed)
+        if app.demo.report is not None:
+            print(summary(app.demo.report))
+            return 0 if app.demo.report["ok"] else 1
         return app.return_code or 0
 
     return asyncio.run(show())

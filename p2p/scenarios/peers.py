@@ -7,7 +7,7 @@ that lasts as long as this object.
 import asyncio
 import string
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -111,10 +111,12 @@ class Peers:
     async def _ask_majority(self, side: set[str]) -> None:
         """The others cannot know what goes on, and a client believes whoever answers."""
         running = [peer for peer in self.cluster.peers if peer.is_running]
-        here = [peer.address for peer in running if peer.id in side]
-        there = [peer.address for peer in running if peer.id not in side]
+        here = [peer for peer in running if peer.id in side]
+        there = [peer for peer in running if peer.id not in side]
+        asked = max(here, there, key=len)
         await self.client.close()
-        self._client = Client(max(here, there, key=len), self.cluster.key, ANSWER_S)
+        self._client = Client([peer.address for peer in asked], self.cluster.key, ANSWER_S)
+        self._announce(asked)
 
     async def remove(self, action: do.Remove) -> None:
         peer = await self.find(action.peer)
@@ -146,7 +148,7 @@ class Peers:
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._starter, work)
 
-    def _announce(self) -> None:
-        running = [peer for peer in self.cluster.peers if peer.is_running]
-        addresses = tuple(peer.address for peer in running)
-        self._tell(Cluster(addresses, str(running[0].told["token_file"])))
+    def _announce(self, peers: Sequence[LocalPeer] = ()) -> None:
+        asked = peers or [peer for peer in self.cluster.peers if peer.is_running]
+        addresses = tuple(peer.address for peer in asked)
+        self._tell(Cluster(addresses, str(asked[0].told["token_file"])))

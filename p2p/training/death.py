@@ -20,13 +20,13 @@ def die_before_others() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(BEFORE_OTHERS))
 
 
-def die_with(parent: int) -> None:
-    """SIGKILL for us as soon as `parent` is gone; at once if it has gone already.
+def die_with(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """That signal for us as soon as `parent` is gone; if it has gone already, our end at once.
 
     The kernel sends it when the *thread* that forked us ends, so the parent forks from a thread
     that lives as long as it does.
     """
-    if _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
     if os.getppid() != parent:

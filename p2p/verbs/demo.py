@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 def run(args: argparse.Namespace) -> int:
     scenarios = chosen(args)
+    if _has_screen(args):
+        return _on_screen(args)
     from p2p.scenarios import report
     from p2p.scenarios.play import Player
 
@@ -70,6 +73,17 @@ def _listener(args: argparse.Namespace) -> "Iterator[Tell]":
             yield bars.tell
     else:
         yield Lines(say).tell
+
+
+def _has_screen(args: argparse.Namespace) -> bool:
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # the screen is drawn on stderr
+    quiet = args.headless or args.json or args.report
+    return not quiet and all(stream.isatty() for stream in streams)
+
+
+def _on_screen(args: argparse.Namespace) -> int:
+    peers = [] if args.peers is None else ["--peers", str(args.peers)]
+    return subprocess.call([sys.executable, "-P", "-m", "tui.cli", "--demo", args.scenario, *peers])
 
 
 def _end(number: int, frame: object) -> None:
