@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from p2p.control.deadlines import Pulse, hung
+from p2p.replicated.service import ModelFile
 from p2p.replicated.state import Job, State
 
 # A trainer that keeps dying is restarted after 0, 0.5, 1, 2, … s, then given up.
@@ -212,6 +213,7 @@ def _removes(state: State, local: Local) -> Iterator[Remove]:
         for part in made.parts
         if part.peer == local.self_id
     }
+    kept |= {file.path for file in files_served(state, local.self_id)}
     for path, file in local.files.items():
         owner = state.jobs.get(file.job)
         if path in kept or owner is None:  # of a job that this log does not know: not ours to judge
@@ -219,6 +221,12 @@ def _removes(state: State, local: Local) -> Iterator[Remove]:
         oldest = owner.checkpoints[0].step if owner.checkpoints else 0
         if file.step < oldest or (owner.is_final and file.job not in local.trainers):
             yield Remove(path)
+
+
+def files_served(state: State, peer: str) -> list[ModelFile]:
+    """What lies on this peer and is served, though its job may keep newer checkpoints only."""
+    served = [service for service in state.services.values() if not service.is_ended]
+    return [f for service in served for f in service.revision.files if f.peer == peer]
 
 
 def _tells(state: State, local: Local) -> Iterator[Tell]:

@@ -121,6 +121,8 @@ class Observed:
     heard_s: Mapping[str, float] = field(default_factory=dict)
     down_since_s: Mapping[str, float] = field(default_factory=dict)
     ready_s: Mapping[str, float] = field(default_factory=dict)  # by child: first seen ready
+    # By service, what its load asks for (p2p.control.scaling), and since when.
+    pressure: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     reached: Mapping[str, int] = field(default_factory=dict)  # by job: the newest step heard of
 
 

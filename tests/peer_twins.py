@@ -10,6 +10,8 @@ from typing import Any
 
 from consensus.node import bootstrap
 from p2p.clock import ManualClock
+from p2p.content.contract import MemoryContent
+from p2p.content.contract import MemoryHub as Files
 from p2p.measure.system import System
 from p2p.parts import Identity, Parts
 from p2p.peer import Peer
@@ -40,6 +42,7 @@ class Twin:
     children: MemoryChildren
     disk: MemoryDisk
     alive: bool = True
+    free_bytes: int | None = None
     faults: list[tuple[str, float | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class TwinCluster:
         self.rng = Random(seed)
         self.clock = ManualClock()
         self.hub = MemoryHub()
+        self.files = Files()  # that peers fetch from each other
         self.twins: dict[str, Twin] = {}
         self.replies: dict[str, dict[str, Any]] = {}
         self.parts: dict[str, list[dict[str, Any]]] = {}  # of answers in parts
@@ -125,6 +129,8 @@ class TwinCluster:
             new_id=lambda: f"{name}-{self.rng.getrandbits(32):08x}",
             snapshots=self.snapshots,
             system=self.system,
+            free_bytes=lambda: twin.free_bytes,
+            content=MemoryContent(self.files, name),
         )
         peer = Peer(Identity(name, CLUSTER, me["incarnation"], me, allow_faults), parts)
         twin = self.twins[name] = Twin(name, peer, network, children, disk)
@@ -159,6 +165,7 @@ class TwinCluster:
                 twin.peer.on_tick()
             twin.players.play(twin.peer.on_trainer, twin.peer.on_trainer_exit, self.may_finish)
             twin.replicas.play(twin.peer.on_trainer, twin.peer.on_trainer_exit)
+        self.files.deliver()
         self.settle()
         for _ in range(3):
             self.hub.deliver()

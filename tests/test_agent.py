@@ -27,7 +27,7 @@ from p2p.processes import MemoryChildren
 from p2p.replicated.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
 from p2p.wire.envelope import Malformed
-from tests.peer_fakes import applied, founded, generation, running, with_job
+from tests.peer_fakes import applied, founded, generation, running, served, with_job
 from tools.sim.trainers import agreed_checkpoint, checkpoint, standing
 
 
@@ -110,6 +110,10 @@ def test_files_that_the_log_does_not_keep_are_removed() -> None:
         return [action.path for action in plan(state, at) if isinstance(action, Remove)]
 
     assert removed(state, mine()) == ["/data/10", "/data/15"], "40 may be agreed yet, 25 too"
+    revision = served()["revision"]
+    file = {**revision["files"][0], "path": "/data/10"}
+    using = applied(state, served(revision={**revision, "files": [file]}))
+    assert removed(using, mine()) == ["/data/15"], "somebody serves it"
     state = applied(state, {"type": "job.finish", "job": "job-1", "generation": 1})
     assert removed(state, mine()) == ["/data/10", "/data/15"]
     assert removed(state) == ["/data/10", "/data/15", "/data/25", "/data/40"]

@@ -9,11 +9,10 @@ from tests.peer_twins import Twin, TwinCluster, grown
 from tools.sim.replicas import answer_of, text_of
 
 PART = {"number": 0, "path": "/data/3", "bytes": 10, "seconds": 0.1, "digest": "sha256:" + "a" * 64}
-SHA = "a" * 64
 
 
-def trained(cluster: TwinCluster, step: int = 3) -> None:
-    """A job that has ended, with a checkpoint on the first peer."""
+def trained(cluster: TwinCluster, step: int = 3, holders: str = "") -> None:
+    """A job with a checkpoint, whose file all have, or these."""
     peer = cluster.leader.peer
     if not peer.state.jobs:
         peer.propose({"type": "job.submit", "name": "tales", "spec": spec(peers_max=1)})
@@ -21,10 +20,11 @@ def trained(cluster: TwinCluster, step: int = 3) -> None:
     made = {"step": step, "state_hash": f"sha256:{step}", "count": 1}
     told = {"type": "job.checkpoint", "job": "job-1", "generation": 1}
     sha = f"{step:064x}"
-    part = {**PART, "peer": "a", "path": f"/data/{step}", "digest": f"sha256:{sha}"}
-    for twin in cluster.live():
-        twin.peer.parts.content.hub.files[twin.peer.parts.content.peer, sha] = b"x" * 10
-    peer.propose({**told, "checkpoint": {**made, "parts": [part]}})
+    part = {**PART, "path": f"/data/{step}", "digest": f"sha256:{sha}"}
+    for name in holders or cluster.twins:
+        cluster.files.files[name, sha] = b"x" * 10
+    parts = [{**part, "peer": name} for name in holders or cluster.twins]
+    peer.propose({**told, "checkpoint": {**made, "parts": parts}})
     cluster.until(lambda: peer.state.jobs["job-1"].checkpoint is not None, "a checkpoint")
 
 
@@ -36,8 +36,10 @@ def ended(cluster: TwinCluster) -> None:
     cluster.leader.peer.propose({"type": "job.cancel", "job": "job-1"})
 
 
-def serving(cluster: TwinCluster, replicas: int = 1, **fields: Any) -> dict[str, Any]:
-    trained(cluster)
+def serving(
+    cluster: TwinCluster, replicas: int = 1, holders: str = "", **fields: Any
+) -> dict[str, Any]:
+    trained(cluster, holders=holders)
     ended(cluster)
     bounds = {"replicas_min": replicas, "replicas_max": replicas, **fields}
     told = cluster.ask("a", "serve", model="job:tales", **bounds)["ok"]
@@ -97,3 +99,158 @@ def test_a_served_model_answers_at_any_peer() -> None:
     assert "ok" in cluster.ask("c", "unserve", model="tales")
     cluster.until(lambda: not any(t.children.started for t in cluster.live()), "all let go")
     assert "no model is served" in cluster.ask("a", "generate", request="x", text="y")["error"]
+
+
+def killed_in_the_middle(cluster: TwinCluster, via: str, victim: str) -> tuple[list[int], str]:
+    """Ask `via`, kill a peer after some ids, and see the answer to its end."""
+    stream = prompt(cluster, via, "Once", max_tokens=60, seed=3, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    cluster.kill(victim)
+    for _ in range(40):
+        if stream in cluster.replies:
+            break
+        cluster.run(0.5)
+        reads(cluster, via, stream, "q")
+    assert "ok" in cluster.replies[stream], cluster.replies.get(stream)
+    assert cluster.replies[stream]["ok"]["moves"] == 1
+    return answered(cluster, stream)
+
+
+def answered_so_far(cluster: TwinCluster, stream: str) -> list[int]:
+    return [id_ for part in cluster.parts.get(stream, []) for id_ in part.get("ids", [])]
+
+
+def test_the_replicas_peer_is_killed_in_the_middle_of_an_answer() -> None:
+    cluster = grown(3)
+    serving(cluster)
+    host = host_of(cluster)
+    via = next(twin.name for twin in cluster.live() if twin is not host)
+    ids, text = killed_in_the_middle(cluster, via, host.name)
+    assert ids == expected("Once", 60, 3)
+    assert text == text_of(ids)
+    assert host_of(cluster) is not host
+    kinds = [event.kind for event in cluster.leader.peer.state.events]
+    assert kinds.index("replica-lost") > kinds.index("replica-ready")
+
+
+def test_the_front_is_killed_and_the_client_goes_on_elsewhere() -> None:
+    cluster = grown(3)
+    serving(cluster)
+    host = host_of(cluster)
+    via, other = (twin.name for twin in cluster.live() if twin is not host)
+    stream = prompt(cluster, via, "Once", max_tokens=60, seed=3, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    cluster.kill(via)
+    cluster.until(cluster.has_leader, "a leader")
+    sent = answered_so_far(cluster, stream)
+    again = prompt(cluster, other, "Once", max_tokens=60, seed=3, request="q", sent=sent)
+    cluster.until(lambda: again in cluster.replies, "an answer")
+    assert sent + answered_so_far(cluster, again) == expected("Once", 60, 3)
+    cluster.run(8.0)  # the old front is not heard of any more
+    assert host.peer.replicas._relay._streams == {}
+
+
+def test_newer_weights_come_replica_by_replica_and_somebody_always_answers() -> None:
+    cluster = grown(3)
+    trained(cluster)
+    told = cluster.ask("a", "serve", model="job:tales", replicas_min=2, replicas_max=2)["ok"]
+    state = lambda: cluster.leader.peer.state.services[told["job"]]  # noqa: E731
+    cluster.until(lambda: len(state().replicas) == 2, "two answer")
+    trained(cluster, step=9)
+    seen: set[tuple[int, ...]] = set()
+
+    def is_rolled_out() -> bool:
+        seen.add(tuple(sorted(replica.revision for replica in state().replicas)))
+        return seen >= {(2, 2)}
+
+    cluster.until(is_rolled_out, "new weights everywhere")
+    assert seen == {(1, 1), (1, 2), (2, 2)}
+    assert cluster.ask("b", "models")["ok"]["models"][0]["step"] == 9
+    cluster.until(lambda: replicas_of(cluster) == 2, "the old ones are gone")
+
+
+def replicas_of(cluster: TwinCluster) -> int:
+    begun = [begin for twin in cluster.live() for begin in twin.children.started.values()]
+    return sum(begin["kind"] == "load" for begin in begun)
+
+
+def test_prompts_that_wait_bring_replicas_and_silence_lets_them_go() -> None:
+    cluster = grown(3)
+    serving(cluster, replicas_max=3)
+    state = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+    asked = {}
+    for n in range(30):
+        stream = prompt(cluster, "b", f"t{n}", max_tokens=60)
+        asked[stream] = f"q-t{n}-b"
+
+    def all_read() -> None:
+        for stream, request in asked.items():
+            if stream not in cluster.replies:
+                reads(cluster, "b", stream, request)
+
+    for _ in range(40):
+        cluster.run(0.5)
+        all_read()
+        if len(state().replicas) == 3 and asked.keys() <= cluster.replies.keys():
+            break
+    assert len(state().replicas) == 3
+    for n, stream in enumerate(asked):
+        assert answered(cluster, stream)[0] == expected(f"t{n}", 60)
+    events = [event.text for event in cluster.leader.peer.state.events]
+    assert any("prompts wait for 1 of up to 3 replicas" in text for text in events), events
+    cluster.until(lambda: len(state().replicas) == 1, "silence", within_s=90.0)
+
+
+def test_a_peer_without_slots_routes_and_loads_nothing() -> None:
+    cluster = TwinCluster()
+    cluster.found("a", slots=0)
+    cluster.join("b", slots=2)
+    cluster.join("c", slots=0)
+    serving(cluster, holders="c")
+    assert host_of(cluster).name == "b"
+    begun = [b for b in host_of(cluster).children.started.values() if b["kind"] == "load"]
+    assert [path[:9] for path in begun[0]["model"]["weights"]] == ["/content/"]
+    for via in ("a", "c"):
+        stream = prompt(cluster, via, "Once", max_tokens=5)
+        cluster.until(lambda id_=stream: id_ in cluster.replies, "an answer")  # type: ignore[misc]
+        assert answered(cluster, stream)[0] == expected("Once", 5)
+    # Another model beside it, asked by name.
+    told = cluster.ask("a", "serve", model="job:tales@3", name="other")["ok"]
+    cluster.until(lambda: cluster.leader.peer.state.services[told["job"]].replicas, "it answers")
+    assert "say which model" in cluster.ask("c", "generate", request="x", text="y")["error"]
+    for model in ("tales", "other", "serve-1"):
+        stream = prompt(cluster, "c", model, max_tokens=5, service=model, request=f"for-{model}")
+        cluster.until(lambda id_=stream: id_ in cluster.replies, "an answer")  # type: ignore[misc]
+        assert cluster.replies[stream]["ok"]["service"] == (
+            "serve-2" if model == "other" else "serve-1"
+        )
+    # No slot is left for a third one; what it waits for is said, and a new peer is taken.
+    cluster.ask("a", "serve", model="job:tales", name="third")
+    third = lambda: cluster.leader.peer.state.services["serve-3"]  # noqa: E731
+    cluster.until(lambda: "waits for a peer with a free slot" in third().reason, "a reason")
+    cluster.join("d", slots=1)
+    cluster.until(lambda: third().state == "running", "it runs")
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
+    cluster = grown(2)
+    cluster.twins["a"].free_bytes = cluster.twins["b"].free_bytes = 50_000_000
+    trained(cluster)
+    ended(cluster)
+    told = cluster.ask("a", "serve", model="job:tales")["ok"]
+    state = lambda: cluster.leader.peer.state.services[told["job"]]  # noqa: E731
+    cluster.until(lambda: state().state == "failed", "it fails")
+    assert "no peer is left: name-a is set aside: tales needs about 67 MB" in state().reason
+    assert "50 MB are free" in state().reason
+
+
+def test_what_cannot_be_served_is_said() -> None:
+    cluster = grown(1)
+    assert "there is no job" in cluster.ask("a", "serve", model="job:none")["error"]
+    assert "is no model" in cluster.ask("a", "serve", model="nothing")["error"]
+    assert "--replicas" in cluster.ask("a", "serve", model="job:x", replicas_min=0)["error"]
+    trained(cluster)
+    assert "no checkpoint of step 8" in cluster.ask("a", "serve", model="job:tales@8")["error"]
+    for bad in ({"text": 5}, {}, {"text": "a", "tokens": [1]}, {"text": "a", "top_p": 7}):
+        told = cluster.ask("a", "generate", request="r", **bad)
+        assert told["exit_code"] == 2, told

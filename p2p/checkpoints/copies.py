@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from p2p.agent import files_served
 from p2p.checkpoints.names import name_of
 from p2p.checkpoints.shelf import Shelf
 from p2p.content.contract import Content
@@ -53,12 +54,13 @@ class CheckpointCopies:
         self._offered: set[str] = set()
         self._made: dict[Key, Mapping[str, Any]] = {}
         self._agreed: set[Key] = set()  # of these, what the log had at some time
-        self._seen: object = None
+        self._jobs: object = None
+        self._services: object = None
 
     def act(self, state: State) -> None:
         wanted = [(job, part) for job in state.jobs.values() for part in lacking(job, self._me)]
-        if state.jobs is not self._seen:
-            self._seen = state.jobs
+        if state.jobs is not self._jobs or state.services is not self._services:
+            self._jobs, self._services = state.jobs, state.services
             self._offer(state, {_sha256(part) for _, part in wanted})
             self._agreed |= {key for key in self._made if self._holds(state, *key)}
         for job, part in wanted:
@@ -117,6 +119,8 @@ class CheckpointCopies:
             for part in made.parts
             if part.peer == self._me and part.digest and _sha256(part) not in lacked
         }
+        served = files_served(state, self._me)
+        mine |= {file.sha256: file.path for file in served if file.sha256 not in lacked}
         for sha256 in self._offered - mine.keys():
             self._content.drop(sha256)
         for sha256 in mine.keys() - self._offered:

@@ -117,7 +117,7 @@ class MemoryContent:
         self.wanted.pop(sha256, None)
 
     def offer(self, sha256: str, path: Path) -> None:
-        self.hub.files[self.peer, sha256] = b""
+        self.hub.files.setdefault((self.peer, sha256), b"")
 
     def offer_tree(self, manifest: str, root: str) -> None:
         self.offered[manifest] = root

@@ -7,6 +7,7 @@ from typing import Any
 from p2p.clock import Clock
 from p2p.control import autopilot, controller
 from p2p.control.reached import Reached, farthest
+from p2p.control.scaling import pressures
 from p2p.errors import Busy, P2PError, Usage
 from p2p.raft_host import ELECTION_TICKS, TICK_S, RaftHost
 from p2p.replicated.state import State
@@ -37,6 +38,7 @@ class Leadership:
         self._down_s: dict[str, float] = {}
         self._ready_s: dict[str, float] = {}
         self._reached: dict[str, Reached] = {}
+        self._pressure: dict[str, tuple[str, float]] = {}
         self._steady_from_s: dict[str, float] = {}
         self._planned_index = 0
         self._led_term = 0
@@ -158,12 +160,15 @@ class Leadership:
             for trainer in report.trainers.values()
             if trainer.is_ready
         }
+        told = reports.values()
+        self._pressure = pressures(state.services.values(), told, self._pressure, now_s)
         return Observed(
             now_s=now_s,
             reports=reports,
             heard_s={**self._heard_s, self._self_id: now_s},
             down_since_s=self._down_s,
             ready_s=self._ready_s,
+            pressure=self._pressure,
             reached={job: known.step for job, known in self._reached.items()},
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2p.control.placement import free_slots
+from p2p.control.scaling import scaled
 from p2p.replicated.service import Service
 from p2p.replicated.state import Checkpoint, Member, State
 from p2p.reports import Observed, ReplicaReport
@@ -33,6 +34,7 @@ def plan_services(
             _changed(service, state, peers, observed, told),
             _failed(service, peers, told),
             _newer(service, state),
+            scaled(service, observed),
             _placed(service, state, peers),
         )
         yield from next((found for rule in rules if (found := list(rule))), ())

@@ -96,6 +96,7 @@ class _Prompt:
 class _Load:
     running: int = 0
     waiting: int = 0
+    since: int = 0  # prompts that it was given here since it told that
     avoid_until_s: float = 0.0
 
 
@@ -164,7 +165,7 @@ class Front:
     def load(self, child: str, running: int, waiting: int) -> None:
         """As it was last told, of all fronts' prompts together."""
         load = self.loads.setdefault(child, _Load())
-        load.running, load.waiting = running, waiting
+        load.running, load.waiting, load.since = running, waiting, 0
 
     def tokens(
         self, child: str, wire_id: str, at: int, ids: tuple[int, ...], text: str, now_s: float
@@ -303,6 +304,7 @@ class Front:
             prompt.attempt += 1
             prompt.target, prompt.news_s, prompt.held_s = target, now_s, None
             self._at.setdefault(target.child, {})[prompt.wire_id] = prompt
+            self.loads[target.child].since += 1
             if prompt.asked.conversation is not None:
                 self._last_child[prompt.asked.conversation] = target.child
                 self._last_child.move_to_end(prompt.asked.conversation)
@@ -334,9 +336,10 @@ class Front:
         return sticky if self._work(sticky) <= self._work(least) + STICKY_SLACK else least
 
     def _work(self, target: Target) -> int:
-        """Prompts it has: what it told, or what it was given here since."""
+        """Prompts it has: what it told and was given since, or at least those from here."""
         load = self.loads[target.child]
-        return max(load.running + load.waiting, len(self._at.get(target.child, ())))
+        told = load.running + load.waiting + load.since
+        return max(told, len(self._at.get(target.child, ())))
 
     def _leave(self, prompt: _Prompt, now_s: float) -> list[Effect]:
         """Away from its replica, which may still be there."""

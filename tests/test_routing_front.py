@@ -1,0 +1,313 @@
+"""The front of prompts: who gets them, what its clients see, and what is bounded. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+
+from p2p.routing import front as routing
+from p2p.routing.front import Asked, Effect, Front, Target, ToClient, ToReplica
+from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, Sampling
+from tools.sim.replicas import answer_of, text_of
+
+S = "serve-1"
+
+
+def target(child: str, peer: str = "", revision: int = 1) -> Target:
+    return Target(child, peer or f"peer-{child}", S, revision)
+
+
+def asked(request: str, max_tokens: int = 8, client: str = "c", **fields: Any) -> Asked:
+    given = {name: fields.pop(name) for name in ("text", "sent") if name in fields}
+    order = Generate(request, **{"text": f"prompt {request}", "max_tokens": max_tokens, **given})
+    return Asked(order, S, f"{client}-{request}", **fields)
+
+
+def to_replica(effects: Iterable[Effect], kind: Any = Generate) -> list[tuple[str, Any]]:
+    return [
+        (effect.target.child, effect.order)
+        for effect in effects
+        if isinstance(effect, ToReplica) and isinstance(effect.order, kind)
+    ]
+
+
+def ends(effects: Iterable[Effect]) -> dict[str, Any]:
+    told = [each for each in effects if isinstance(each, ToClient) and each.is_last]
+    return {each.request: each.told for each in told}
+
+
+def front(*children: str) -> Front:
+    made = Front()
+    made.follow([target(child) for child in children], 0.0)
+    return made
+
+
+def done(order: Generate, reason: str = "length", **fields: Any) -> Done:
+    return Done(order.request, reason, 3, order.max_tokens, **fields)
+
+
+def test_the_least_outstanding_replica_is_chosen_by_what_is_told_and_what_was_given() -> None:
+    made = front("a", "b")
+    made.load("a", running=3, waiting=1)
+    given = [to_replica(made.ask(asked(str(n)), 0.0))[0][0] for n in range(8)]
+    assert given == ["b", "b", "b", "b", "a", "b", "a", "b"]
+    made.load("b", running=9, waiting=9)
+    assert to_replica(made.ask(asked("later"), 0.0))[0][0] == "a"
+
+
+def test_a_conversation_stays_where_its_cache_is_unless_others_have_much_less_to_do() -> None:
+    made = front("a", "b")
+    (child, order), *_ = to_replica(made.ask(asked("1", conversation="talk"), 0.0))
+    made.done(child, done(order), 0.1)  # its ids never came: it is asked again
+    made.cancel("1", 0.1)
+    made.load(child, running=routing.STICKY_SLACK, waiting=0)
+    assert to_replica(made.ask(asked("2", conversation="talk"), 0.2))[0][0] == child
+    made.load(child, running=routing.STICKY_SLACK + 2, waiting=0)
+    assert to_replica(made.ask(asked("3", conversation="talk"), 0.2))[0][0] != child
+
+
+def test_another_replica_goes_on_with_what_was_sent() -> None:
+    made = front("a", "b")
+    (child, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    ids = answer_of(order)
+    effects = made.tokens(child, order.request, 0, tuple(ids[:3]), text_of(ids[:3]), 0.1)
+    assert [each.told["ids"] for each in effects if isinstance(each, ToClient)] == [ids[:3]]
+    ((other, resumed),) = to_replica(made.lost(child, 0.2))
+    assert other != child
+    assert resumed.sent == tuple(ids[:3])
+    # What the first one may still say is ignored.
+    assert made.tokens(child, order.request, 3, tuple(ids[3:5]), "late", 0.3) == []
+    made.tokens(other, resumed.request, 3, tuple(ids[3:]), text_of(ids[3:]), 0.3)
+    end = ends(made.done(other, done(resumed), 0.4))["1"]
+    assert (end["reason"], end["moves"], end["replica"]) == ("length", 1, other)
+    assert not made.prompts
+
+
+def test_what_was_lost_on_the_way_is_made_again() -> None:
+    made = front("a")
+    (_, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    effects = made.tokens("a", order.request, 2, (5,), "x", 0.1)
+    assert to_replica(effects, Cancel) == [("a", Cancel(order.request))]
+    ((_, again),) = to_replica(effects)
+    assert (again.sent, again.request != order.request) == ((), True)
+
+
+def test_a_prompt_that_ends_its_replicas_is_given_up() -> None:
+    made = front("a", "b", "c", "d")
+    (child, _), *_ = to_replica(made.ask(asked("1"), 0.0))
+    for _ in range(routing.DEATHS_MAX - 1):
+        ((child, _),) = to_replica(made.lost(child, 0.1))
+    assert "replicas ended while they answered" in ends(made.lost(child, 0.1))["1"]["error"]
+    # That peers come and go is not its fault.
+    made.follow([target("e")], 0.2)
+    made.ask(asked("2"), 0.2)
+    for _ in range(routing.DEATHS_MAX + 1):
+        made.lost_peer("peer-e", 0.2)
+        made.follow([target("e")], 0.2)
+    assert "2" in made.prompts
+
+
+def test_a_full_queue_says_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "QUEUED_MAX", 5)
+    made = Front()  # nobody can answer yet
+    for n in range(5):
+        assert not ends(made.ask(asked(str(n)), 0.0))
+    end = ends(made.ask(asked("5"), 0.0))["5"]
+    assert end["kind"] == "Busy"
+    assert end["retry_s"] >= 1
+    assert "busy, retry after" in end["error"]
+    assert len(made.prompts) == 5
+    # Those that wait are served in the order in which they came.
+    given = to_replica(made.follow([target("a")], 1.0))
+    assert [order.text for _, order in given] == [f"prompt {n}" for n in range(5)]
+
+
+def test_prompts_are_bounded_by_their_bytes_too() -> None:
+    made = Front()
+    text = "x" * 1_000_000
+    told = [ends(made.ask(asked(str(n), text=text), 0.0)) for n in range(100)]
+    assert sum(bool(each) for each in told) >= 30
+
+
+def test_a_slow_reader_is_held_then_given_up() -> None:
+    made = front("a")
+    (_, order), *_ = to_replica(made.ask(asked("1", max_tokens=1_000), 0.0))
+    at, now_s = 0, 0.0
+    held: list[Any] = []
+    while not held:
+        held = to_replica(made.tokens("a", order.request, at, (1,), "x", now_s), Hold)
+        at += 1
+    assert at == routing.UNREAD_MAX + 1
+    assert made.read("c-1", "1", 10, 1.0) == []
+    assert to_replica(made.read("c-1", "1", at, 2.0), GoOn) == [("a", GoOn(order.request))]
+    made.tokens("a", order.request, at, (1,) * 300, "x", 2.0)
+    for second in range(3, int(routing.HELD_MAX_S) + 3):
+        assert "1" in made.prompts
+        made.read("c-1", "1", at, float(second))  # it lives, and reads nothing
+        last = made.tick(float(second))
+    assert "read nothing" in ends(last)["1"]["error"]
+    assert to_replica(last, Cancel)
+
+
+def test_a_client_that_vanished_is_forgotten() -> None:
+    made = front("a")
+    (_, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    assert "1" in made.prompts
+    assert to_replica(made.tick(routing.SILENT_CLIENT_S), Cancel) == [("a", Cancel(order.request))]
+    assert not made.prompts
+    assert ends(made.read("c-1", "1", 0, 99.0))["1"]["lost"]
+
+
+def test_time_outs_and_replicas_that_hang() -> None:
+    made = front("a", "b")
+    (child, order), *_ = to_replica(made.ask(asked("1", timeout_s=45.0), 0.0))
+    made.read("c-1", "1", 0, 14.0)
+    effects = made.tick(routing.STALLED_S)
+    assert to_replica(effects, Cancel) == [(child, Cancel(order.request))]
+    ((other, _),) = to_replica(effects)
+    assert other != child  # it said nothing for so long
+    for at_s in (25.0, 35.0, 44.0):
+        made.read("c-1", "1", 0, at_s)
+        assert not ends(made.tick(at_s))
+    assert "not answered within 45 s" in ends(made.tick(45.0))["1"]["error"]
+
+
+def test_asked_again_under_the_same_id_it_is_answered_once_to_whom_asked_last() -> None:
+    made = front("a")
+    (_, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    effects = made.ask(asked("1", client="d", sent=(4, 5)), 0.1)
+    assert to_replica(effects, Cancel) == [("a", Cancel(order.request))]
+    assert [each.client for each in effects if isinstance(each, ToClient) and each.is_last] == [
+        "c-1"
+    ]
+    ((_, resumed),) = to_replica(effects)
+    assert resumed.sent == (4, 5)
+    assert len(made.prompts) == 1
+
+
+def test_a_busy_replica_is_left_alone_and_a_refused_prompt_told() -> None:
+    made = front("a", "b")
+    (child, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    busy = Done(order.request, "error", 0, 0, error="busy", retry_s=3.0)
+    ((other, again),) = to_replica(made.done(child, busy, 0.0))
+    assert other != child
+    refused = Done(again.request, "error", 9, 0, error="the prompt has 9 tokens: 8 may be")
+    assert ends(made.done(other, refused, 0.1))["1"]["error"].startswith("the prompt has 9")
+
+
+def test_an_answer_is_gone_on_with_by_the_same_weights_while_they_are_there() -> None:
+    made = Front()
+    made.follow([target("old"), target("new", revision=2), target("old2")], 0.0)
+    made.load("new", 0, 0)
+    made.load("old", 5, 0)
+    made.load("old2", 9, 0)
+    (child, order), *_ = to_replica(made.ask(asked("1"), 0.0))
+    assert child == "new"
+    made.tokens("new", order.request, 0, (1,), "x", 0.1)
+    ((other, _),) = to_replica(made.lost("new", 0.2))
+    assert other == "old"  # none with these weights is left
+    made.tokens("old", made.prompts["1"].wire_id, 1, (2,), "y", 0.3)
+    made.follow([target("old2"), target("new2", revision=2), target("old")], 0.3)
+    ((other, _),) = to_replica(made.lost("old", 0.4))
+    assert other == "old2"
+
+
+@dataclass
+class _Storm:
+    """Clients, replicas that die and lose messages, and the front between them, under one seed."""
+
+    seed: int
+    made: Front = field(default_factory=Front)
+    now_s: float = 0.0
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = Random(self.seed)
+        self.running: dict[str, dict[str, Generate]] = {}  # by child
+        self.ids: dict[str, list[int]] = {}
+        self.text: dict[str, str] = {}
+        self.ended: dict[str, list[Any]] = {}
+        self.orders: dict[str, Generate] = {}
+        for _ in range(3):
+            self.start()
+
+    def start(self) -> None:
+        self.count += 1
+        self.running[f"r{self.count}"] = {}
+        self.follow()
+
+    def follow(self) -> None:
+        self.do(self.made.follow([target(child) for child in self.running], self.now_s))
+
+    def do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, ToReplica):
+                running = self.running.get(effect.target.child)
+                match effect.order:
+                    case Generate() as order if running is not None and self.rng.random() < 0.98:
+                        running[order.request] = order
+                    case Cancel(request) if running is not None:
+                        running.pop(request, None)
+            elif effect.is_last:
+                self.ended.setdefault(effect.request, []).append(effect.told)
+                self.text[effect.request] += effect.told.get("text", "")
+            elif effect.told["kind"] == "tokens":
+                assert effect.told["at"] == len(self.ids[effect.request])
+                self.ids[effect.request] += effect.told["ids"]
+                self.text[effect.request] += effect.told["text"]
+
+    def ask(self) -> None:
+        request = f"q{len(self.orders)}"
+        sampling = Sampling(seed=self.rng.getrandbits(20))
+        order = Generate(request, "p", max_tokens=self.rng.randint(1, 30), sampling=sampling)
+        self.orders[request], self.ids[request], self.text[request] = order, [], ""
+        self.do(self.made.ask(Asked(order, S, request), self.now_s))
+
+    def decode(self, child: str) -> None:
+        for wire_id, order in list(self.running.get(child, {}).items()):
+            at = len(order.sent)
+            if at == order.max_tokens:
+                del self.running[child][wire_id]
+                self.do(self.made.done(child, done(order), self.now_s))
+                continue
+            id_ = answer_of(order, at + 1)[-1]
+            sent = (*order.sent, id_)
+            self.running[child][wire_id] = Generate(
+                wire_id, "p", max_tokens=order.max_tokens, sampling=order.sampling, sent=sent
+            )
+            if self.rng.random() < 0.99:  # else the message is lost
+                told = (child, wire_id, at, (id_,), text_of([id_]), self.now_s)
+                self.do(self.made.tokens(*told))
+
+    def step(self) -> None:
+        self.now_s += 0.05
+        if len(self.orders) < 60 and self.rng.random() < 0.5:
+            self.ask()
+        if self.rng.random() < 0.02 and len(self.running) > 1:
+            child = self.rng.choice(sorted(self.running))
+            del self.running[child]
+            self.do(self.made.lost(child, self.now_s, died=False))
+            self.start()
+        for child in list(self.running):
+            self.decode(child)
+        for request in list(self.made.prompts):
+            self.do(self.made.read(request, request, len(self.ids[request]), self.now_s))
+        self.do(self.made.tick(self.now_s))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_in_a_storm_every_prompt_is_answered_once_and_as_if_undisturbed(seed: int) -> None:
+    storm = _Storm(seed)
+    for _ in range(4_000):
+        storm.step()
+        if len(storm.orders) == 60 and len(storm.ended) == 60:
+            break
+    for request, order in storm.orders.items():
+        assert [told.get("reason") for told in storm.ended[request]] == ["length"], storm.seed
+        assert storm.ids[request] == answer_of(order), storm.seed
+        assert storm.text[request] == text_of(answer_of(order)), storm.seed
+    assert not storm.made.prompts
+    assert not storm.made.wire_ids()
+    assert storm.made._bytes == 0
