@@ -22,7 +22,8 @@ Report = dict[str, Any]
 CALM = "undisturbed"
 NOT_COMPARED = ("peers_min", "peers_max")
 VOTES = "Votes are dealt out, so that one failure changes nothing"
-BEGINS = "{count} peer{s}, each a process of its own on this host, found a cluster"
+ALONE = "A peer founds a cluster: a process of its own on this host"
+TOGETHER = "{} peers found a cluster, each a process of its own on this host"
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ class Player:
 def _all_steps(scenario: Scenario) -> tuple[Step, ...]:
     """With the peers that are there at the beginning: all in, and as many votes as should be."""
     peers = scenario.peers
-    says = BEGINS.format(count=peers, s="s"[: peers != 1])
+    says = ALONE if peers == 1 else TOGETHER.format(peers)
     return (
         Step(Start(peers, scenario.slots), says, "who leads", "overview"),
         Step(Wait(alive=peers, voters=voters_wanted(peers)), VOTES, "who votes", "peers"),
