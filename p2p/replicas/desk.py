@@ -176,14 +176,12 @@ class ReplicaDesk:
         number = service.revision.number
         self._local[child] = LocalReplica(child, service.id, number, "starting", gpu=start.gpu)
         self._told[child] = ReplicaReport(child, service.id, number, "starting")
-        threads = int((service.job or {}).get("threads") or 1)
         load = Load(
             service.name,
             device=start.gpu,
             job=service.job,
             source_dir=self._workplace.source_dir,
             weights=start.paths,
-            threads=threads,
         )
         self._children.start(child, load.to_wire())
 
