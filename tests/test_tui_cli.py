@@ -1,23 +1,13 @@
-"""The p2ptui command as a process: exit codes, no terminal, signals."""
+"""The p2ptui command: exit codes, no terminal. In a terminal: tests/test_tui_terminal.py."""
 
-import fcntl
 import os
-import pty
-import select
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
 from tui import cli
-
-PATIENCE_S = 30.0
-P2PTUI = [sys.executable, "-c", "import sys; from tui.cli import main; sys.exit(main())"]
 
 
 @pytest.fixture
@@ -61,37 +51,3 @@ def test_exit_codes_and_one_sentence(
     assert not shown.out
     assert said in shown.err
     assert shown.err.count("\n") == 1
-
-
-@pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_gives_the_terminal_back(number: signal.Signals) -> None:
-    """In a real pseudo-terminal, with no peer: it opens, waits, and leaves with 143."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    process = subprocess.Popen(
-        [*P2PTUI, "127.0.0.1:1"], stdin=slave, stdout=slave, stderr=slave, env=environment
-    )
-    os.close(slave)
-    try:
-        _read_until(master, b"connecting to 127.0.0.1:1: attempt")
-        process.send_signal(number)
-        rest = _read_until(master, b"\x1b[?1049l")
-        assert b"\x1b[?1000l" in rest  # the mouse, too
-        assert process.wait(PATIENCE_S) == 143
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
-def _read_until(terminal: int, wanted: bytes) -> bytes:
-    seen = b""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while wanted not in seen:
-        left_s = deadline_s - time.monotonic()
-        assert left_s > 0, f"never {wanted!r} in {seen[-2000:]!r}"
-        if select.select([terminal], [], [], left_s)[0]:
-            seen += os.read(terminal, 65536)
-    return seen

@@ -15,6 +15,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -29,8 +30,11 @@ _KEYBOARD = re.compile(rb"\x1b\[([<>])[0-9]*u")
 
 
 class Terminal:
-    """Starts `program` at once, with this as its controlling terminal. A context manager: on
-    leaving the terminal is closed, and the program killed if that did not end it.
+    """Starts `program` at once, in the foreground of this as its controlling terminal. A context
+    manager: on leaving the terminal is closed, and the program killed if that did not end it.
+
+    As below a shell, the program does not lead the session: when a leader ends, what it wrote last
+    and nobody has read yet is lost.
     """
 
     def __init__(
@@ -38,17 +42,18 @@ class Terminal:
         program: Sequence[str],
         size: tuple[int, int] = (120, 40),
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self._screen)
         self._changed = threading.Condition()
         self._reads = threading.Event()
         self._reads.set()
+        self._is_idle = threading.Event()
         self._is_closed = False
         self._written = bytearray()
         self.bytes_read = 0
         self.started_s = time.monotonic()
-        self.ended_s = 0.0
         self._code: int | None = None
         given = {**(environment or os.environ), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
         for name in ("COLUMNS", "LINES"):
@@ -56,10 +61,14 @@ class Terminal:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, _packed(size))
         self.attributes_before = termios.tcgetattr(slave)
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(program, given, slave)
+        told, tells = os.pipe()
+        self._leader = os.fork()
+        if self._leader == 0:
+            _lead(program, given, folder or Path.cwd(), slave, tells)
         os.close(slave)
+        os.close(tells)
+        self._told = os.fdopen(told)
+        self.pid = int(self._told.readline())
         self._master = master
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._reader.start()
@@ -82,11 +91,14 @@ class Terminal:
         self._reader.join()
         with contextlib.suppress(OSError):
             os.close(self._master)
-        with contextlib.suppress(TimeoutError):
+        try:
             self.wait(2.0)
-            return
-        self.signal(signal.SIGKILL)
-        self.wait(PATIENCE_S)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._leader, signal.SIGKILL)
+        os.waitpid(self._leader, 0)
+        self._told.close()
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -147,34 +159,31 @@ class Terminal:
 
     def wait(self, within_s: float = PATIENCE_S) -> int:
         """The exit code, as a shell has it. Raises TimeoutError."""
-        deadline_s = time.monotonic() + within_s
-        while self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.ended_s = time.monotonic()
-                code = os.waitstatus_to_exitcode(status)
-                self._code = code if code >= 0 else 128 - code
-            elif time.monotonic() > deadline_s:
+        if self._code is None:
+            if not select.select([self._told], [], [], within_s)[0]:
                 raise TimeoutError(f"it did not end within {within_s:g} s:\n{self.text()}")
-            else:
-                time.sleep(0.005)
+            code = int(self._told.readline() or -signal.SIGHUP)
+            self._code = code if code >= 0 else 128 - code
         return self._code
 
     def drain(self) -> None:
         """Read what is left after the program's end."""
+        self._is_idle.clear()
         self._reads.set()
-        self._reader.join(PATIENCE_S)
+        self._is_idle.wait(PATIENCE_S)
 
     def _read(self) -> None:
         while not self._is_closed:
             self._reads.wait()
             if not select.select([self._master], [], [], 0.05)[0]:
+                self._is_idle.set()
                 continue
             if not self._reads.is_set():
                 continue
             try:
                 told = os.read(self._master, READ_BYTES)
-            except OSError:  # the program has ended
+            except OSError:  # program and leader have ended
+                self._is_idle.set()
                 return
             with self._changed:
                 self.bytes_read += len(told)
@@ -185,12 +194,23 @@ class Terminal:
                 self._changed.notify_all()
 
 
-def _become(program: Sequence[str], environment: Mapping[str, str], slave: int) -> None:
-    """The child's part: never returns."""
+def _lead(
+    program: Sequence[str], environment: Mapping[str, str], folder: Path, slave: int, tells: int
+) -> None:
+    """What a shell would do: start it, tell its process id and its end, stay. Never returns."""
     try:
         os.login_tty(slave)
-        os.closerange(3, 1024)
-        os.execvpe(program[0], list(program), dict(environment))
+        os.dup2(tells, 3)
+        os.closerange(4, 1024)
+        pid = os.fork()
+        if pid == 0:
+            os.close(3)
+            os.chdir(folder)
+            os.execvpe(program[0], list(program), dict(environment))
+        os.write(3, f"{pid}\n".encode())
+        status = os.waitpid(pid, 0)[1]
+        os.write(3, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        signal.pause()
     finally:
         os._exit(127)
 

@@ -3,12 +3,11 @@ from these two, and everything asked of the cluster goes through tui/steering.py
 """
 
 import asyncio
-import contextlib
 import os
-import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -21,6 +20,7 @@ from tui import bars, health
 from tui.commands import Commands
 from tui.feed import Feed, Source
 from tui.frame import too_small_text
+from tui.giving_back import Signalled, takes_more
 from tui.keys import KEYS
 from tui.layout import too_small
 from tui.looking import LookingApp
@@ -32,7 +32,9 @@ from tui.wanted import wants
 from tui.widgets.body import Bar, Body
 from tui.widgets.filter import FilterInput
 
-EXIT_SIGNALLED = 143
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 LOUD = ("critical", "error", "warning")  # alerts that are told in a toast
 
 
@@ -77,6 +79,7 @@ class ClusterApp(LookingApp):
         view: str = "overview",
         replay: Replay | None = None,
         records: bool = False,
+        expect_end: Callable[[int], None] = lambda code: None,
     ) -> None:
         super().__init__()
         self.animation_level = "none"  # over ssh every frame costs
@@ -95,6 +98,8 @@ class ClusterApp(LookingApp):
         self.feed = Feed(source, self._arrived, interval_s)
         self.newest = Snapshot()
         self.replay, self._records = replay, records
+        self._expect_end = expect_end
+        self._owes_drawing = False
 
     def compose(self) -> ComposeResult:
         yield Bar("header")
@@ -108,10 +113,14 @@ class ClusterApp(LookingApp):
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # Textual handles neither: the terminal would be left in mouse mode.
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self.exit, None, EXIT_SIGNALLED)
+
+        def end(code: int) -> None:
+            self._expect_end(code)  # at once: the loop may be waiting for the terminal
+            loop.call_soon_threadsafe(self.exit, None, code)
+
+        # Textual handles none of them: the terminal would be left in mouse mode.
+        self._signalled = Signalled(end)
+        self._signalled.listen()
         self.query_one(Body).focus()
         self._ask_for()
         self.run_worker(self.feed.run(), group="feed", exit_on_error=False)
@@ -119,10 +128,13 @@ class ClusterApp(LookingApp):
         self._draw()
 
     def on_unmount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(number)
+        self._signalled.close()
+
+    def exit(
+        self, result: None = None, return_code: int = 0, message: "RenderableType | None" = None
+    ) -> None:
+        self._expect_end(return_code)
+        super().exit(result, return_code, message)
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -149,7 +161,7 @@ class ClusterApp(LookingApp):
         known = {alert.id for alert in before.told.open_alerts}
         new = [one for one in now.told.open_alerts if one.id not in known and one.severity in LOUD]
         new.sort(key=lambda alert: health.gravity(alert.severity))
-        if new:
+        if new and not self._owes_drawing:
             more = f" (and {len(new) - 1} more: 8)" if len(new) > 1 else ""
             grave = new[0].severity != "warning"
             self.say(new[0].text + more, "error" if grave else "warning")
@@ -167,7 +179,8 @@ class ClusterApp(LookingApp):
         now_s = time.monotonic()
         self.scene = replace(scene or before, now_s=now_s, reel=reel, **changes)  # type: ignore[arg-type]
         same = replace(before, now_s=now_s, reel=reel)
-        if self.scene != same or before.is_greyed != self.scene.is_greyed:
+        changed = self.scene != same or before.is_greyed != self.scene.is_greyed
+        if changed or self._owes_drawing:
             self._draw()
         else:
             self._draw_bars()
@@ -187,7 +200,8 @@ class ClusterApp(LookingApp):
     # -- drawing ---------------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        if not self._is_drawable():
+        self._owes_drawing = not self._is_drawable()
+        if self._owes_drawing:
             return
         screen, (width, height) = self.screen_stack[0], self.size
         with self.batch_update():
@@ -215,8 +229,11 @@ class ClusterApp(LookingApp):
         banner.display = text is not None
 
     def _is_drawable(self) -> bool:
-        """A snapshot may still arrive while the app is leaving."""
-        return self.is_running and bool(self.screen_stack) and self.screen_stack[0].is_attached
+        """A snapshot may still arrive while the app is leaving; and what a terminal that stopped
+        reading is told would wait in Textual's queue, and then the loop for room in it.
+        """
+        there = self.is_running and bool(self.screen_stack) and self.screen_stack[0].is_attached
+        return there and (self.is_headless or takes_more(1 if self.is_web else 2))
 
     def on_resize(self, event: Resize) -> None:
         self.call_after_refresh(self._draw)

@@ -162,6 +162,7 @@ def run(args: argparse.Namespace) -> int:
 
         die_with(args.served_by)
     from tui.app import ClusterApp
+    from tui.giving_back import GivenBack
     from tui.tape import Replay
 
     async def show() -> int:
@@ -174,6 +175,7 @@ def run(args: argparse.Namespace) -> int:
             view=args.view,
             replay=source if isinstance(source, Replay) else None,
             records=bool(args.record),
+            expect_end=terminal.expect_end,
         )
         try:
             await app.run_async()
@@ -181,7 +183,8 @@ def run(args: argparse.Namespace) -> int:
             await close()
         return app.return_code or 0
 
-    return asyncio.run(show())
+    with GivenBack() as terminal:
+        return asyncio.run(show())
 
 
 def demo(args: argparse.Namespace) -> int:
