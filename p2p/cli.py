@@ -26,6 +26,7 @@ from p2p.verbs import (
     steer,
     store,
     submit,
+    verify,
     watch,
 )
 from p2p.verbs.verb import Parser, Verb, given_key, print_json, say
@@ -40,6 +41,7 @@ VERBS: tuple[Verb, ...] = (
     *checkpoints.VERBS,
     *serve.VERBS,
     *prompt.VERBS,
+    *verify.VERBS,
     *store.VERBS,
     *data.VERBS,
     *export.VERBS,

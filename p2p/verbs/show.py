@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def status(client: "Client", args: argparse.Namespace) -> int:
-    return await show(client, args, "status", _status_text)
+    return await show(client, args, "status", status_text)
 
 
 async def peers(client: "Client", args: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ async def events(client: "Client", args: argparse.Namespace) -> int:
         await asyncio.sleep(WATCH_EVERY_S)
 
 
-def _status_text(answer: dict[str, Any]) -> str:
+def status_text(answer: dict[str, Any]) -> str:
     cluster = answer["cluster"]
     names = {peer["id"]: peer["name"] for peer in answer["peers"]}
     leader = names.get(cluster["leader"], "none")
@@ -72,7 +72,8 @@ def _status_text(answer: dict[str, Any]) -> str:
 
 
 def _peers_text(answer: dict[str, Any]) -> str:
-    """With a column more where it is said what trainers compute on."""
+    """With a column more where replicas answer, and where it is said what trainers compute on."""
+    serves = any(peer["replicas"] for peer in answer["peers"])
     has_devices = all("gpus" in peer for peer in answer["peers"])
     rows = [
         [
@@ -81,6 +82,7 @@ def _peers_text(answer: dict[str, Any]) -> str:
             peer["role"],
             peer["address"],
             f"{peer['trainers']}/{peer['slots']}",
+            *([str(peer["replicas"])] if serves else []),
             megabytes(peer["rss"]),
             f"{peer['cpu_percent']:.0f}%",
             *([_gpus_text(peer)] if has_devices else []),
@@ -88,7 +90,8 @@ def _peers_text(answer: dict[str, Any]) -> str:
         ]
         for peer in sorted(answer["peers"], key=lambda peer: (peer["name"], peer["id"]))
     ]
-    head = ["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS", "RSS", "CPU"]
+    head = ["PEER", "STATE", "ROLE", "ADDRESS", "TRAINERS"]
+    head += [*(["REPLICAS"] if serves else []), "RSS", "CPU"]
     return table([*head, *(["GPU"] if has_devices else []), "ID"], rows)
 
 

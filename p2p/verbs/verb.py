@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -90,10 +91,7 @@ def asks(question: Ask) -> Callable[[argparse.Namespace], int]:
 
     def run(args: argparse.Namespace) -> int:
         async def main() -> int:
-            from p2p.client import Client
-
-            addresses, key = target(args)
-            client = Client(addresses, key, timeout_s=ANSWER_TIMEOUT_S)
+            client = client_of(args)
             try:
                 return await question(client, args)
             finally:
@@ -125,6 +123,37 @@ async def show(
         if not getattr(args, "watch", False):
             return 0
         await asyncio.sleep(WATCH_EVERY_S)
+
+
+def client_of(args: argparse.Namespace) -> "Client":
+    """Raises Unreachable or Refused."""
+    from p2p.client import Client
+
+    addresses, key = target(args)
+    return Client(addresses, key, timeout_s=ANSWER_TIMEOUT_S)
+
+
+@contextmanager
+def sync_client(args: argparse.Namespace) -> Iterator["Client"]:
+    """For code without an event loop."""
+    client = client_of(args)
+    try:
+        yield client
+    finally:
+        asyncio.run(client.close())
+
+
+def ask_once(args: argparse.Namespace, verb: str) -> dict[str, Any]:
+    """The answer to one request. Raises P2PError."""
+
+    async def main() -> dict[str, Any]:
+        client = client_of(args)
+        try:
+            return await client.request(verb)
+        finally:
+            await client.close()
+
+    return asyncio.run(main())
 
 
 def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:

@@ -1,0 +1,130 @@
+"""What people see of serving: a conversation, `verify`, status rows. With fakes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from p2p import serve_view, view
+from p2p.errors import P2PError, Usage
+from p2p.generation import End
+from p2p.replicated.service import Service
+from p2p.verbs import verify
+from p2p.verbs.conversation import Conversation
+from p2p.verbs.serve import models_text, replicas_range
+from tests.peer_fakes import applied, replica_ready, running, served
+
+
+class FakeAnswer:
+    seed = 7
+    end = End("stop", "tales", "name-a", "r1", 3, 2, 0.5, 1)
+
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self._pieces:
+            if piece == "^C":
+                raise KeyboardInterrupt
+            yield piece
+
+
+def state() -> Any:
+    assign = {"type": "serve.assign", "service": "serve-1", "peers": {"a": 1}, "reason": "x"}
+    return applied(running("a", "b"), served(), assign, replica_ready())
+
+
+def talk(*pieces: str, source: str = "job:job-1") -> tuple[Conversation, list[str], list[Any]]:
+    shown: list[str] = []
+    asked: list[Any] = []
+    told = serve_view.models(state())
+    told["models"][0]["source"] = source
+
+    def generate(question: Any, **options: Any) -> FakeAnswer:
+        asked.append(question)
+        if question == "bad":
+            raise P2PError("no")
+        return FakeAnswer(*pieces)
+
+    def ask(verb: str) -> dict[str, Any]:
+        raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset("a"), 0.0)
+        return view.status(state(), raft, {}) if verb == "status" else told
+
+    return Conversation(ask, generate, shown.append, None, {"max_tokens": 5}), shown, asked
+
+
+def test_a_conversation_prompts_and_knows_a_few_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hears, shown, asked = talk("Once ", "more")
+    assert hears.hear("tell me")
+    assert capsys.readouterr().out == "Once more\n"
+    assert shown[-1].startswith("[tales on name-a, replica r1: 2 tokens in 0.50 s, stop, gone on")
+    for command, expected in {
+        "status": "name-a",
+        "actors": "r1",
+        "models": "job:job-1",
+        "test": "tales: 'Once more'",
+        "help": "Ctrl-C stops an answer",
+        "model tales": "prompts go to tales",
+        "model other": "no model 'other' is served",
+        "bad": "p2pnode: no",
+    }.items():
+        assert hears.hear(command)
+        assert expected in shown[-1], command
+    assert hears.hear("/ status")
+    assert hears.hear("   ")
+    assert asked == ["tell me", "Hello", "bad", "status"]
+    assert not hears.hear("quit")
+
+
+def test_a_chat_model_is_told_what_was_said_before(capsys: pytest.CaptureFixture[str]) -> None:
+    hears, shown, asked = talk("Yes", "^C", source="hf:/models/chat")
+    hears.hear("one")
+    hears.hear("two")
+    roles = [message["role"] for message in asked[1]]
+    assert roles == ["user", "assistant", "user"]
+    assert asked[1][1]["content"] == "Yes"
+    assert shown[-1] == "[stopped]"
+    capsys.readouterr()
+
+
+def checks(status: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, list[bool]]:
+    found: dict[str, list[bool]] = {}
+    for check in [*verify.of_status(status), *verify.of_models(told)]:
+        assert check.text
+        found.setdefault(check.name, []).append(check.ok)
+    return found
+
+
+def test_verify_says_what_is_well_and_what_is_not() -> None:
+    raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset({"a", "b"}), 0.0)
+    status = view.status(state(), raft, {})
+    told = serve_view.models(state())["models"]
+    well = checks(status, told)
+    assert well == {name: [True] for name in ("peers", "quorum", "slots", "job", "model")}
+    dead = {**status["peers"][1], "state": "dead"}
+    status |= {
+        "peers": [status["peers"][0], dead],
+        "cluster": {**status["cluster"], "leader": None},
+    }
+    ill = checks(status, [{**told[0], "replicas": [], "state": "recovering", "reason": "gone"}])
+    assert ill == {**well, "peers": [False], "quorum": [False], "model": [False]}
+
+
+def test_a_serve_job_has_the_keys_of_every_job() -> None:
+    train, serve = view.jobs(state(), {})
+    assert list(train) == list(serve) == list(view.SUMMARY_KEYS)
+    assert (serve["kind"], serve["members"], serve["state"]) == ("serve", ["a"], "running")
+    assert isinstance(state().services["serve-1"], Service)
+    rows = view.peers(state(), view.RaftView("a", 1, "a", True, 1, 1, frozenset("a"), 0.0), {})
+    assert [(row["trainers"], row["replicas"]) for row in rows] == [(1, 1), (1, 0)]
+    assert "tales" in models_text(serve_view.models(state()))
+
+
+def test_how_many_replicas() -> None:
+    assert replicas_range("1:3") == {"replicas_min": 1, "replicas_max": 3}
+    assert replicas_range("2") == {"replicas_min": 2, "replicas_max": 2}
+    assert replicas_range(None) == {}
+    with pytest.raises(Usage, match="MIN:MAX"):
+        replicas_range("many")
