@@ -21,6 +21,7 @@ class _Failed:
     count: int
     again_s: float
     problem: str
+    wrong: frozenset[str]
 
 
 class Fetching:
@@ -62,6 +63,11 @@ class Fetching:
         failed = self._failed.get(sha256)
         return failed.problem if failed else ""
 
+    def wrong(self, sha256: str) -> frozenset[str]:
+        """Who, at the last try, had the file not as it should be."""
+        failed = self._failed.get(sha256)
+        return failed.wrong if failed else frozenset()
+
     def forget(self, sha256: str) -> None:
         """Nobody wants it any more; what is there of it goes."""
         self._running.discard(sha256)
@@ -76,7 +82,9 @@ class Fetching:
             count = failed.count + 1 if failed else 1
             wait_s = min(RETRY_FIRST_S * 2 ** min(count - 1, 10), RETRY_MAX_S)
             again_s = self._clock.monotonic_s() + wait_s
-            self._failed[fetched.sha256] = _Failed(count, again_s, fetched.problem)
+            self._failed[fetched.sha256] = _Failed(
+                *(count, again_s, fetched.problem, fetched.wrong)
+            )
         self._changed()
 
 

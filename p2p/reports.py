@@ -50,6 +50,7 @@ class TrainerReport:
     # How often it died here of late, how the last time, and how long its peer then waits.
     crashed: Mapping[str, Any] = field(default_factory=dict)
     unusable: Mapping[str, Any] = field(default_factory=dict)  # a checkpoint, in a generation
+    unfetchable: Mapping[str, Any] = field(default_factory=dict)  # told by its peer
     checkpoints: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -226,6 +227,7 @@ _TRAINER_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "error": (str,),
         "bad": (list,),
     },
+    "unfetchable": {"step": (int,), "error": (str,), "bad": (list,)},
     "checkpoint": {
         **dict.fromkeys(("generation", "step", "count", "writers"), (int,)),
         "state_hash": (str,),
@@ -262,6 +264,9 @@ def check_trainer_message(kind: str, message: Mapping[str, Any]) -> None:
         _check_pace(message.get("pace", []))
     if kind == "checkpoint" and type(message.get("asks", 0)) is not int:
         raise Malformed("a trainer's 'checkpoint' message: asks is wrong")
+    for pair in message["bad"] if kind == "unfetchable" else ():
+        if not isinstance(pair, list) or [type(each) for each in pair] != [int, str]:
+            raise Malformed("a peer's 'unfetchable' message: bad is wrong")
     for part in message["parts"] if kind == "checkpoint" else ():
         if not isinstance(part, dict) or not (
             part.keys() == _PART.keys()
@@ -307,7 +312,7 @@ KEPT_MESSAGES = (
     *("ready", "entered", "progress", "mark", "finished", "refused", "failed", "checkpoint_failed"),
     "unusable",
 )
-_REPORTED = (*KEPT_MESSAGES, "crashed")
+_REPORTED = (*KEPT_MESSAGES, "crashed", "unfetchable")
 
 
 def _trainer_to_wire(trainer: TrainerReport) -> dict[str, Any]:

@@ -175,6 +175,13 @@ class TrainerDesk:
             self.reports[job] = replace(report, checkpoints=told)
             self._changed()
 
+    def tell_unfetchable(self, job: str, told: Mapping[str, Any]) -> None:
+        """No copy of a part of a checkpoint that the job needs is as it was written."""
+        report = self.reports.get(job)
+        if report is not None and report.unfetchable != told:
+            self.reports[job] = replace(report, unfetchable=told)
+            self._changed()
+
     def forget_copy(self, job: str, message: Mapping[str, Any]) -> None:
         """What was told was not what it should be."""
         report = self.reports.get(job)

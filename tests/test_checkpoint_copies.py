@@ -14,12 +14,22 @@ from p2p.checkpoints.restoring import restore
 from p2p.checkpoints.safetensors_file import Entry, header, header_bytes, parse
 from p2p.checkpoints.shelf import MemoryShelf
 from p2p.clock import ManualClock
-from p2p.content.contract import MemoryContent, MemoryHub
+from p2p.content.contract import Fetched, MemoryContent, MemoryHub
+from p2p.control.checkpoints import unfetchable
 from p2p.errors import P2PError, Usage
 from p2p.fetching import Fetching
 from p2p.replicated.state import State
-from p2p.reports import TrainerReport
-from tests.peer_fakes import FakePeer, applied, described, entered, generation, running, spec
+from p2p.reports import TrainerReport, parse_report
+from tests.peer_fakes import (
+    FakePeer,
+    applied,
+    described,
+    entered,
+    generation,
+    report,
+    running,
+    spec,
+)
 
 BYTES = b"a part of a checkpoint"
 SHA256 = hashlib.sha256(BYTES).hexdigest()
@@ -128,6 +138,32 @@ def test_a_copy_that_was_found_damaged_is_neither_used_nor_offered_again(tmp_pat
     copies.act(state)
     assert peer.desk.reports["job-2"].checkpoints == ()
     assert fetched() == [part]
+
+
+@pytest.mark.parametrize(("wrong", "state_after"), [("c", "failed"), ("", "starting")])
+def test_a_job_does_not_wait_for_a_copy_that_is_damaged(wrong: str, state_after: str) -> None:
+    """Its holder is no peer of the job, so no trainer finds out: whoever fetches does."""
+    state, peer = restored("a", "b"), FakePeer(described("a"))
+    content = MemoryContent(MemoryHub(), "a")
+    fetching = Fetching("a", content, ManualClock(), lambda: None)
+    copies = CheckpointCopies("a", content, fetching, MemoryShelf(), peer.desk)
+    peer.desk.reports["job-2"] = TrainerReport("a.1", "job-2", "failed")
+    copies.act(state)
+    content.wanted[SHA256](Fetched(SHA256, None, "nobody could", frozenset(wrong)))
+    copies.act(state)
+    trainers = parse_report(report("a", peer.desk.reports["job-2"]).to_wire()).trainers
+    told = {each.job: each for each in trainers.values()}
+    command = unfetchable(state.jobs["job-2"], {"a": told["job-2"]})
+    state = applied(state, *([command] if command else []))
+    job = state.jobs["job-2"]
+    assert job.state == state_after
+    if wrong:
+        assert job.reason == (
+            "the checkpoint of step 40 cannot be used: part 1 of name-c is not what was written: "
+            "it was damaged or changed"
+        )
+        assert unfetchable(job, {"a": told["job-2"]}) is None, "that was said already"
+    assert len(state.jobs["job-1"].checkpoints) == 1
 
 
 @pytest.mark.parametrize(

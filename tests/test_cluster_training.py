@@ -213,10 +213,12 @@ def the_verbs_of_checkpoints(three: LocalCluster, job: str, told: dict[str, Any]
     again = p2pnode(three, "restore", job, "--step", "30", "--peers", "2", "--wait", "--json")
     assert again.code == 0, again.err
     end = json.loads(again.out.splitlines()[-1])
-    assert (end["state_hash"], end["generations"][0]["start_step"]) == (told["state_hash"], 30)
-    assert end["generations"][0]["reason"].endswith(f"from the checkpoint of step 30 of {job}")
+    # Two of three: where they have no other copy of that part, it is fetched, for a second try.
+    begun = next(made for made in end["generations"] if made["start_step"] is not None)
+    assert (end["state_hash"], begun["start_step"]) == (told["state_hash"], 30)
+    assert begun["reason"].endswith(f"from the checkpoint of step 30 of {job}")
     assert end["ledger"] == told["ledger"]
-    for verb in (["restore", "--wait"], ["export-model", "-o", str(model)]):
+    for verb in (["restore", "--peers", "2", "--wait"], ["export-model", "-o", str(model)]):
         refused = p2pnode(three, verb[0], job, "--step", "45", *verb[1:])
         assert refused.code == 1
         assert "is not what was written: it was damaged or changed" in refused.out + refused.err

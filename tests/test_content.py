@@ -47,8 +47,9 @@ def whole(slices: int, rest: int = 17) -> bytes:
 
 def play(
     data: bytes, behaviours: dict[str, str], seed: int, have: bytes = b""
-) -> tuple[bytes, str]:
-    """Fetch `data` from sources that behave as said; returns what was written and the failure."""
+) -> tuple[bytes, str, set[str]]:
+    """Fetch `data` from sources that behave as said; returns what was written, the failure, and who
+    has another file."""
     rng = random.Random(seed)
     sound = hashlib.sha256(data).digest()
     transfer, written, restarts = Transfer(len(data), list(behaviours), len(have)), have, 0
@@ -60,12 +61,12 @@ def play(
         if restarts != transfer.restarts:
             restarts, written = transfer.restarts, b""
         if transfer.failure:
-            return written, transfer.failure
+            return written, transfer.failure, transfer.wrong
         if transfer.is_complete:
             is_sound = hashlib.sha256(written).digest() == sound
             transfer.on_checked(is_sound)
             if is_sound:
-                return written, ""
+                return written, "", transfer.wrong
             continue
         if not waiting or rng.random() < 0.05:
             now_s += SILENT_S / 2
@@ -107,10 +108,9 @@ def test_one_honest_source_is_enough(slices: int, bad: list[str], seed: int, par
     had = data[: min(part, slices) * SLICE_BYTES]
     if seed % 3 == 0:  # what an earlier fetch left is damaged
         had = bytes(len(had))
-    assert play(data, {**sources, "honest": "lost" if seed % 2 else "good"}, seed, had) == (
-        data,
-        "",
-    )
+    honest = "lost" if seed % 2 else "good"
+    written, failure, wrong = play(data, {**sources, "honest": honest}, seed, had)
+    assert (written, failure, "honest" in wrong) == (data, "", False)
 
 
 @settings(max_examples=25, deadline=None)
@@ -119,7 +119,8 @@ def test_without_one_every_source_is_named_with_its_reason(
     slices: int, bad: list[str], seed: int
 ) -> None:
     sources = {f"bad-{i}": kind for i, kind in enumerate(bad) if kind != "dies"}
-    _, failure = play(whole(slices), dict(sources), seed)
+    _, failure, wrong = play(whole(slices), dict(sources), seed)
+    assert wrong == {name for name, kind in sources.items() if kind in ("lies", "short")}
     for name, kind in sources.items():
         why = {
             "dead": "does not answer",

@@ -81,6 +81,8 @@ class CheckpointCopies:
             holders = made.holders[part.number]
             path = self._fetching.want(state, sha256, part.bytes, holders)
             if path is None:
+                if self._fetching.wrong(sha256) >= set(holders):
+                    self._desk.tell_unfetchable(job, _told(state, made, part.number))
                 return
             name = name_of(made.step, part.number, made.count)
             kept = self._shelf.take_in(str(path), job, name, made.step)
@@ -126,6 +128,17 @@ class CheckpointCopies:
         for sha256 in mine.keys() - self._offered:
             self._content.offer(sha256, Path(mine[sha256]))
         self._offered = set(mine)
+
+
+def _told(state: State, made: Checkpoint, number: int) -> dict[str, Any]:
+    """No copy of this part is as it was written."""
+    holders = made.holders[number]
+    names = " and of ".join(state.members[p].name for p in holders if p in state.members)
+    error = (
+        f"the checkpoint of step {made.step} cannot be used: part {number + 1} of {names} is not "
+        "what was written: it was damaged or changed"
+    )
+    return {"step": made.step, "error": error, "bad": [[number, peer] for peer in holders]}
 
 
 def _sha256(part: Part) -> str:

@@ -18,11 +18,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How a fetch ended: `path` of the whole, checked file, or the sentence why there is none."""
+    """How a fetch ended: `path` of the whole, checked file, or the sentence why there is none.
+
+    `wrong`: the peers whose file is another one, or damaged.
+    """
 
     sha256: str
     path: Path | None
     problem: str = ""
+    wrong: frozenset[str] = frozenset()
 
 
 OnFetched = Callable[[Fetched], None]

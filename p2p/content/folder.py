@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 
-from p2p.content.messages import is_sha256
+from p2p.content.messages import NOT_HERE, is_sha256
 from p2p.errors import P2PError
 from p2p.storage.disk import sync_file, sync_folder
 
@@ -87,7 +87,7 @@ class ContentFolder:
         """A slice of a file that is `size` bytes long, or why not, without naming the path."""
         path = self.find(sha256)
         if path is None:
-            return "does not have it"
+            return NOT_HERE
         try:
             # Neither a link nor a pipe, whoever put it there meanwhile.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW

@@ -39,6 +39,9 @@ class Slice:
     refusal: str = ""
 
 
+NOT_HERE = "does not have it"  # the refusal of who may have it later
+
+
 def is_sha256(text: object) -> bool:
     """Whether it is a hash as files are named by: 64 lower-case hexadecimal digits."""
     return (

@@ -323,7 +323,8 @@ class ContentThread:
         if fetch.transfer.failure:
             short = f"{fetch.sha256[:12]}… ({fetch.size} bytes)"
             problem = f"nobody could give the file {short}: {fetch.transfer.failure}"
-            self._finish(fetch, Fetched(fetch.sha256, None, problem))
+            wrong = frozenset(fetch.sources[name].peer for name in fetch.transfer.wrong)
+            self._finish(fetch, Fetched(fetch.sha256, None, problem, wrong))
             return
         for wanted in fetch.transfer.wanted(time.monotonic()):
             ask = Ask(fetch.sha256, fetch.size, wanted.offset, wanted.count)

@@ -12,7 +12,7 @@ again from one source after the other, and who then sends other bytes is named.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from p2p.content.messages import SLICE_BYTES
+from p2p.content.messages import NOT_HERE, SLICE_BYTES
 
 WINDOW_SLICES = 16
 SOURCE_SLICES = 8  # of these, at most so many from one source
@@ -37,7 +37,7 @@ class _Source:
 class Transfer:
     """Ask wanted() what to ask for now, tell on_slice() and on_refusal() the answers, on_time() the
     time. When is_complete, check the hash and tell on_checked(). `failure` is the sentence at the
-    end of a fetch that nobody could serve.
+    end of a fetch that nobody could serve, `wrong` who has another file there, or cannot read it.
     """
 
     def __init__(self, size: int, sources: Sequence[str], have: int = 0) -> None:
@@ -45,6 +45,7 @@ class Transfer:
         self.have = have  # bytes, from the beginning, that were written
         self.restarts = 0  # how often all that was there had to go
         self.failure = ""
+        self.wrong: set[str] = set()
         self._sources = {source: _Source() for source in sources}
         self._early: dict[int, bytes] = {}  # slices behind a gap, by offset
         self._gave: set[str | None] = {None} if have else set()  # who had a share; None: the disk
@@ -80,7 +81,7 @@ class Transfer:
             return []
         del source.asked_s[offset]
         if len(data) != min(SLICE_BYTES, self.size - offset):
-            self._drop(name, "sent a slice of another length")
+            self._drop(name, "sent a slice of another length", is_wrong=True)
             return []
         source.strikes = 0
         self._gave.add(name)
@@ -94,7 +95,7 @@ class Transfer:
     def on_refusal(self, name: str, offset: int, why: str) -> None:
         source = self._sources.get(name)
         if source is not None and offset in source.asked_s:
-            self._drop(name, why)
+            self._drop(name, why, is_wrong=why != NOT_HERE)
 
     def on_time(self, now_s: float) -> list[str]:
         """Sources that were silent for too long; what they were asked for is asked for again."""
@@ -116,7 +117,8 @@ class Transfer:
         if is_sound:
             return
         if len(self._gave) == 1 and None not in self._gave:
-            self._drop(str(self._gave.pop()), "sent bytes that do not match the hash")
+            liar = str(self._gave.pop())
+            self._drop(liar, "sent bytes that do not match the hash", is_wrong=True)
         else:
             self._ask_next_alone()
         self._restart()
@@ -132,7 +134,8 @@ class Transfer:
         ]
         return min(free)[1] if free else None
 
-    def _drop(self, name: str, why: str) -> None:
+    def _drop(self, name: str, why: str, is_wrong: bool = False) -> None:
+        self.wrong |= {name} if is_wrong else set()
         source = self._sources[name]
         source.dropped = why
         source.asked_s.clear()

@@ -126,6 +126,22 @@ def unusable(job: Job, trainers: Trainers) -> Command | None:
     return {"type": "job.checkpoint_unusable", **fence, **facts}
 
 
+def unfetchable(job: Job, trainers: Trainers) -> Command | None:
+    """A part of the checkpoint that the job begins from cannot be fetched: no copy is sound."""
+    listed = {(m.step, part.number, part.peer) for m in job.checkpoints for part in m.parts}
+    for trainer in trainers.values():
+        told = trainer.unfetchable
+        if told and told["bad"] and all((told["step"], *pair) in listed for pair in told["bad"]):
+            number = job.generation.number if job.generation else 0
+            return {
+                "type": "job.checkpoint_unusable",
+                "job": job.id,
+                "generation": number,
+                **{name: told[name] for name in ("step", "error", "bad")},
+            }
+    return None
+
+
 def is_alive(job: Job, ready: Trainers) -> bool:
     """Whether a trainer that made a step of the job is still there, and so its newest state."""
     return any(

@@ -92,7 +92,8 @@ def _begin(
         return
     back = way_back(job, ready.keys())
     number = job.generation.number + 1 if job.generation else 1
-    if number == 1 and back is not None and job.origin is not None:
+    begins = all(made.start_step is None for made in job.generations)
+    if begins and back is not None and job.origin is not None:
         why += f" from the checkpoint of step {back.step} of {job.origin[0]}"
     elif back is not None or job.mark is not None:
         where = f"the checkpoint of step {back.step}" if back else "the beginning"

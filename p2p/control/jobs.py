@@ -5,7 +5,7 @@ first match wins where they exclude each other.
 from collections.abc import Iterator, Mapping, Set
 
 from p2p.control.awaited import awaited
-from p2p.control.checkpoints import copies, unusable, unwritten
+from p2p.control.checkpoints import copies, unfetchable, unusable, unwritten
 from p2p.control.data import unlike
 from p2p.control.failures import crashes, failure, refused
 from p2p.control.generations import WARM_UP_S, form
@@ -42,7 +42,8 @@ def plan_job(
         return
     yield from facts(job, names, trainers)
     yield from copies(job, trainers)
-    lost = unusable(job, trainers) or unwritten(job, names, trainers)
+    lost = unusable(job, trainers) or unfetchable(job, trainers)
+    lost = lost or unwritten(job, names, trainers)
     if lost is not None:
         yield lost
         return
