@@ -117,6 +117,7 @@ def facts(**changes: Any) -> Facts:
         writes={"good": None, "bad": "no quorum"},
         reads={"colour": "blue"},
         events=["a drill: kill b"],
+        insights=["main makes 180 samples/s with 2 trainers: efficiency 90%"],
     )
 
 
@@ -155,6 +156,8 @@ HOLDS: list[tuple[Any, dict[str, Any], bool, str]] = [
     (checks.Rate("two", "one", 1.5, 2), {}, True, "1.80 times one (100), efficiency 90%"),
     (checks.Rate("two", "one", 1.9), {}, False, "at least 1.9 times"),
     (checks.Happened("kill {victim}"), {}, True, "a drill: kill b"),
+    (checks.Insight("with 2"), {}, True, "efficiency 90%"),
+    (checks.Insight("with 3"), {}, False, "no insight says 'with 3'"),
     (checks.Happened("pause"), {}, False, "no event says 'pause'"),
 ]
 
@@ -216,6 +219,7 @@ RUNNING = told(state="running", step=100)
         (scenario.Wait(alive=2), "2 living peers (there are 1)"),
         (scenario.Wait(leads="b"), "b to lead (a leads)"),
         (scenario.Wait(not_leads="a"), "another leader than a"),
+        (scenario.Wait(insight="with 3 trainers"), "an insight that says 'with 3 trainers'"),
         (scenario.Wait(event="heal"), "an event that says 'heal'"),
     ],
 )

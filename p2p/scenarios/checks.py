@@ -259,6 +259,17 @@ class Happened:
         return found is not None, found or f"no event says {wanted!r}"
 
 
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """The peers themselves said so, when a step waited for an insight."""
+
+    insight: str
+
+    def verdict(self, facts: Facts) -> Verdict:
+        found = next((text for text in facts.insights if self.insight in text), None)
+        return found is not None, found or f"no insight says {self.insight!r}"
+
+
 # What a file says after `check`; OneLeader is checked always.
 CHECKS: dict[str, type[Any]] = {
     "finished": Finished,
@@ -274,4 +285,5 @@ CHECKS: dict[str, type[Any]] = {
     "value": Value,
     "rate": Rate,
     "happened": Happened,
+    "insight": Insight,
 }

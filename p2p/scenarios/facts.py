@@ -26,6 +26,7 @@ class Facts:
     writes: dict[str, str | None] = field(default_factory=dict)  # why it was refused; None: taken
     reads: dict[str, str | None] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
+    insights: list[str] = field(default_factory=list)  # as a step waited for one
 
     def job(self, name: str) -> Told:
         if name not in self.jobs:

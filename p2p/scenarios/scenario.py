@@ -40,7 +40,7 @@ class Wait:
     Of the job: its `state`, `share` of all steps done, `steps` more than now, number of `members`,
     `reason` contained in that of its newest generation, `strategy`. Of the cluster: `alive` peers,
     `voters` among them, `leads` (this peer), `not_leads` (another one). `event`: contained in one
-    of the events.
+    of the events, `insight`: in what the peers say would help.
     """
 
     job: str | None = None
@@ -55,6 +55,7 @@ class Wait:
     leads: str | None = None
     not_leads: str | None = None
     event: str | None = None
+    insight: str | None = None
     within_s: float = WITHIN_S
 
 

@@ -60,8 +60,12 @@ class Stage:
 
     async def _missing(self, action: do.Wait, first: dict[str, Any] | None) -> str:
         told = None if action.job is None else await self.jobs.look(action.job)
-        status = await self.peers.client.request("status")
-        seen = Seen(told, first, status, tuple(self.facts.events))
+        client = self.peers.client
+        status = await client.request("status")
+        if action.insight is not None:
+            rows = (await client.request("insights"))["insights"]
+            self.facts.insights = [str(row["text"]) for row in rows]
+        seen = Seen(told, first, status, tuple(self.facts.events), tuple(self.facts.insights))
         return missing(action, seen, lambda text: named(text, self.facts))
 
     async def write(self, action: do.Write) -> None:

@@ -14,12 +14,13 @@ Told = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The job's answer now and when the wait began (None: no job is waited for), the cluster's
-    status, and all events so far."""
+    status, all events so far, and the insights of now."""
 
     job: Told | None
     first: Told | None
     status: Told
     events: tuple[str, ...]
+    insights: tuple[str, ...] = ()
 
 
 def missing(wait: Wait, seen: Seen, named: Callable[[str], str]) -> str:
@@ -74,3 +75,5 @@ def _of_cluster(wait: Wait, seen: Seen, named: Callable[[str], str]) -> Iterator
         yield f"another leader than {other} ({leads} leads)"
     if wait.event is not None and not any(named(wait.event) in text for text in seen.events):
         yield f"an event that says {named(wait.event)!r}"
+    if wait.insight is not None and not any(wait.insight in text for text in seen.insights):
+        yield f"an insight that says {wait.insight!r}"
