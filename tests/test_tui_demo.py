@@ -1,9 +1,15 @@
 """The screen of a demonstration: its caption, the view worth watching, any key stops it."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from p2p.errors import P2PError, Unreachable
@@ -123,3 +129,49 @@ def test_the_caption_follows_the_news_and_fits_any_width() -> None:
     assert said[3].endswith("b and c both said that they lead term 3")
     assert said[4].endswith("it broke")
     assert not shown.ok
+
+
+SCREEN = """
+import asyncio, sys
+from tui.demo import Demo
+asyncio.run(Demo(["--scenario", sys.argv[1]], lambda told: print(told, flush=True)).play())
+"""
+
+
+@pytest.mark.processes
+def test_peers_and_folder_are_gone_soon_after_a_kill_9_of_the_screen(tmp_path: Path) -> None:
+    mine = Path(__file__).parent / "scenario_quorum.toml"
+    screen = subprocess.Popen(
+        [sys.executable, "-c", SCREEN, str(mine)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert screen.stdout is not None
+    with screen.stdout as told:
+        while "leads term" not in told.readline():
+            assert screen.poll() is None
+        assert len(players_and_peers(tmp_path)) >= 2
+        assert list(tmp_path.iterdir())
+        screen.kill()
+    screen.wait()
+    deadline_s = time.monotonic() + 30.0
+    while players_and_peers(tmp_path) or list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline_s, (
+            players_and_peers(tmp_path),
+            list(tmp_path.iterdir()),
+        )
+        time.sleep(0.05)
+
+
+def players_and_peers(folder: Path) -> list[str]:
+    """Command lines of the processes that were started with this folder for temporary files."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get("TMPDIR") == str(folder)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
