@@ -264,6 +264,7 @@ def generation_message(job: Job, self_id: str) -> dict[str, Any]:
             {"peer": seat.peer, "endpoints": dict(seat.endpoints)} for seat in newest.seats
         ],
         "shards": [[seat.first_shard, seat.last_shard] for seat in newest.seats],
+        "in_order": in_order(job),
         "mark_every_s": 0.5,
         "method": newest.method.to_order(),
         "checkpoints": [
@@ -280,3 +281,14 @@ def generation_message(job: Job, self_id: str) -> dict[str, Any]:
             for made in job.checkpoints
         ],
     }
+
+
+def in_order(job: Job) -> bool:
+    """Whether the newest generation has all trainers of the one before, which steps: then those may
+    finish their round before they leave it, and the newcomers wait as long."""
+    if len(job.generations) < 2:
+        return False
+    before, newest = job.generations[-2:]
+    stays = {(seat.peer, seat.child) for seat in newest.seats}
+    able = before.start_step is not None and not before.closed
+    return able and stays >= {(seat.peer, seat.child) for seat in before.seats}

@@ -27,7 +27,7 @@ from p2p.processes import MemoryChildren
 from p2p.replicated.state import State
 from p2p.trainer_desk import CHECKPOINTS_TOLD, LEASE_S, STOP_WITHIN_S, TrainerDesk, Workplace
 from p2p.wire.envelope import Malformed
-from tests.peer_fakes import applied, founded, generation, running, served, with_job
+from tests.peer_fakes import applied, entered, founded, generation, running, served, with_job
 from tools.sim.trainers import agreed_checkpoint, checkpoint, standing
 
 
@@ -42,6 +42,7 @@ def mine(phase: str = "ready", **fields: Any) -> LocalTrainer:
 
 
 PAUSE = {"type": "job.pause", "job": "job-1"}
+RESUME = {"type": "job.resume", "job": "job-1"}
 CANCEL = {"type": "job.cancel", "job": "job-1"}
 
 
@@ -141,6 +142,29 @@ def test_a_ready_trainer_is_told_the_newest_generation_once() -> None:
     assert plan(state, local(mine(told_generation=1))) == []
     assert plan(state, local(mine("starting"))) == []
     assert plan(state, local(mine("stopping"))) == []
+
+
+def test_who_goes_on_with_all_others_may_finish_the_round() -> None:
+    """Nobody of the generation before is missing: newcomers wait, and no step is broken off."""
+    state = running("a", "b")
+    crashed = generation(2, "a", "b")
+    crashed["seats"][1]["child"] = "b-2"
+    begun = applied(with_job(founded("a", "b"), "a", "b"), generation(1, "a", "b"))
+    joined = applied(state, generation(2, "a", "b", "c"))
+    told = {
+        "first": (state, False),
+        "joined": (joined, True),
+        "shards move": (applied(state, generation(2, "a", "b")), True),
+        "joined twice": (applied(joined, entered(2), generation(3, "a", "b", "c", "d")), True),
+        "the one before made no step": (applied(joined, generation(3, "a", "b", "c", "d")), False),
+        "neither did the first": (applied(begun, generation(2, "a", "b", "c")), False),
+        "lost": (applied(state, generation(2, "a")), False),
+        "crashed": (applied(state, crashed), False),
+        "lost and joined": (applied(state, generation(2, "a", "c")), False),
+        "after a pause": (applied(state, PAUSE, RESUME, generation(2, "a", "b", "c")), False),
+    }
+    for what, (after, expected) in told.items():
+        assert generation_message(after.jobs["job-1"], "a")["in_order"] is expected, what
 
 
 def test_another_child_s_seat_is_not_mine_but_it_can_be_followed() -> None:

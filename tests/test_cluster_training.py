@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from p2p.local_cluster import LocalCluster
+from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import (
     ask,
     follower_of,
@@ -171,7 +171,7 @@ def test_another_strategy_and_codec_while_it_runs(three: LocalCluster) -> None:
 
 
 def test_checkpoint_loads_without_our_code(three: LocalCluster) -> None:
-    job = submit(three, "--checkpoint-every", "15", epochs=2)
+    job = submit(three, "--checkpoint-every", "15", "--peers", "3", epochs=2)
     told = wait_end(three, job)
     assert told["state"] == "finished", told
     made = told["checkpoints"]
@@ -436,6 +436,87 @@ def test_a_peer_that_sends_noise_is_outvoted_and_named(three: LocalCluster, tmp_
     events = p2pnode(three, "events", "--json").json["events"]
     assert [event["peer"] for event in events if event["kind"] == "notice"] == [liar["id"]]
     assert named in p2pnode(three, "job", told["id"]).out
+
+
+PATIENT = """
+import os
+import sys
+import time
+from torch import nn
+from p2p.tasks.digits import Digits
+
+class Patient(nn.Sequential):
+    "A trainer that gets its state from others waits with it in its hands while the gate is shut."
+
+    def state_dict(self, *args, **options):
+        if sys._getframe(1).f_code.co_name == "restore":
+            open(f"{self.gate}.{os.getpid()}", "w").close()
+            while os.path.exists(self.gate):
+                time.sleep(0.01)
+        return super().state_dict(*args, **options)
+
+class Wide(Digits):
+    "So large that who joins follows before it has a seat; slow until it hurries."
+
+    def __init__(self, options):
+        self.gate = options["gate"]
+
+    def model(self):
+        made = Patient(nn.Flatten(), nn.Linear(64, 28_500), nn.ReLU(), nn.Linear(28_500, 10))
+        made.gate = self.gate
+        return made
+
+    def loss(self, model, batch):
+        if not os.path.exists(f"{self.gate}-hurries"):
+            time.sleep(0.03)
+        return super().loss(model, batch)
+"""
+
+
+def test_who_gives_and_who_leads_die_while_another_follows(
+    three: LocalCluster, one: LocalCluster, tmp_path: Path
+) -> None:
+    file, gate = tmp_path / "patient.py", tmp_path / "gate"
+    file.write_text(PATIENT)
+    flags = [f"{file}:Wide", "--steps", "60", "--global-batch", "12", "--json", "--set"]
+    (tmp_path / "open-hurries").touch()
+    undisturbed = p2pnode(one, "submit", *flags, f"gate={tmp_path / 'open'}").json["job"]
+    job = p2pnode(three, "submit", *flags, f"gate={gate}", "--peers", "1:3").json["job"]
+
+    def follows(peer: LocalPeer) -> dict[str, Any]:
+        """Its trainer dies; the next one has got the state, while the others go on."""
+        waiting = set(tmp_path.glob("gate.*"))
+        assert ask(three, "fault", kind="crash-trainer", peer=peer.id)["crashed"] == 1
+        wait_job(three, job, lambda _: set(tmp_path.glob("gate.*")) > waiting)
+        told = wait_job(three, job, lambda told: peer.id not in told["members"])
+        return wait_job(three, job, lambda now: now["step"] >= told["step"] + 2)
+
+    told = wait_job(three, job, lambda now: now["step"] >= 2 and len(now["members"]) == 3)
+    leader = leader_of(three)
+    gate.touch()
+    joiner = next(p for p in three.peers if p.id == max({*told["members"]} - {leader.id}))
+    giver = min(follows(joiner)["members"])
+    ask(three, "fault", kind="crash-trainer", peer=giver)
+    wait_job(three, job, lambda now: giver not in now["members"] and now["state"] == "running")
+    gate.unlink()
+    wait_job(three, job, lambda now: len(now["members"]) == 3 and now["state"] == "running")
+    gate.touch()
+    follows(joiner)
+    leader.kill()
+    told = wait_job(three, job, lambda now: leader.id not in now["members"])
+    wait_job(three, job, lambda now: now["step"] >= told["step"] + 2)
+    assert joiner.id not in told["members"]
+    gate.with_name("gate-hurries").touch()
+    gate.unlink()
+    told = wait_end(three, job)
+    three.restart(leader)
+    assert told["state"] == "finished", told
+    assert told["state_hash"] == wait_end(one, undisturbed)["state_hash"]
+    assert is_exact(told)
+    made = told["generations"]
+    assert joiner.id in made[-1]["members"]
+    assert not [each for each in made if "every trainer was lost" in each["reason"]]
+    assert sum(each["steps_repeated"] for each in made) == 0
 
 
 def test_the_readme_s_examples_run_as_written(one: LocalCluster, tmp_path: Path) -> None:

@@ -139,9 +139,10 @@ def test_who_joins_a_large_model_follows_first(play: Stage) -> None:
     joiner.tell("follow", number=play.number, members=members, method=None)
     level = joiner.wait("ready", lambda m: not m["learning"])
     assert level["step"] >= 1
-    number = play.generation(alone, joiner, mark_every_s=0.0)
+    number = play.generation(alone, joiner, mark_every_s=0.0, in_order=True)
     entered = joiner.wait("entered", lambda m: m["generation"] == number)
-    assert entered["received"] in (None, "result")
+    assert entered["received"] is None, "it followed until the other one left its generation"
+    assert alone.wait("entered", lambda m: m["generation"] == number)["received"] is None
     assert entered["start_step"] >= level["step"]
     mark = joiner.wait("mark")
     told = alone.wait("mark", lambda m: m["step"] == mark["step"])

@@ -218,6 +218,7 @@ class Stage:
         mark_every_s: float = 0.0,
         method: dict[str, Any] | None = None,
         checkpoints: Mapping[str, list[Message]] | None = None,
+        in_order: bool = False,
     ) -> int:
         """`checkpoints` = by name, what a trainer is told to have of any."""
         self.number += 1
@@ -227,6 +228,7 @@ class Stage:
                 number=self.number,
                 members=[{"peer": t.name, "endpoints": t.endpoints} for t in members],
                 shards=shards or even(len(members)),
+                in_order=in_order,
                 mark_every_s=mark_every_s,
                 method=method,
                 checkpoints=(checkpoints or {}).get(trainer.name, []),

@@ -1,7 +1,8 @@
 """What the peer says to its trainer, heard by a thread of its own so that it is never late.
 
 That thread ends a reduction in flight the moment a newer generation, a hold or a stop comes in, and
-the whole process when the peer is gone.
+the whole process when the peer is gone. A generation that comes in order (nobody of the one before
+is missing in it) ends nothing: the trainers agree on the round after which they leave for it.
 """
 
 import contextlib
@@ -53,7 +54,7 @@ class Control:
         self._order: Order | None = None
         self._follow: Follow | None = None
         self.news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # see `wait`
-        self._newest = -1
+        self._newest = self._oldest = -1  # the generations that may be in use
         self._lease_until = 0.0
         self._held = self._stopped = self._asked = self._was_held = False
         self.asks = 0  # the number of the last wish for a checkpoint that was heard
@@ -108,14 +109,14 @@ class Control:
             raise Aborted(f"generation {generation} is over")
 
     def check_is_over(self, generation: int) -> None:
-        """Raises OutOfStep unless a newer order has ended this generation."""
-        if generation >= self._floor():
+        """Raises OutOfStep unless there is a newer order, or a hold or a stop."""
+        if not self._is_over(generation):
             raise OutOfStep(f"training data of generation {generation} was lost on the way")
 
     def wait_is_over(self, generation: int, seconds: float) -> None:
         """Waits for a newer order, a hold or a stop; raises OutOfStep if none comes in time."""
         with self._changed:
-            self._changed.wait_for(lambda: generation < self._floor(), seconds)
+            self._changed.wait_for(lambda: self._is_over(generation), seconds)
         self.check_is_over(generation)
 
     def may_step(self, generation: int) -> None:
@@ -143,10 +144,17 @@ class Control:
         order = self._order
         return order if order is not None and order.number > after and not self._held else None
 
+    def goes_on_after(self, generation: int) -> bool:
+        """Whether a newer one has come in order: this one ends with a round."""
+        return generation < self._newest and generation >= self._floor()
+
+    def _is_over(self, generation: int) -> bool:
+        return generation < max(self._newest, self._floor())
+
     def _floor(self) -> int:
         if self._stopped:
             return NEVER
-        return self._newest + 1 if self._held else self._newest
+        return self._newest + 1 if self._held else self._oldest
 
     def _listen(self) -> None:
         decoder = Decoder()
@@ -202,6 +210,9 @@ class Control:
         number = int(message["number"])
         if number <= self._newest:
             return  # an older one, overtaken
+        # After a hold nobody is in a generation any more.
+        if self._held or not message.get("in_order"):
+            self._oldest = number
         self._newest, self._held = number, False
         self._order = Order(
             number,

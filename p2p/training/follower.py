@@ -8,6 +8,7 @@ Whatever goes wrong (nobody gives, or too slowly; what came is damaged) the trai
 stands, and gets what it lacks from the ring, which waits for it (p2p.training.catchup).
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,8 @@ from p2p.training.run import Run
 
 WINDOW_BYTES = 8 * PIECE_BYTES  # asked for and not there yet
 ASK_AGAIN_S = 0.01
-LEVEL_WITHIN = 2  # steps behind count as level: the last ones come at the entry
-ENTRY_ROUNDS_MAX = 8  # fetched while the others wait; further behind the whole state is no more
-ENTRY_S = 2.0
+LEVEL_WITHIN = 1  # steps behind count as level: the last ones come at the entry
+ENTRY_S = 2.0  # of the others' time
 COPY_WITHIN_S = 30.0  # marks are at most 10 s apart, and take a step each
 BEGINS_MAX = 3  # of a transfer, before it enters without
 BYTES_MIN = 8 << 20  # of parameters: less is there within a step or two, so nobody need prepare
@@ -67,6 +67,7 @@ class Follower:
         self._link: Link | None = None
         self._has_state = False
         self._follows: Mapping[str, Any] = {}  # the endpoints of whom
+        self._giver_in = -1  # its generation
 
     def follow(self, order: Follow) -> None:
         """Returns when it is interrupted, or when this trainer enters without."""
@@ -84,17 +85,14 @@ class Follower:
         self.close()
         self._say_level()
 
-    def finish(self) -> None:
-        """It has a seat: take the last results, if there are only a few, and let go."""
-        link, until = self._link, time.monotonic() + ENTRY_S
-        if link is not None and self._has_state:
+    def finish(self, number: int, members: Sequence[Mapping[str, Any]]) -> None:
+        """It has a seat in generation `number`: follow until the giver is there, too, and a little
+        longer, then let go."""
+        link = self._link
+        if link is not None and self._has_state and self._follows in members:
             link.forget()
-            try:
-                for _ in range(ENTRY_ROUNDS_MAX):
-                    if self._result(link) is None or time.monotonic() > until:
-                        break
-            except (Lost, Interrupted, _Unable):
-                pass  # the ring has it
+            with contextlib.suppress(Lost, Interrupted, _Unable):  # the ring has it
+                self._take_last(link, number)
         self.close()
         self._say_level()
 
@@ -129,6 +127,19 @@ class Follower:
                 self._say_level()
             if behind is None:
                 time.sleep(ASK_AGAIN_S)
+
+    def _take_last(self, link: Link, number: int) -> None:
+        """Until there is no newer result and none will come: the giver waits in generation
+        `number`, as all others do, and not for long."""
+        until = None
+        while until is None or time.monotonic() < until:
+            behind = self._result(link)
+            if self._giver_in < number:
+                time.sleep(ASK_AGAIN_S if behind is None else 0.0)
+            elif behind is None:
+                return
+            elif until is None:
+                until = time.monotonic() + ENTRY_S
 
     def _take_state(self, link: Link) -> None:
         until = time.monotonic() + COPY_WITHIN_S
@@ -166,6 +177,7 @@ class Follower:
     def _asked(self, link: Link, **question: Any) -> Head:
         link.ask(**question)
         head, _ = link.answer()
+        self._giver_in = int(head.get("generation", -1))
         if head.get("say") == "wait":
             return head
         own = self._run.method.revision if self._run.method else None

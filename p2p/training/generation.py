@@ -1,7 +1,7 @@
 """One generation of a job as one trainer lives it: catch up, step, mark, finish.
 
-Ends by returning when the job is done, or with Aborted when a newer order came; then nothing is
-half applied, and the next generation starts from the last applied step.
+Ends by returning when the job is done or all leave after a round, or with Aborted when a newer
+order came; then nothing is half applied, and the next generation starts from the last applied step.
 """
 
 import time
@@ -90,11 +90,13 @@ class Generation:
         self._traffic = Traffic()
 
     def live(self) -> None:
-        """Returns when the job is done and said so. Raises Aborted, TaskFailed, P2PError."""
+        """Returns when the job is done and said so, or all leave for a newer generation. Raises
+        Aborted, TaskFailed, P2PError."""
         begin = self.control.activity.begin
         self._begin_measuring()
+        self.giver.generation = self.order.number
         begin("exchange", self.run.position.step)
-        self._wait_copied()
+        self.checkpoints.wait_copied()  # of a follower's copy only what changes the state waits
         caught_up = self._catch_up()
         self._prepare_entered(caught_up)
         run = self.run
@@ -107,10 +109,12 @@ class Generation:
             self._mark()
         run.strategy.enter(self.group, self.order.shards)
         while not run.done:
-            self._step()
+            if self._step():
+                return
         self._finish()
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
+        """One round. Whether all leave after it."""
         run, control, number = self.run, self.control, self.order.number
         step = run.position.step
         control.may_step(number)
@@ -128,7 +132,8 @@ class Generation:
         self._traffic.add(self.group.given_bytes - given, result.span)
         control.may_step(number)  # nothing is completed without a lease either
         marked, saved = result.agreed.mark, result.agreed.checkpoint
-        self._wait_copied()
+        self.checkpoints.wait_copied()
+        self.giver.wait_copied()
         control.activity.begin("update", step)
         run.apply(result)
         self.clock.applied_at = time.monotonic()
@@ -145,11 +150,7 @@ class Generation:
         if saved and not run.done:
             self.control.checkpoint_begun()
             self.checkpoints.start(number, self.group.rank, self.group.size)
-
-    def _wait_copied(self) -> None:
-        """Until the state may change."""
-        self.checkpoints.wait_copied()
-        self.giver.wait_copied()
+        return result.agreed.leave
 
     def _begin_measuring(self) -> None:
         schedule, layout = self.run.schedule, self.run.gradients.layout
@@ -178,9 +179,9 @@ class Generation:
         if self.group.rank:
             return Wish.NOTHING
         due = self.checkpoints.is_due(step, step + run.strategy.span(step))
-        wish = Wish.NOTHING
+        wish = Wish.LEAVE if self.control.goes_on_after(self.order.number) else Wish.NOTHING
         if due or self.control.checkpoint_asked:
-            wish = Wish.CHECKPOINT | (Wish.MARK if run.strategy.spreads else Wish.NOTHING)
+            wish |= Wish.CHECKPOINT | (Wish.MARK if run.strategy.spreads else Wish.NOTHING)
         passed_s = time.monotonic() - self._marked_at
         due = passed_s >= marks_apart_s(self.order.mark_every_s, self._mark_took_s)
         return wish | Wish.MARK if due or self.giver.wants_mark else wish

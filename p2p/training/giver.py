@@ -3,8 +3,8 @@
 A copy of the whole state, made behind training at a mark, when all trainers have just said the same
 hash; and from that step on every round's result, until the followers have it. Followers ask again
 and again (`answer`), so all that is known of one is how far it is, and who falls silent is
-forgotten. `applied`, `marked` and `wait_copied` belong to the thread that trains, `answer` to that
-of the socket.
+forgotten. `generation`, `applied`, `marked` and `wait_copied` belong to the thread that trains,
+`answer` to that of the socket.
 
 What is kept is bounded: one copy, and results of at most QUEUE_STATES_MAX times its size; who is
 slower than that is told that it is over, and begins again or enters without.
@@ -63,6 +63,7 @@ class Giver:
         self._copied.set()
         self._readers: dict[str, tuple[int | None, float]] = {}  # the step each needs, heard when
         self._refuses = False
+        self.generation = -1  # that this trainer is in
         self._count = 0  # of what was begun: a copy that is still being made may not be wanted
         self._forget()
 
@@ -182,13 +183,17 @@ class Giver:
                 return {"say": "bye"}, NOTHING
             if self._refuses or not can_follow(self._run):
                 return {"say": "no"}, NOTHING
+            # Read before what there is: all that this trainer has made in earlier ones is there.
+            place: Head = {"generation": self.generation}
             if what == "state":
                 self._readers[who] = None, self._clock()
-                return self._of_state(at if at is None else int(at))
-            step = int(ask["step"])
-            self._readers[who] = step, self._clock()
-            self._trim()
-            return self._of_result(step, at if at is None else int(at))
+                head, payload = self._of_state(at if at is None else int(at))
+            else:
+                step = int(ask["step"])
+                self._readers[who] = step, self._clock()
+                self._trim()
+                head, payload = self._of_result(step, at if at is None else int(at))
+            return {**head, **place}, payload
 
     def _of_state(self, at: int | None) -> Answer:
         if self._state is None:

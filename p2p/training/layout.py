@@ -35,6 +35,7 @@ class Wish(IntFlag):
     NOTHING = 0
     MARK = 1
     CHECKPOINT = 2
+    LEAVE = 4  # for a newer generation that has come in order
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,10 @@ class Agreed:
     @property
     def checkpoint(self) -> bool:
         return Wish.CHECKPOINT in self._wish
+
+    @property
+    def leave(self) -> bool:
+        return Wish.LEAVE in self._wish
 
     @property
     def _wish(self) -> Wish:

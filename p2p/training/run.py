@@ -1,5 +1,6 @@
 """One job on one trainer: the task, its model, and how far it has come."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -54,6 +55,7 @@ class Run:
         self._carried: tuple[int, dict[str, Tensor]] = (-1, {})
         self.odd_ranks: list[int] = []  # of this generation: who computes other bits than most
         self._point: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self.before_change: Callable[[], None] = lambda: None  # the state is still being read
 
     def warm_up(self) -> None:
         """Compute one shard and one small evaluation, so that errors and slow firsts come now."""
@@ -121,6 +123,7 @@ class Run:
         """Become the state after this round. Raises TaskFailed when the loss stays NaN or Inf."""
         position = self.position
         assert result.step == position.step
+        self.before_change()
         if result.agreed.finite:
             position.loss = result.agreed.loss
             position.train_metrics = result.agreed.metrics
@@ -246,6 +249,7 @@ class Run:
             raise Damaged(f"it was trained with {theirs}, this job has {ours}")
         try:
             position = Position.from_wire(len(self.train), metadata["position"])
+            self.before_change()
             own = {n: t for n, t in tensors.items() if n.startswith(STRATEGY_PREFIX)}
             rest = {n: t for n, t in tensors.items() if n not in own}
             self.state.restore(rest, metadata["optimizer"])

@@ -82,6 +82,7 @@ class Trainer:
             lambda: self.control.asks,
         )
         self.giver = Giver(self.run)
+        self.run.before_change = self.giver.wait_copied
         self.giving = GiverSocket(self.giver, str(begin["bind_host"]), str(begin["ipc_dir"]), keys)
         self.follower = Follower(self.run, partial(self._link, keys), self._say_ready)
         self.during = "step"
@@ -107,7 +108,7 @@ class Trainer:
                 self.follower.follow(order)
                 continue
             assert isinstance(order, Order)
-            self.follower.finish()
+            self.follower.finish(order.number, [each["endpoints"] for each in order.members])
             done = order.number
             try:
                 self._take_part(order)

@@ -121,7 +121,7 @@ class Robust(Averaging):
         told = _to_all(group, self.gradients.said)
         everybodys = [self._statement(rank, each) for rank, each in enumerate(told)]
         asked = 0.0 if everybodys[0] is None else float(everybodys[0][self.gradients.layout.mark])
-        wish = Wish(int(asked)) if asked in range(4) else Wish.NOTHING
+        wish = Wish(int(asked)) if asked in range(8) else Wish.NOTHING
         ranks = [rank for rank, weight in enumerate(weights) if weight > 0]
         said = [everybodys[rank] for rank in ranks]
         rows = []
