@@ -20,13 +20,17 @@ that of one undisturbed peer, when the ledger is not exact, or when a job fails 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
+import signal
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=10, help="of each kind (10)")
     parser.add_argument("--peers", default="3", help="how many, 3 or more; several: 3,5 (3)")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="no further kills after so many"
+        "--minutes", type=float, default=float("inf"), help="for all kills of ours together"
     )
     parser.add_argument("--who", default="follower,leader", help="follower, leader or both")
     parser.add_argument("--epochs", type=int, default=20, help="of 24 steps (20)")
@@ -78,6 +82,7 @@ def main(arguments: list[str]) -> int:
         parser.error(str(error))
     if chosen.seed is None:
         chosen.seed = random.SystemRandom().randrange(1_000_000)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `timeout`: the table is told
     return Recovery(chosen, kinds, counts, rivals, python).run()
 
 
@@ -98,19 +103,23 @@ class Recovery:
         self.rng = random.Random(chosen.seed)
         self.outcomes: dict[int, list[Outcome]] = {count: [] for count in counts}
         self.problems: list[str] = []
+        self.reference = ""  # the hash of the undisturbed run
+        self.until_s = 0.0  # no further kills after that
+        self.is_over = False
         self.rows: list[dict[str, Any]] = []  # of the rivals
 
     def run(self) -> int:
-        chosen, self.until_s = self.chosen, time.monotonic() + 60 * self.chosen.minutes
+        chosen, end_s = self.chosen, time.monotonic() + 60 * self.chosen.minutes
         print(f"seed {chosen.seed}, {chosen.epochs} epochs, {_load()}", flush=True)
-        try:
-            reference = self._reference()
-            for count in self.counts:
-                self._kill_all(count, reference)
-        except P2PError as error:
-            self.problems.append(str(error))
+        self._try("one peer", self._run_undisturbed)
+        for at, count in enumerate(self.counts if self.reference else ()):
+            # Each number of peers has its share of the minutes that are left.
+            now_s = time.monotonic()
+            self.until_s = now_s + (end_s - now_s) / (len(self.counts) - at)
+            self._try(f"{count} peers", partial(self._kill_all, count))
         for count in self.counts:
-            self._run_rivals(count)
+            for rival in self.rivals:
+                self._try(f"{rival}, {count} peers", partial(self._run_rival, rival, count))
         self._print_table()
         for problem in self.problems:
             print(f"PROBLEM: {problem}")
@@ -118,16 +127,28 @@ class Recovery:
             chosen.json.write_text(json.dumps(self._to_json(), indent=1) + "\n")
         return 1 if self.problems else 0
 
-    def _reference(self) -> str:
+    def _try(self, what: str, part: Callable[[], None]) -> None:
+        """Whatever ends it early, what was measured is told; after an interrupt nothing begins."""
+        if self.is_over:
+            return
+        try:
+            part()
+        except KeyboardInterrupt:
+            self.is_over = True
+            self.problems.append(f"{what}: interrupted")
+        except (P2PError, OSError, subprocess.SubprocessError) as error:
+            self.problems.append(f"{what}: {error}")
+
+    def _run_undisturbed(self) -> None:
         with LocalCluster() as cluster:
             cluster.start()
             told = asyncio.run(kills.undisturbed(cluster, self.spec))
         if told["state"] != "finished":
             raise P2PError(f"the undisturbed job {told['state']}: {told['reason']}")
         print(f"undisturbed run of one peer: {told['step']} steps, {told['state_hash']}\n")
-        return str(told["state_hash"])
+        self.reference = str(told["state_hash"])
 
-    def _kill_all(self, count: int, reference: str) -> None:
+    def _kill_all(self, count: int) -> None:
         plans = {kind: kills.moments(self.chosen.kills, self.rng) for kind in self.kinds}
         print(f"{count} peers\n{_HEAD}", flush=True)
         with LocalCluster() as cluster:
@@ -137,11 +158,9 @@ class Recovery:
             for at in range(self.chosen.kills):
                 for kind in self.kinds:
                     if time.monotonic() < self.until_s:
-                        self._kill(cluster, count, kind, plans[kind][at], reference)
+                        self._kill(cluster, count, kind, plans[kind][at])
 
-    def _kill(
-        self, cluster: LocalCluster, count: int, kind: str, moment: kills.Moment, reference: str
-    ) -> None:
+    def _kill(self, cluster: LocalCluster, count: int, kind: str, moment: kills.Moment) -> None:
         number = len(self.outcomes[count]) + 1
         what = f"kill {number} of {count} peers ({kind} at {moment.share:.0%})"
         try:
@@ -150,28 +169,27 @@ class Recovery:
             )
         except P2PError as error:
             raise P2PError(f"{what}: {error}") from error
-        outcome.equal = outcome.state_hash == reference
+        outcome.equal = outcome.state_hash == self.reference
         self.outcomes[count].append(outcome)
         print(_line(number, outcome), flush=True)
         if not outcome.equal:
-            self.problems.append(f"{what}: {outcome.state_hash} is not {reference}")
+            self.problems.append(f"{what}: {outcome.state_hash} is not {self.reference}")
         if not outcome.exact:
             self.problems.append(f"{what}: the ledger repeats or misses samples")
         cluster.restart(victim)
         asyncio.run(kills.settle(cluster, count))
 
-    def _run_rivals(self, count: int) -> None:
+    def _run_rival(self, rival: str, count: int) -> None:
         times = min(self.chosen.kills, RIVAL_KILLS)
-        if "torchrun" in self.rivals:
-            print(
-                f"\ntorchrun, the same model and batch, DDP over gloo, {count} agents:", flush=True
-            )
+        print(f"\n{rival}, the same model and batch, over gloo, {count} of them:", flush=True)
+        if rival == "torchrun":
             found = torchrun.measure(times, count, self.kinds)
-            self.rows += [{**row, "peers": count} for row in found]
-        if self.torchft_python:
-            print(f"\ntorchft, the same model and batch, gloo, {count} replicas:", flush=True)
+        else:
+            assert self.torchft_python is not None
             found = torchft.measure(self.torchft_python, times, count, self.kinds)
-            self.rows += [{**row, "peers": count} for row in found]
+        with contextlib.closing(found):
+            for row in found:
+                self.rows.append({**row, "peers": count})
 
     def _print_table(self) -> None:
         print(

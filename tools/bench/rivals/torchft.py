@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,18 +42,16 @@ def find(python: str | None) -> Path:
     return found
 
 
-def measure(python: Path, count: int, nodes: int, kinds: Sequence[str]) -> list[Row]:
+def measure(python: Path, count: int, nodes: int, kinds: Sequence[str]) -> Generator[Row]:
     """One row per kill, printed as well. `stall_s` None: nobody made a step again."""
-    rows = []
     for kind in kinds:
         for at in range(count if kind == "follower" else 1):
             with tempfile.TemporaryDirectory(prefix="p2p-torchft-") as folder:
                 row = _one(python, Path(folder), nodes, kind, at)
-            rows.append(row)
             print(step_logs.line(row), flush=True)
             if row["output"]:
                 print("  it said: " + "\n           ".join(row["output"]), flush=True)
-    return rows
+            yield row
 
 
 def _one(python: Path, folder: Path, nodes: int, kind: str, at: int) -> Row:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,18 +26,16 @@ SCRIPT = Path(__file__).with_name("torchrun_digits.py")
 EPOCHS = 100_000  # killed long before
 
 
-def measure(count: int, nodes: int, kinds: Sequence[str]) -> list[Row]:
+def measure(count: int, nodes: int, kinds: Sequence[str]) -> Generator[Row]:
     """One row per kill, printed as well. `stall_s` None: nobody made a step again."""
-    rows = []
     for kind in kinds:
         for at in range(count if kind == "follower" else 1):
             with tempfile.TemporaryDirectory(prefix="p2p-torchrun-") as folder:
                 row = _one(Path(folder), nodes, kind, at)
-            rows.append(row)
             print(step_logs.line(row), flush=True)
             if row["output"]:
                 print("  it said: " + "\n           ".join(row["output"]), flush=True)
-    return rows
+            yield row
 
 
 def _one(folder: Path, nodes: int, kind: str, at: int) -> Row:
