@@ -48,6 +48,7 @@ PURE = [
     *("p2p/serve_spec.py", "p2p/serve_view.py", "p2p/replicas/agent.py"),
     *("p2p/routing/front.py", "p2p/routing/letters.py"),
     *("p2p/serving/batching.py", "p2p/serving/sampling.py", "p2p/serving/text.py"),
+    *("p2p/serving/answer.py", "p2p/serving/desk.py", "p2p/serving/memory.py"),
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),

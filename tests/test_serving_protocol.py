@@ -26,7 +26,7 @@ from p2p.serving.protocol import news, order
 SAMPLING = Sampling(0.7, 40, 0.9, (1 << 64) - 1)
 ORDERS = [
     Load("m", job={"id": "job-1", "task": "textgpt"}, source_dir="/s", weights=("/a", "/b")),
-    Load("m", "GPU-1", folder="/hf", threads=2, memory_bytes=1 << 30, streams=3, waiting=0),
+    Load("m", "GPU-1", folder="/hf", memory_bytes=1 << 30, streams=3, waiting=0),
     Generate("r", text=""),
     Generate("r", messages=({"role": "user", "content": "hé"},), stop=("\n", "end")),
     Generate("r", tokens=(1, 2, 3), max_tokens=4, sampling=SAMPLING, sent=(9, 9)),

@@ -1,5 +1,6 @@
 """Real spares and trainers: same bits through kills, joins, holds and expired leases."""
 
+import fcntl
 import itertools
 import os
 import random
@@ -26,18 +27,17 @@ STEPS = 30  # an epoch of digits has 24, the last one short
 MIDDLE = 8
 
 GATED = """
-import os, time
+import fcntl
 from p2p.tasks.digits import Digits
 class Gated(Digits):
-    "Stops at step options['at'] until the file options['gate'] is there."
+    "Stops at step options['at'] while somebody has locked the file options['gate']."
     calls = 0
     def loss(self, model, batch):
         self.calls += 1
         steps = (self.calls - 3) // int(self.options["shards"])  # the first two calls warm up
         if steps == int(self.options["at"]):
-            open(self.options["here"] + str(os.getpid()), "w").close()
-            while not os.path.exists(self.options["gate"]):
-                time.sleep(0.005)
+            with open(self.options["gate"]) as gate:
+                fcntl.flock(gate, fcntl.LOCK_SH)
         return super().loss(model, batch)
 """
 
@@ -236,8 +236,9 @@ def test_hold_then_checkpoint_then_resume(play: Stage, undisturbed: Message) -> 
 def test_without_a_lease_nothing_is_completed(
     play: Stage, undisturbed: Message, tmp_path: Path
 ) -> None:
-    gate, here = tmp_path / "gate", tmp_path / "here-"
-    options = {"at": MIDDLE, "shards": 6, "gate": gate, "here": here}
+    gate = (tmp_path / "gate").open("w")
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    options = {"at": MIDDLE, "shards": 6, "gate": gate.name}
     trainers = play.ready("a", "b", spec=job(steps=STEPS, **source(GATED, "Gated", **options)))
     behind, ahead = trainers
     behind.leased = False
@@ -247,7 +248,7 @@ def test_without_a_lease_nothing_is_completed(
     ahead.wait("mark", lambda m: m["step"] == MIDDLE)
     pause = select.select([], [], [], max(0.0, until - time.monotonic()) + 0.01)
     assert pause == ([], [], [])
-    gate.touch()
+    gate.close()
     ahead.wait("mark", lambda m: m["step"] == MIDDLE + 1)
     assert not [m for m in behind.said if m["kind"] == "mark" and m["step"] > MIDDLE]
     play.generation(*trainers)

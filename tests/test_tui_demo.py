@@ -60,6 +60,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_app, "Demo", Scripted)
     monkeypatch.setattr(demo, "ClusterSource", Fake)
     monkeypatch.setattr(Scripted, "closed", 0)
+    monkeypatch.setattr(caption, "READ_S", {})  # nobody reads it
 
 
 @pytest.mark.usefixtures("fakes")

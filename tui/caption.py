@@ -11,6 +11,17 @@ STOP = "any key stops; the peers and their folder go with it"
 STARTS = "starting the first cluster"
 
 
+# Seconds that each of the news is to be read for, before the next one takes its place; when many
+# wait, the caption must not stay behind what is seen.
+READ_S = {"begins": 2.5, "caption": 2.0, "checked": 0.8, "ends": 2.0}
+WAITING_MAX = 8
+
+
+def read_s(news: Mapping[str, Any], waiting: int) -> float:
+    """How long it stays, while so many others wait."""
+    return READ_S.get(str(news.get("news")), 0.0) / (1 if waiting < WAITING_MAX else 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Caption:
     """What was told so far of the scenario that plays. `view` is the one worth watching now."""

@@ -34,6 +34,7 @@ class DemoApp(ClusterApp):
         self.caption = caption.Caption()
         self.failed = ""
         self._rotates = rotates
+        self._unread: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
     def compose(self) -> ComposeResult:
         for widget in super().compose():
@@ -45,26 +46,36 @@ class DemoApp(ClusterApp):
     def on_mount(self) -> None:
         super().on_mount()
         self.run_worker(self._play(), group="demo", exit_on_error=False)
+        self.run_worker(self._read(), group="caption", exit_on_error=False)
 
     async def _play(self) -> None:
         try:
             await self.demo.play()
             while self._rotates:
                 await self.demo.play()
+            await self._unread.join()
             await asyncio.sleep(LOOK_AROUND_S)
         except P2PError as error:
             self.failed = str(error)
         self.exit()
 
     def _told(self, news: Mapping[str, Any]) -> None:
-        self.caption = caption.told(self.caption, news)
+        """Whom to ask is known at once; what is to be read waits for its turn."""
         if self._source.told(news):
             self.feed.forget()
             self.feed.nudge()
-        view = self.caption.view
-        if news.get("news") == "caption" and view in BY_NAME:
-            self.look(replace(self.scene, view=view, maximised=False))
-        self._draw_bars()
+        self._unread.put_nowait(news)
+
+    async def _read(self) -> None:
+        while True:
+            news = await self._unread.get()
+            self.caption = caption.told(self.caption, news)
+            view = self.caption.view
+            if news.get("news") == "caption" and view in BY_NAME:
+                self.look(replace(self.scene, view=view, maximised=False))
+            self._draw_bars()
+            await asyncio.sleep(caption.read_s(news, self._unread.qsize()))
+            self._unread.task_done()
 
     def _draw_bars(self) -> None:
         super()._draw_bars()

@@ -47,7 +47,7 @@ class Bars:
                 bars.reset(self._steps, total=news.steps, description="steps")
                 bars.update(self._job, visible=False)
             case told.Caption():
-                bars.update(self._steps, completed=news.number, total=news.count)
+                bars.update(self._steps, completed=news.number - 1, total=news.count)
             case told.Progress():
                 total, text = news.steps_total or None, escape(in_words(news))
                 bars.update(
@@ -55,6 +55,7 @@ class Bars:
                 )
                 return  # the bar says it
             case told.Ends():
+                bars.update(self._steps, completed=bars.tasks[self._steps].total)
                 bars.advance(self._all)
             case _:
                 pass

@@ -22,7 +22,8 @@ Report = dict[str, Any]
 CALM = "undisturbed"
 NOT_COMPARED = ("peers_min", "peers_max")
 VOTES = "Votes are dealt out, so that one failure changes nothing"
-BEGINS = "{count} peer{s}, each a process of its own on this host, found a cluster"
+ALONE = "A peer founds a cluster: a process of its own on this host"
+TOGETHER = "{} peers found a cluster, each a process of its own on this host"
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Player:
         began_s = time.monotonic()
         made = []
         for number, scenario in enumerate(scenarios, start=1):
-            begins = Begins(scenario.name, scenario.why, number, len(scenarios), _steps(scenario))
+            begins = Begins(scenario.name, scenario.why, number, len(scenarios), _count(scenario))
             self.tell(begins)
             made.append(await self._play(scenario))
         return {
@@ -76,9 +77,9 @@ class Player:
             witness = Witness(cluster, stage.facts, tell)
             watching = asyncio.ensure_future(witness.watch())
             try:
-                steps = _all_steps(scenario)
-                for number, step in enumerate(steps, start=1):
-                    tell(Caption(number, len(steps), step.says, step.watch, step.view))
+                count = _count(scenario)
+                for number, step in enumerate(_all_steps(scenario), start=1):
+                    tell(Caption(number, count, step.says, step.watch, step.view))
                     began_s = time.monotonic()
                     row: Report = {"says": step.says, "seconds": None}
                     report["steps"].append(row)
@@ -93,17 +94,17 @@ class Player:
         for check in scenario.must:
             if isinstance(check, SameBits):
                 stage.facts.job(check.job)
-                calm = await self._undisturbed(stage.jobs.specs[check.job])
+                calm = await self._undisturbed(stage.jobs.specs[check.job], _count(scenario))
                 stage.facts.undisturbed[check.job] = calm
         return stage.facts
 
-    async def _undisturbed(self, spec: Report) -> Report:
+    async def _undisturbed(self, spec: Report, count: int) -> Report:
         """What the job comes to on one peer in whose cluster nothing happens."""
         calm = {name: value for name, value in spec.items() if name not in NOT_COMPARED}
         key = json.dumps(calm, sort_keys=True, default=repr)
         if key not in self._calm:
             says = "the same job on one peer, undisturbed, to compare with"
-            self.tell(Caption(1, 1, says, "", "training"))
+            self.tell(Caption(count, count, says, "the state's hash at the end", "training"))
             with LocalCluster() as cluster:
                 stage = Stage(cluster, self.tell, ".")
                 try:
@@ -127,7 +128,7 @@ class Player:
 def _all_steps(scenario: Scenario) -> tuple[Step, ...]:
     """With the peers that are there at the beginning: all in, and as many votes as should be."""
     peers = scenario.peers
-    says = BEGINS.format(count=peers, s="s"[: peers != 1])
+    says = ALONE if peers == 1 else TOGETHER.format(peers)
     return (
         Step(Start(peers, scenario.slots), says, "who leads", "overview"),
         Step(Wait(alive=peers, voters=voters_wanted(peers)), VOTES, "who votes", "peers"),
@@ -135,5 +136,7 @@ def _all_steps(scenario: Scenario) -> tuple[Step, ...]:
     )
 
 
-def _steps(scenario: Scenario) -> int:
-    return len(_all_steps(scenario))
+def _count(scenario: Scenario) -> int:
+    """How many steps it has, the comparison with an undisturbed run among them."""
+    compares = any(isinstance(check, SameBits) for check in scenario.must)
+    return len(_all_steps(scenario)) + compares

@@ -83,7 +83,7 @@ class Batch:
         ids = [*prompt, *asked.sent]
         if not prompt:
             raise ValueError("the prompt is empty: give at least one character")
-        if len(ids) >= self._context:
+        if len(prompt) >= self._context or len(ids) > self._context:
             raise ValueError(
                 f"prompt and answer have {len(ids)} tokens, and the model takes {self._context}: "
                 "give a shorter one"

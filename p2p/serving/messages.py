@@ -31,7 +31,6 @@ class Load:
     source_dir: str = ""  # where the task's files are put
     weights: tuple[str, ...] = ()
     folder: str | None = None
-    threads: int = 1
     memory_bytes: int | None = None  # that this replica may take; None = what the machine has
     streams: int = 16  # generated at the same time
     waiting: int = 256  # more are refused as busy
@@ -39,7 +38,7 @@ class Load:
     def to_wire(self) -> dict[str, Any]:
         names = ("name", "job", "source_dir", "folder")
         model = {name: getattr(self, name) for name in names} | {"weights": list(self.weights)}
-        numbers = ("device", "threads", "memory_bytes", "streams", "waiting")
+        numbers = ("device", "memory_bytes", "streams", "waiting")
         return {"kind": "load", "model": model, **{n: getattr(self, n) for n in numbers}}
 
 

@@ -121,7 +121,6 @@ def _load(fields: Fields) -> Load:
         source_dir=model.text("source_dir", 4_096, default=""),
         weights=weights,
         folder=folder,
-        threads=fields.whole("threads", 1, 1_024, default=1),
         memory_bytes=fields.whole("memory_bytes") if fields.has("memory_bytes") else None,
         streams=fields.whole("streams", 1, MESSAGES_MAX, default=16),
         waiting=fields.whole("waiting", 0, 1 << 20, default=256),

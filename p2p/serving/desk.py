@@ -1,0 +1,116 @@
+"""All requests of one replica, from the order to Done: orders in, rows out, scores in, news out.
+
+Pure: what computes is p2p.serving.models, what talks p2p.serving.replica.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from p2p.serving.answer import Answer
+from p2p.serving.batching import Batch, Busy, Row, Stream
+from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, News, Order, Tokens
+from p2p.serving.messages import Stream as Told
+from p2p.serving.sampling import Scores, draw
+from p2p.serving.text import BytesText, Text
+
+RETRY_LEAST_S = 0.1
+STEP_S = 0.01  # of a step, until one was measured
+REMEMBERED = 0.9  # of the measured steps before the last one
+
+
+class Language(Protocol):
+    """What a model reads and writes (docs/serving.md)."""
+
+    vocabulary: int
+    context: int
+    ends: frozenset[int]
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> bytes: ...
+
+
+class Desk:
+    def __init__(self, language: Language, slots: int, waiting_max: int) -> None:
+        self._language, self._slots = language, slots
+        self._batch = Batch(slots, language.context, waiting_max)
+        self._answers: dict[str, Answer] = {}
+        self._step_s = STEP_S
+        text = getattr(language, "text", None)  # for tokens that are no pieces of UTF-8
+        self._text: Callable[[], Text] = text or (lambda: BytesText(language.decode))
+
+    def take(self, order: Order) -> list[News]:
+        """An order of the peer; what is to be said at once."""
+        if isinstance(order, Generate):
+            return self._begin(order)
+        if isinstance(order, Cancel):
+            stream = self._batch.find(order.request)
+            return [self._end(stream, "cancelled")] if stream else []
+        if isinstance(order, Hold | GoOn):
+            self._batch.hold(order.request, isinstance(order, Hold))
+        return []
+
+    def plan(self) -> list[Row]:
+        return self._batch.plan()
+
+    def computed(self, rows: Sequence[Row], scores: Scores, seconds: float) -> list[News]:
+        """The scores of the wanted of `plan`'s rows."""
+        self._step_s = REMEMBERED * self._step_s + (1 - REMEMBERED) * seconds
+        streams = list(self._batch.computed(rows))
+        drawn = draw(scores, [s.asked.sampling for s in streams], [s.answered for s in streams])
+        told, done = [], []
+        for stream, token in zip(streams, drawn, strict=True):
+            request = stream.asked.request
+            if token in self._language.ends:
+                done.append(self._end(stream, "stop"))
+                continue
+            stream.ids.append(token)
+            told.append(Told(request, (token,), self._answers[request].push(token)))
+            done += self._over(stream)
+        tokens = [Tokens(tuple(told), self._batch.running, self._batch.waiting)] if told else []
+        return [*tokens, *done]
+
+    def _begin(self, asked: Generate) -> list[News]:
+        if asked.request in self._batch:
+            return []  # asked twice, answered once
+        try:
+            prompt = self._prompt(asked)
+            stream = self._batch.add(asked, prompt)
+        except Busy:
+            waits_s = self._batch.waiting * asked.max_tokens * self._step_s / self._slots
+            retry_s = max(RETRY_LEAST_S, waits_s)
+            error = f"busy: {self._batch.waiting} requests wait; ask again in {retry_s:.1f} s"
+            return [Done(asked.request, "error", 0, 0, error=error, retry_s=retry_s)]
+        except ValueError as error:
+            return [Done(asked.request, "error", 0, 0, error=str(error))]
+        self._answers[asked.request] = Answer(self._text(), asked.stop, asked.sent)
+        return list(self._over(stream))
+
+    def _prompt(self, asked: Generate) -> list[int]:
+        language = self._language
+        ids = (*(asked.tokens or ()), *asked.sent)
+        if any(token >= language.vocabulary for token in ids):
+            raise ValueError(f"token {max(ids)} is none of the model's {language.vocabulary}")
+        if asked.tokens is not None:
+            return list(asked.tokens)
+        if asked.messages is None:
+            return language.encode(asked.text or "")
+        chat = getattr(language, "chat", None)
+        return language.encode((chat or plain_chat)([dict(m) for m in asked.messages]))
+
+    def _over(self, stream: Stream) -> list[Done]:
+        if self._answers[stream.asked.request].is_stopped:
+            return [self._end(stream, "stop")]
+        return [self._end(stream, "length")] if self._batch.is_full(stream) else []
+
+    def _end(self, stream: Stream, reason: str) -> Done:
+        request = stream.asked.request
+        self._batch.end(request)
+        rest = self._answers.pop(request).rest()
+        return Done(request, reason, stream.prompt, stream.answered, rest)
+
+
+def plain_chat(messages: Sequence[dict[str, str]]) -> str:
+    """A conversation for a model that was never told how one is written."""
+    lines = [f"{message['role']}: {message['content']}\n" for message in messages]
+    return "".join(lines) + "assistant:"
