@@ -1,9 +1,9 @@
 """What happens to every job here, in this order: a peer is killed with kill -9 and started again,
-so that its trainer joins; a trainer is slowed down until shards move; the job is paused, saved and
-resumed.
+so that its trainer joins, while another one is slowed down until shards move; the job is paused,
+saved and resumed.
 
-On real peers. Each thing waits until the one before is seen in the job's generations; a job that is
-over too early is a problem, for then nothing was shown.
+On real peers. Each thing is waited for until the job's generations show it; a job that is over too
+early is a problem, for then nothing was shown.
 """
 
 import asyncio
@@ -109,9 +109,7 @@ def disturbed(crew: Crew, name: str, spec: Told, peers: int) -> Run:
         f"{peers} trainers",
     )
     if began:
-        _killed(run) if peers > 1 else _lost(run)
-    if began and peers > 1:
-        _slowed(run)
+        _replaced(run) if peers > 1 else _lost(run)
     if began:
         _paused(run)
     run.end()
@@ -128,8 +126,9 @@ def restored(crew: Crew, run: Run, peers: int) -> Run:
     return made
 
 
-def _killed(run: Run) -> None:
-    """The leader where the others are a majority without it."""
+def _replaced(run: Run) -> None:
+    """A peer is killed, the leader where the others are a majority without it; while it comes back,
+    a trainer of another is slowed down."""
     crew, before = run.crew, run.told["generation"]
     leader = (crew.ask("status") or {"cluster": {"leader": None}})["cluster"]["leader"]
     up = sorted(crew.of("up"), key=lambda member: member.peer.id == leader)
@@ -138,9 +137,17 @@ def _killed(run: Run) -> None:
     what = "leader killed" if victim.peer.id == leader else "kill"
     if run.until(lambda told: _stepped_without(told, victim, before), "it goes on without"):
         run.happened.append(what)
+    others = [trainers_of(member.peer.process.pid) for member in crew.of("up")]
     crew.start(victim)
-    if run.until(lambda told: _stepped_with(told, victim, before), "its peer is back"):
-        run.happened.append("join")
+
+    def moved(told: Told) -> bool:
+        return any(MOVES in made["reason"] for made in told["generations"][before:])
+
+    with SlowDown(next(pids[0] for pids in others if pids), SLOW_SHARE, CYCLE_S):
+        if run.until(lambda told: _stepped_with(told, victim, before), "its peer is back"):
+            run.happened.append("join")
+        if run.until(moved, "shards move away from a slow trainer"):
+            run.happened.append("shards moved")
 
 
 def _lost(run: Run) -> None:
@@ -154,18 +161,6 @@ def _lost(run: Run) -> None:
     crew.start(victim)
     if run.until(lambda told: len(told["generations"]) > 1 and _steps(told), "its peer is back"):
         run.happened.append("kill, back to a checkpoint")
-
-
-def _slowed(run: Run) -> None:
-    pids = [pid for member in run.crew.of("up") for pid in trainers_of(member.peer.process.pid)]
-    before = run.told["generation"]
-
-    def moved(told: Told) -> bool:
-        return any(MOVES in made["reason"] for made in told["generations"][before:])
-
-    with SlowDown(pids[0], SLOW_SHARE, CYCLE_S):
-        if run.until(moved, "shards move away from a slow trainer"):
-            run.happened.append("shards moved")
 
 
 def _paused(run: Run) -> None:
