@@ -5,6 +5,7 @@ import errno
 import os
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from p2p.checkpoints.shelf import FolderShelf
 from p2p.storage.disk import FLUSH_BYTES
 from p2p.training import checkpoint
 from p2p.training.checkpoint import CheckpointFailed, Contents, digest_of
-from p2p.training.checkpoints import Copy, Memory, share
+from p2p.training.checkpoints import Checkpoints, Copy, Memory, share
 from p2p.training.going_back import newest_complete
 from p2p.training.state import state_hash
+from tests.test_training_gradients import Plain
+from tests.training_fakes import new_run, steps
 
 
 @pytest.mark.parametrize("trainers", range(1, 9))
@@ -265,3 +268,31 @@ def test_a_peer_knows_its_files_when_it_starts(tmp_path: Path) -> None:
     _gone_soon(parts[0])
     assert list(shelf.files) == [str(parts[1])]
     assert sorted(folder.iterdir()) == sorted([parts[1], folder / "notes.txt"])
+
+
+def test_an_update_waits_for_the_copy_and_the_file_has_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, said = new_run(Plain, shards=3), list[Any]()
+    steps([run], [(0, 3)], 2, {0})
+    before = run.hash()
+    may_copy, updated = threading.Event(), threading.Event()
+    finish, write = Copy.finish, checkpoint.write
+    monkeypatch.setattr(Copy, "finish", lambda copy: (may_copy.wait(10.0), finish(copy)))
+    monkeypatch.setattr(checkpoint, "write", lambda *of: (updated.wait(10.0), write(*of))[1])
+    checkpoints = Checkpoints(tmp_path, run, said.append, lambda: 0)
+    checkpoints.start(1, 0, 1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(checkpoints.wait_copied)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        may_copy.set()
+        waiting.result(10.0)
+    steps([run], [(0, 3)], 1, {0})
+    assert run.hash() != before
+    updated.set()
+    checkpoints.wait()
+    (told,) = said
+    tensors, metadata = checkpoint.unpack(Path(told["parts"][0]["path"]).read_bytes())
+    assert (told["state_hash"], state_hash(tensors), told["step"]) == (before, before, 2)
+    assert int(metadata["step"]) == 2
