@@ -51,19 +51,21 @@ def block_exponents(values: Float32s, block: int = BLOCK) -> NDArray[np.int16]:
     The element-wise maximum over shards is what block_exponents would say of all of them together.
     """
     largest = np.zeros(block_count(len(values), block), np.int32)
-    note_largest(values, largest, block)
+    note_largest(values[np.newaxis], largest, block)
     return exponents_of(largest)
 
 
 def note_largest(values: Float32s, largest: Int32s, block: int = BLOCK) -> None:
-    """largest[b] = the larger of itself and the largest magnitude in block b of values[n].
+    """largest[b] = the larger of itself and the largest magnitude in block b of values[rows, n].
 
     As the bits of a float32: those compare like the magnitudes, with NaN above infinity.
     """
-    _check(values, np.float32)
+    for row in values:
+        _check(row, np.float32)
+    length = values.shape[1]
     _check(largest, np.int32)
-    if len(largest) != block_count(len(values), block):
-        raise ValueError(f"{len(values)} values do not have {len(largest)} blocks")
+    if len(largest) != block_count(length, block):
+        raise ValueError(f"{length} values do not have {len(largest)} blocks")
     kernels.largest_bits(values, block, largest)
 
 
@@ -100,7 +102,7 @@ def quantize(
     if len(out) != len(values):
         raise ValueError(f"out has {len(out)} values, not {len(values)}")
     checked = _exponents(exponents, len(values), block)
-    kernels.round_nearest(values, factors(checked, shards), block, out, add)
+    kernels.round_nearest(values[np.newaxis], factors(checked, shards), block, out, add)
     return out
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from collectives.alone import Alone
 from collectives.call import Algorithm, Array, Call, Kind, check_usable
 from collectives.errors import Aborted, LostPeer
 from collectives.exchange import Exchange
@@ -22,7 +23,7 @@ PAYLOAD_BYTES_MAX = 1 << 20  # of all_gather
 AT_ONCE_BYTES = 508  # of a payload; longer ones take a second exchange
 
 # Every way to carry out a collective; a group uses the first one that takes the call.
-ALGORITHMS: list[Callable[[Links], Algorithm]] = [SharedMemory, Exchange]
+ALGORITHMS: list[Callable[[Links], Algorithm]] = [Alone, SharedMemory, Exchange]
 
 
 class Group:

@@ -39,7 +39,7 @@ PURE = [
     *("p2p/training/method.py", "p2p/training/strategies/catalog.py"),
     "p2p/training/strategies/parameter_server_map.py",
     "p2p/training/strategies/parameter_server_window.py",
-    "p2p/training/choosing.py",
+    *("p2p/training/choosing.py", "p2p/training/seeds.py"),
     *("p2p/distributed/matching.py", "p2p/distributed/correspondence.py"),
     *("p2p/distributed/letters.py", "p2p/distributed/presence.py", "p2p/distributed/watch.py"),
     "p2p/training/strategies/robust_guard.py",

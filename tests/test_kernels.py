@@ -32,12 +32,12 @@ def bits(value: float) -> int:
 @pytest.mark.parametrize("special", [0.0, -0.0, 1e-45, np.inf, -np.inf, np.nan])
 def test_the_largest_magnitude_of_each_block(loops: Any, special: float) -> None:
     for block in BLOCKS:
-        values = some_values(1, 1000)
-        values[[3, 999]] = special
-        found = np.full(-(-1000 // block), 5, np.int32)
-        loops.largest_bits(values, block, found)
+        rows = some_values(1, 3000).reshape(3, 1000)[:, :700]
+        rows[[0, 2], [3, 699]] = special
+        found = np.full(-(-700 // block), 5, np.int32)
+        loops.largest_bits(rows, block, found)
         for at, got in enumerate(found.tolist()):
-            piece = values[at * block : (at + 1) * block].tolist()
+            piece = rows[:, at * block : (at + 1) * block].reshape(-1).tolist()
             assert got == max(5, *(bits(value) & 0x7FFFFFFF for value in piece))
 
 
@@ -95,7 +95,7 @@ def test_both_give_the_same_bits(length: int, block: int) -> None:
         results: list[np.ndarray[Any, Any]] = []
         for add in (False, True):
             nearest = np.full(length, -9, np.int32)
-            loops.round_nearest(values, factors, block, nearest, add)
+            loops.round_nearest(values[np.newaxis], factors, block, nearest, add)
             small = [np.full(length, 3, kind) for kind in (np.int16, np.int8)]
             for out in small:
                 lower = np.minimum(factors, np.float32(2**16))
@@ -111,6 +111,22 @@ def test_both_give_the_same_bits(length: int, block: int) -> None:
             results.append(back)
         found.append(b"".join(result.tobytes() for result in results))
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("loops", BOTH)
+@pytest.mark.parametrize("add", [False, True])
+def test_rows_are_rounded_and_added_up_also_in_the_place_of_the_first(
+    loops: Any, add: bool
+) -> None:
+    rows = some_values(3, 3000).reshape(3, 1000)[:, :700]
+    factors = np.ldexp(np.float32(1), np.arange(-(-700 // 64)))
+    rounded = np.rint(rows * np.repeat(factors, 64)[:700]).astype(np.int32)
+    for count in (1, 2, 3):
+        out = rows[0].view(np.int32) if not add else np.full(700, 7, np.int32)
+        before = rows[0].copy()
+        loops.round_nearest(rows[:count], factors, 64, out, add)
+        assert out.tolist() == (rounded[:count].sum(axis=0) + (7 if add else 0)).tolist()
+        rows[0] = before
 
 
 @pytest.mark.parametrize("loops", BOTH)

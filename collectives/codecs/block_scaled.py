@@ -36,8 +36,7 @@ class BlockScaled(Codec):
 
     def scales(self, rows: Float32s) -> Scales:
         largest = np.zeros(self._blocks, np.int32)
-        for row in rows:
-            note_largest(row, largest)
+        note_largest(rows, largest)
         return self.scales_of(largest)
 
     def sum(
@@ -56,10 +55,10 @@ class BlockScaled(Codec):
         if self._in_place:
             total = rows[0].view(self.dtype) if len(rows) else np.empty(len(out), self.dtype)
             sums = out.view(self.dtype)
-        if not len(rows):
+        if len(rows):
+            self.encode(rows, factors, step, numbers, total)
+        else:
             total.fill(0)
-        for at, (number, row) in enumerate(zip(numbers, rows, strict=True)):
-            self.encode(row, factors, step, number, total, add=at > 0)
         group.all_reduce(total, sums, "sum")
         scaled(sums, units, BLOCK, out)
         largest_sum = float(units.max(initial=0)) * np.iinfo(self.dtype).max
@@ -79,6 +78,6 @@ class BlockScaled(Codec):
 
     @abstractmethod
     def encode(
-        self, row: Float32s, factors: Array, step: int, number: int, total: Array, *, add: bool
+        self, rows: Float32s, factors: Array, step: int, numbers: Sequence[int], total: Array
     ) -> None:
-        """total = (total if add else 0) + this shard's integers."""
+        """total = the sum of these shards' integers; at least one. It may be the first row."""

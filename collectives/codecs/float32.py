@@ -44,5 +44,5 @@ def add_up(rows: Float32s, length: int) -> Float32s:
 
 def all_finite(values: Float32s) -> bool:
     largest = np.zeros(1, np.int32)
-    largest_bits(values, max(1, len(values)), largest)
+    largest_bits(values[np.newaxis], max(1, len(values)), largest)
     return bool(largest[0] < INFINITY_BITS)

@@ -5,6 +5,8 @@ all shards (every |value| < 2^e) and b = value_bits(V): V * 2^(e-b-1), and one r
 for 12 shards 2^-27 of the block's largest magnitude per shard. See collectives.blockscale.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from collectives import blockscale
@@ -28,6 +30,6 @@ class Int32(BlockScaled):
         return blockscale.factors(scales, shards), blockscale.units(scales, shards)
 
     def encode(
-        self, row: Float32s, factors: Array, step: int, number: int, total: Array, *, add: bool
+        self, rows: Float32s, factors: Array, step: int, numbers: Sequence[int], total: Array
     ) -> None:
-        round_nearest(row, factors, blockscale.BLOCK, total, add)
+        round_nearest(rows, factors, blockscale.BLOCK, total, False)

@@ -15,6 +15,7 @@ sum's size, so that is about sqrt(V) / 2^w of the largest gradient in the block.
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -56,9 +57,11 @@ class SmallInts(BlockScaled):
         return factors, units
 
     def encode(
-        self, row: Float32s, factors: Array, step: int, number: int, total: Array, *, add: bool
+        self, rows: Float32s, factors: Array, step: int, numbers: Sequence[int], total: Array
     ) -> None:
-        round_stochastic(row, factors, BLOCK, key(self.vector.seed, step, number), total, add)
+        for at, (number, row) in enumerate(zip(numbers, rows, strict=True)):
+            chances = key(self.vector.seed, step, number)
+            round_stochastic(row, factors, BLOCK, chances, total, at > 0)
 
 
 def levels(bits: int, shards: int) -> int:

@@ -1,7 +1,8 @@
 """The few loops that touch every value: in C where it was compiled at installation, else in numpy.
 
 Both give the same bits (tests compare them), so trainers of one job may differ in it. All arrays
-are contiguous vectors of the types the names say; callers check, since C does not.
+are contiguous vectors of the types the names say, or matrices of which each row is one; callers
+check, since C does not.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-#define VERSION 5 /* of the functions below, as native.py expects them */
+#define VERSION 6 /* of the functions below, as native.py expects them */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define LOOP __attribute__((target_clones("avx512f", "avx2", "default"))) void
@@ -21,31 +21,37 @@
 
 int32_t version(void) { return VERSION; }
 
-/* largest[b] = the larger of itself and the largest magnitude in block b, as bits */
-LOOP largest_bits(const int32_t *values, int64_t length, int64_t block, int32_t *largest) {
-    for (int64_t b = 0, at = 0; at < length; b++, at += block) {
-        const int64_t n = length - at < block ? length - at : block;
-        const int32_t *x = values + at;
-        int32_t most = largest[b];
-        for (int64_t i = 0; i < n; i++) {
-            int32_t magnitude = x[i] & 0x7FFFFFFF;
-            most = magnitude > most ? magnitude : most;
+/* Rows begin `stride` values apart.
+ * largest[b] = the larger of itself and the largest magnitude in block b of any row, as bits */
+LOOP largest_bits(const int32_t *values, int64_t rows, int64_t stride, int64_t length,
+                  int64_t block, int32_t *largest) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t b = 0, at = 0; at < length; b++, at += block) {
+            const int64_t n = length - at < block ? length - at : block;
+            const int32_t *x = values + row * stride + at;
+            int32_t most = largest[b];
+            for (int64_t i = 0; i < n; i++) {
+                int32_t magnitude = x[i] & 0x7FFFFFFF;
+                most = magnitude > most ? magnitude : most;
+            }
+            largest[b] = most;
         }
-        largest[b] = most;
-    }
 }
 
-LOOP round_nearest(const float *values, const float *factors, int64_t length, int64_t block,
-                   int32_t add, int32_t *out) {
+/* One block of all rows after the other: `out`, which may be the first row, stays in the cache. */
+LOOP round_nearest(const float *values, int64_t rows, int64_t stride, const float *factors,
+                   int64_t length, int64_t block, int32_t add, int32_t *out) {
     for (int64_t b = 0, at = 0; at < length; b++, at += block) {
         const int64_t n = length - at < block ? length - at : block;
-        const float *x = values + at;
         const float factor = factors[b];
         int32_t *to = out + at;
-        if (add)
-            for (int64_t i = 0; i < n; i++) to[i] += (int32_t)rintf(x[i] * factor);
-        else
-            for (int64_t i = 0; i < n; i++) to[i] = (int32_t)rintf(x[i] * factor);
+        for (int64_t row = 0; row < rows; row++) {
+            const float *x = values + row * stride + at;
+            if (add || row)
+                for (int64_t i = 0; i < n; i++) to[i] += (int32_t)rintf(x[i] * factor);
+            else
+                for (int64_t i = 0; i < n; i++) to[i] = (int32_t)rintf(x[i] * factor);
+        }
     }
 }
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from collectives.kernels.portable import Array, Float32s, Int32s, Key
 
-VERSION = 5  # of loops.c; another one was compiled from other sources and is not used
+VERSION = 6  # of loops.c; another one was compiled from other sources and is not used
 PORTABLE = "P2P_PORTABLE_KERNELS"  # set to anything: numpy only, to compare with
 
 _POINTER, _SIZE, _INT, _WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint32
 _ARGUMENTS = {
-    "largest_bits": [_POINTER, _SIZE, _SIZE, _POINTER],
-    "round_nearest": [_POINTER, _POINTER, _SIZE, _SIZE, _INT, _POINTER],
+    "largest_bits": [_POINTER, _SIZE, _SIZE, _SIZE, _SIZE, _POINTER],
+    "round_nearest": [_POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _INT, _POINTER],
     **{
         f"round_stochastic_{kind}": [
             *(_POINTER, _POINTER, _SIZE, _SIZE, _WORD, _WORD, _INT, _POINTER)
@@ -59,13 +59,17 @@ class Native:
             function.argtypes, function.restype = arguments, None
 
     def largest_bits(self, values: Float32s, block: int, largest: Int32s) -> None:
-        self._library.largest_bits(_at(values), len(values), block, _at(largest))
+        rows, length = values.shape
+        stride = values.strides[0] // values.itemsize
+        self._library.largest_bits(_at(values), rows, stride, length, block, _at(largest))
 
     def round_nearest(
         self, values: Float32s, factors: Array, block: int, out: Int32s, add: bool
     ) -> None:
+        rows, length = values.shape
+        stride = values.strides[0] // values.itemsize
         self._library.round_nearest(
-            _at(values), _at(factors), len(values), block, int(add), _at(out)
+            _at(values), rows, stride, _at(factors), length, block, int(add), _at(out)
         )
 
     def round_stochastic(

@@ -21,29 +21,36 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 def largest_bits(values: Float32s, block: int, largest: Int32s) -> None:
-    """largest[b] = the larger of itself and block b's largest magnitude, as the bits of a float32.
+    """largest[b] = the larger of itself and the largest magnitude in block b of any row of
+    values[rows, n], as the bits of a float32.
 
     Magnitudes compare like their bits; infinity is above all numbers, and NaN above infinity.
     """
-    bits = values.view(np.int32)
-    scratch = np.empty(min(len(values), _tile(block)), np.int32)
-    for blocks, span in tiles(len(values), block):
-        magnitude = np.bitwise_and(bits[span], _MAGNITUDE, out=scratch[: span.stop - span.start])
-        np.maximum(by_block(magnitude, block).max(axis=1), largest[blocks], out=largest[blocks])
+    length = values.shape[1]
+    scratch = np.empty(min(length, _tile(block)), np.int32)
+    for row in values:
+        bits = row.view(np.int32)
+        for blocks, span in tiles(length, block):
+            magnitude = np.bitwise_and(bits[span], _MAGNITUDE, out=scratch[: _length(span)])
+            np.maximum(by_block(magnitude, block).max(axis=1), largest[blocks], out=largest[blocks])
 
 
 def round_nearest(values: Float32s, factors: Array, block: int, out: Int32s, add: bool) -> None:
-    """out = (out if add else 0) + rint(values * factors), computed in the factors' own type."""
-    scratch = np.empty(min(len(values), _tile(block)), factors.dtype)
-    for blocks, span in tiles(len(values), block):
-        scaled = scratch[: span.stop - span.start]
+    """out[n] = (out if add else 0) + the sum over all rows of rint(values[rows, n] * factors),
+    computed in the factors' own type. `out` may be the first row, and is `add`ed to if there is
+    none."""
+    length = values.shape[1]
+    scratch = np.empty(min(length, _tile(block)), factors.dtype)
+    for blocks, span in tiles(length, block):
+        scaled = scratch[: _length(span)]
         wide = factors[blocks, np.newaxis]
-        np.multiply(by_block(values[span], block), wide, out=by_block(scaled, block))
-        np.rint(scaled, out=scaled)
-        if add:
-            out[span] += scaled.astype(np.int32)
-        else:
-            out[span] = scaled
+        for number, row in enumerate(values):
+            np.multiply(by_block(row[span], block), wide, out=by_block(scaled, block))
+            np.rint(scaled, out=scaled)
+            if add or number:
+                out[span] += scaled.astype(np.int32)
+            else:
+                out[span] = scaled
 
 
 def round_stochastic(
@@ -122,6 +129,10 @@ def tiles(length: int, block: int) -> Iterator[tuple[slice, slice]]:
         yield slice(first, last), slice(first * block, last * block)
     if whole * block < length:
         yield slice(whole, whole + 1), slice(whole * block, length)
+
+
+def _length(span: slice) -> int:
+    return int(span.stop - span.start)
 
 
 def by_block(values: Array, block: int) -> Array:

@@ -1,8 +1,6 @@
 """Whose fault it was: errors in the user's task as one sentence with file and line."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -60,15 +58,25 @@ def _place(error: BaseException, task_file: str | None) -> str | None:
     return None
 
 
-@contextmanager
-def user_code(task_file: str | None) -> Iterator[None]:
+def user_code(task_file: str | None) -> "_UserCode":
     """Around every call into the task: what it raises becomes TaskFailed, or Lacking where another
     machine may do better."""
-    try:
-        yield
-    except (Aborted, TaskFailed, Lacking):
-        raise
-    except (Exception, SystemExit) as error:
+    return _UserCode(task_file)
+
+
+class _UserCode:  # a class, not a generator: there are three around every shard
+    __slots__ = ("_task_file",)
+
+    def __init__(self, task_file: str | None) -> None:
+        self._task_file = task_file
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None or isinstance(error, Aborted | TaskFailed | Lacking):
+            return
         if isinstance(error, OSError) or is_out_of_memory(error):
-            raise Lacking(sentence(error, task_file)) from error
-        raise TaskFailed(sentence(error, task_file)) from error
+            raise Lacking(sentence(error, self._task_file)) from error
+        if isinstance(error, Exception | SystemExit):
+            raise TaskFailed(sentence(error, self._task_file)) from error

@@ -60,8 +60,9 @@ class Rows(Protocol):
     def room(self, rows: int, values: int) -> Tensor:
         """float32[rows, values] of anything, for as long as somebody has it."""
 
-    def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
-        """row = the tensors' values, one after the other: by the next `settle` at the latest."""
+    def fill(self, row: list[Tensor], tensors: list[Tensor]) -> None:
+        """row = the tensors' values: by the next `settle` at the latest. `row` lies one after the
+        other in the host's memory, seen as tensors of these shapes."""
 
     def settle(self) -> None: ...
 
@@ -70,8 +71,8 @@ class HostRows:
     def room(self, rows: int, values: int) -> Tensor:
         return torch.from_numpy(empty((rows, values), np.float32))
 
-    def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
-        torch.cat(tensors, out=row)
+    def fill(self, row: list[Tensor], tensors: list[Tensor]) -> None:
+        torch._foreach_copy_(row, tensors)
 
     def settle(self) -> None:
         pass
@@ -92,15 +93,16 @@ class DeviceRows:
         buffer = self._copies.buffers.take(rows * values * 4)
         return torch.from_numpy(buffer.array(rows * values, np.float32).reshape(rows, values))
 
-    def fill(self, row: Tensor, tensors: list[Tensor]) -> None:
+    def fill(self, row: list[Tensor], tensors: list[Tensor]) -> None:
         self._turn = turn = 1 - self._turn
-        flat = self._turns[turn]
-        if flat is None or len(flat) != len(row):
-            flat = self._turns[turn] = tensors[0].new_empty(len(row), dtype=torch.float32)
+        flat, length = self._turns[turn], sum(tensor.numel() for tensor in tensors)
+        if flat is None or len(flat) != length:
+            flat = self._turns[turn] = tensors[0].new_empty(length, dtype=torch.float32)
         if self._copied[turn] is not None:
             self._copies.compute_after(self._copied[turn])
-        torch.cat(tensors, out=flat)
-        self._copied[turn] = self._copies.copy_out(flat, row.numpy(), self._copies.mark())
+        torch.cat([tensor.reshape(-1) for tensor in tensors], out=flat)
+        whole = row[0].as_strided((length,), (1,))
+        self._copied[turn] = self._copies.copy_out(flat, whole.numpy(), self._copies.mark())
 
     def settle(self) -> None:
         for event in self._copied:

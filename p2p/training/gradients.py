@@ -19,7 +19,8 @@ from torch import Tensor
 from p2p.training.blame import REMEDY, TaskFailed, user_code
 from p2p.training.device import moved, rows_from
 from p2p.training.layout import Agreed, BufferWatch, Layout, views
-from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprint, seed_of
+from p2p.training.order import SHARD, UPDATE, Indices, Schedule, cut, fingerprint
+from p2p.training.seeds import StepSeeds
 from p2p.training.state import TrainingState, raw
 from p2p.training.task import Task
 
@@ -58,6 +59,8 @@ class Gradients:
         self._shapes: list[Tensor] = [p.detach() for p in self.parameters]
         self.device = self.parameters[0].device
         self.carrier = rows_from(self.device)
+        self._shard_seeds = StepSeeds(schedule.seed, SHARD, schedule.shards)
+        self._update_seeds = StepSeeds(schedule.seed, UPDATE)
         watch = BufferWatch(state.model)
         state.model.train()
         size = min(max(1, schedule.global_batch // schedule.shards), schedule.train_samples)
@@ -70,6 +73,7 @@ class Gradients:
         names: list[str] = self._metric_names or []
         self.layout = Layout(self.parameters, self.buffers, schedule.shards, names)
         self._rows = torch.zeros(0, self.layout.values)
+        self._shaped: list[list[Tensor]] = []  # every row's gradients as the parameters' shapes
         self.numbers: list[int] = []
         self.said = self.layout.nothing_said()
 
@@ -100,28 +104,27 @@ class Gradients:
         if not hi - lo <= len(self._rows) <= ROWS_KEPT_TIMES * (hi - lo):
             self._rows = self.carrier.room(hi - lo, layout.values)
             self._rows[:, layout.gradients.stop :] = 0.0  # the rest is filled anyway
-        self.said = self.layout.nothing_said()
-        self.numbers = []
+            self._shaped = [views(row[layout.gradients], self._shapes) for row in self._rows]
+        self.numbers, self.said = [], layout.nothing_said()
         base = [b.clone() for b in (*self.buffers.floats, *self.buffers.integers)]
-        for shard, (first, last) in enumerate(cut(len(used), self.schedule.shards)):
-            if not lo <= shard < hi:
-                continue
+        parts = [used[first:last] for first, last in cut(len(used), layout.shards)[lo:hi]]
+        losses = [0.0] * len(parts)
+        for at, indices in enumerate(parts):
             check()
-            indices = used[first:last]
-            self.said[layout.counts.start + shard] = len(indices)
-            self.said[layout.prints.start + shard] = fingerprint(indices)
-            self.said[layout.losses.start + shard] = 0.0
             if len(indices):
-                loss = self._fill_row(step, shard, indices, len(used), base)
-                self.said[layout.losses.start + shard] = loss if np.isfinite(loss) else 0.0
-                if not np.isfinite(loss):
+                loss = self._fill_row(step, lo + at, indices, len(used), base)
+                losses[at] = loss if math.isfinite(loss) else 0.0
+                if not math.isfinite(loss):
                     self.said[layout.not_finite] = 1.0
+        self.said[layout.counts][lo:hi] = [len(indices) for indices in parts]
+        self.said[layout.prints][lo:hi] = [fingerprint(indices) for indices in parts]
+        self.said[layout.losses][lo:hi] = losses
         self.carrier.settle()
 
     def update(self, average: npt.NDArray[np.float32], agreed: Agreed, step: int) -> None:
         """One optimizer step by float32[layout.values], and the buffers' changes. Never half done:
         nothing here waits or checks for anything."""
-        seed_everything(seed_of(self.schedule.seed, UPDATE, step))  # some optimizers add noise
+        seed_everything(self._update_seeds.of(step))  # some optimizers add noise
         flat = torch.from_numpy(average)[self.layout.gradients]
         self.task.figures.gradient_norm(flat)
         factor = clip_factor([flat], self.task.clip_norm)
@@ -165,19 +168,19 @@ class Gradients:
     def _fill_row(
         self, step: int, shard: int, indices: Indices, batch: int, base: list[Tensor]
     ) -> float:
-        layout, row = self.layout, self._rows[len(self.numbers)]
+        layout, at = self.layout, len(self.numbers)
         weight = len(indices) / batch
         loss, metrics, gradients = self.shard_gradient(step, shard, indices, weight)
-        self.said[layout.metrics].reshape(-1, layout.shards)[:, shard] = metrics
+        if metrics:
+            self.said[layout.metrics].reshape(-1, layout.shards)[:, shard] = metrics
         self._note_used(gradients)
-        flat = [
-            self._shapes[i].new_zeros(self._shapes[i].numel()) if g is None else g.reshape(-1)
-            for i, g in enumerate(gradients)
-        ]
-        self.carrier.fill(row[layout.gradients], flat)
+        pairs = zip(gradients, self._shapes, strict=True)
+        found = [torch.zeros_like(p) if g is None else g for g, p in pairs]
+        self.carrier.fill(self._shaped[at], found)
         if base:
-            self._take_changes(row[layout.changes], base)
-            row[layout.changes].mul_(weight)
+            changes = self._rows[at, layout.changes]
+            self._take_changes(changes, base)
+            changes.mul_(weight)
         self.buffers.check_quiet()
         self.numbers.append(shard)
         return loss
@@ -190,7 +193,7 @@ class Gradients:
         With `accumulate` the shard is computed in so many parts, one after the other, which needs
         less memory; their gradients are added up in this order by whoever computes the shard.
         """
-        seed_everything(seed_of(self.schedule.seed, SHARD, step, shard))
+        seed_everything(self._shard_seeds.of(step, shard))
         parts = cut(len(indices), min(self.task.accumulate, len(indices)))
         total, sums, gradients = 0.0, [0.0] * len(self._metric_names or ()), None
         for first, last in parts:
@@ -228,7 +231,10 @@ class Gradients:
 
     def _note_used(self, gradients: tuple[Tensor | None, ...]) -> None:
         used = self.said[self.layout.used]
-        used[[g is not None for g in gradients]] = 1.0
+        if any(gradient is None for gradient in gradients):
+            used[[gradient is not None for gradient in gradients]] = 1.0
+        else:
+            used[:] = 1.0
 
     def _take_changes(self, out: Tensor, base: list[Tensor]) -> None:
         """Move what the forward pass did to the buffers into `out`, and put the buffers back."""

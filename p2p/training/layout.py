@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from collectives.blockscale import BLOCK, block_count
 from collectives.codecs import Vector
 from p2p.training.blame import TaskFailed
-from p2p.training.order import Indices, fingerprint, shard_of
+from p2p.training.order import Indices, fingerprint, shards_of
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -183,9 +183,7 @@ class Agreed:
 
     def check_samples(self, step: int, batches: Sequence[Indices]) -> None:
         """Raises RuntimeError unless the shards were computed from these global batches."""
-        slices = [
-            shard_of(batches, shard, self.layout.shards) for shard in range(self.layout.shards)
-        ]
+        slices = shards_of(batches, self.layout.shards)
         counts, prints = [len(s) for s in slices], [fingerprint(s) for s in slices]
         if (
             self.numbers[self.layout.counts].tolist() != counts

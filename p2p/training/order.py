@@ -68,8 +68,14 @@ def cut(count: int, shards: int) -> list[tuple[int, int]]:
     return [(count * i // shards, count * (i + 1) // shards) for i in range(shards)]
 
 
+def shards_of(batches: Sequence[Indices], shards: int) -> list[Indices]:
+    """The samples that each shard has of these global batches, one batch after the other."""
+    parts = [[batch[lo:hi] for lo, hi in cut(len(batch), shards)] for batch in batches]
+    return [one[0] if len(one) == 1 else np.concatenate(one) for one in zip(*parts, strict=True)]
+
+
 def shard_of(batches: Sequence[Indices], shard: int, shards: int) -> Indices:
-    """The samples that one shard has of these global batches, one batch after the other."""
+    """The same of one shard."""
     slices = [batch[slice(*cut(len(batch), shards)[shard])] for batch in batches]
     return slices[0] if len(slices) == 1 else np.concatenate(slices)
 
