@@ -6,20 +6,17 @@ sockets; of an answer only its end is looked for. All settings are etcd's defaul
 
 import base64
 import json
-import os
 import selectors
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from p2p.training.death import die_with
 from tools.bench.contender import KEYS, VALUE, Missing, free_ports, one_after_the_other
+from tools.bench.rivals.processes import Process, start
 
 MEMBERS = 3
 START_TIMEOUT_S = 30.0
@@ -37,7 +34,7 @@ class Etcd:
         self._program = shutil.which("etcd")
         if self._program is None:
             raise Missing("etcd is not installed: `apt install etcd-server`, or leave it out")
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="p2p-etcd-"))
@@ -98,7 +95,7 @@ class Etcd:
         self.leader = self._find_leader()
         return taken_s
 
-    def _start(self, number: int) -> "subprocess.Popen[bytes]":
+    def _start(self, number: int) -> Process:
         folder = self._folder / f"m{number}"
         client = f"http://127.0.0.1:{self._clients[number]}"
         peer = f"http://127.0.0.1:{self._peers[number]}"
@@ -109,15 +106,7 @@ class Etcd:
         command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
         command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         command += [f"--initial-cluster={everybody}", "--log-level=error"]
-        with (self._folder / f"m{number}.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # as our peers: the kernel shares CPUs by session
-                preexec_fn=partial(die_with, os.getpid()),
-            )
+        return start(command, self._folder / f"m{number}.log")
 
     def _until_commits(
         self, within_s: float, without: int | None = None, only: int | None = None

@@ -6,19 +6,16 @@ millisecond to what PySyncObj takes.
 """
 
 import importlib.util
-import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Self
 
-from p2p.training.death import die_with
 from tools.bench.contender import Missing, free_ports, one_after_the_other
+from tools.bench.rivals.processes import Process, start
 
 MEMBERS = 3
 START_TIMEOUT_S = 30.0
@@ -36,7 +33,7 @@ class PySyncObj:
             raise Missing(
                 "PySyncObj is not installed: `pip install p2pnode[bench]`, or leave it out"
             )
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="p2p-pysyncobj-"))
@@ -93,20 +90,11 @@ class PySyncObj:
         time.sleep(QUIET_S)
         return taken_s
 
-    def _start(self, number: int) -> "subprocess.Popen[bytes]":
+    def _start(self, number: int) -> Process:
         others = [address for address in self._addresses if address != self._addresses[number]]
         command = [sys.executable, "-m", "tools.bench.rivals.pysyncobj_node"]
         command += [str(self._clients[number]), self._addresses[number], *others]
-        with (self._folder / f"{number}.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                cwd=Path(__file__).parents[3],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # as our peers: the kernel shares CPUs by session
-                preexec_fn=partial(die_with, os.getpid()),
-            )
+        return start(command, self._folder / f"{number}.log")
 
     def _find_leader(self, without: int | None = None) -> int:
         deadline_s = time.monotonic() + START_TIMEOUT_S

@@ -8,14 +8,17 @@ together to the first one without the killed; nothing of it depends on when anyb
 import contextlib
 import signal
 import statistics
-import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from tools.bench.rivals.processes import Process
 
 STEPS_FIRST = 60
 START_TIMEOUT_S = 90.0
@@ -23,7 +26,50 @@ GO_ON_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 Row = dict[str, Any]
-Processes = Sequence["subprocess.Popen[bytes]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A rival's processes: those that make steps, and who is killed as leader or as follower."""
+
+    trainers: Sequence[Process]
+    leader: Process
+    followers: Sequence[Process]
+
+
+def measure(
+    rival: str, start: Callable[[Path], Started], count: int, nodes: int, kinds: Sequence[str]
+) -> Generator[Row]:
+    """One row per kill, printed as well; `start` is given a folder for logs and steps. `stall_s`
+    None: nobody made a step again."""
+    for kind in kinds:
+        for at in range(count if kind == "follower" else 1):
+            with tempfile.TemporaryDirectory(prefix=f"p2p-{rival}-") as name:
+                told = _one(start(Path(name)), Path(name), nodes, kind, at)
+            row = {"rival": rival, "who": kind, **told}
+            print(line(row), flush=True)
+            if row["output"]:
+                print("  it said: " + "\n           ".join(row["output"]), flush=True)
+            yield row
+
+
+def _one(started: Started, folder: Path, nodes: int, kind: str, at: int) -> Row:
+    trainers = started.trainers
+    nothing: Row = {"stall_s": None, "next_s": None, "repeated": None}
+    try:
+        if not run_well(folder, nodes, trainers):
+            return {**nothing, "output": said(folder)}
+        time.sleep(0.1 * at)
+        followers = started.followers
+        victim = started.leader if kind == "leader" else followers[at % len(followers)]
+        killed_s = time.monotonic()
+        kill(victim.pid)
+        told = after_kill(folder, nodes, killed_s, trainers)
+        return {**nothing, **told, "output": [] if told else said(folder)}
+    finally:
+        for process in {started.leader, *trainers}:
+            kill(process.pid)
+            process.wait()
 
 
 class Step(NamedTuple):
@@ -43,7 +89,7 @@ def read(folder: Path) -> list[Step]:
     return sorted(found)
 
 
-def run_well(folder: Path, nodes: int, processes: Processes) -> bool:
+def run_well(folder: Path, nodes: int, processes: Sequence[Process]) -> bool:
     """Waits until so many make steps together; False if they do not."""
 
     def enough() -> bool:
@@ -53,7 +99,9 @@ def run_well(folder: Path, nodes: int, processes: Processes) -> bool:
     return _wait(enough, processes, START_TIMEOUT_S)
 
 
-def after_kill(folder: Path, nodes: int, killed_s: float, processes: Processes) -> dict[str, Any]:
+def after_kill(
+    folder: Path, nodes: int, killed_s: float, processes: Sequence[Process]
+) -> dict[str, Any]:
     """What a row says of the time after it; {} when nobody made a step again."""
 
     def fewer() -> list[Step]:
@@ -82,10 +130,10 @@ def kill(pid: int) -> None:
                 one.send_signal(signal.SIGKILL)
 
 
-def said(logs: Sequence[Path]) -> list[str]:
-    """The last error of each."""
+def said(folder: Path) -> list[str]:
+    """The last error in each log."""
     lines = []
-    for log in sorted(logs):
+    for log in sorted(folder.glob("*.log")):
         text = log.read_text(errors="replace").splitlines()
         errors = [line for line in text if "Error: " in line or "panicked" in line]
         lines += [f"{log.stem}: {line[:150]}" for line in errors[-1:]]
@@ -101,13 +149,7 @@ def line(row: Row) -> str:
     )
 
 
-def nothing(rival: str, who: str) -> Row:
-    """A row of which nothing is known yet."""
-    empty: Row = {"stall_s": None, "next_s": None, "repeated": None, "output": []}
-    return {"rival": rival, "who": who, **empty}
-
-
-def _wait(is_so: Callable[[], bool], processes: Processes, timeout_s: float) -> bool:
+def _wait(is_so: Callable[[], bool], processes: Sequence[Process], timeout_s: float) -> bool:
     """False also when all processes have ended."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
