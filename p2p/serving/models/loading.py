@@ -17,6 +17,7 @@ from p2p.serving.kernels import native
 from p2p.serving.memory import check_weights, streams_that_fit
 from p2p.serving.messages import Load, Ready
 from p2p.serving.models.engine import Engine, Served, shape_of
+from p2p.serving.models.huggingface import FolderRows
 from p2p.serving.models.rows import NativeRows, Rows, linear_of
 from p2p.serving.models.tiled import TiledRows
 from p2p.training import task
@@ -34,9 +35,7 @@ def load(order: Load) -> tuple[Engine, Ready]:
     # More threads would cut element-wise functions into other pieces, and give other bits.
     torch.set_num_threads(1)
     rows = rows_for(device)
-    if order.folder is not None:
-        raise P2PError(f"cannot serve {order.folder}: only a job's checkpoints can be served yet")
-    model, served = _of_job(order, device, rows)
+    model, served = (_of_folder if order.folder else _of_job)(order, device, rows)
     shape = shape_of(served)
     slots = streams_that_fit(order.name, shape.bytes(), order.streams, free_bytes(order, device))
     engine = Engine(served, rows, slots, device)
@@ -90,6 +89,14 @@ def _of_job(order: Load, device: torch.device, rows: Rows) -> tuple[nn.Module, S
     model.to(device)
     with user_code(user_task.file):
         return model, user_task.user.serve(model, linear_of(rows))
+
+
+def _of_folder(order: Load, device: torch.device, rows: Rows) -> tuple[nn.Module, Served]:
+    assert order.folder is not None
+    found = [str(path) for path in sorted(Path(order.folder).glob("*.safetensors"))]
+    check_weights(order.name, _model_bytes(tuple(found)), free_bytes(order, device))
+    served = FolderRows(order.folder, rows, device)
+    return served.model, served
 
 
 def _fill(model: nn.Module, paths: tuple[str, ...]) -> None:
