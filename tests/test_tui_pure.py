@@ -1,25 +1,30 @@
 """The parts of p2ptui that only compute: parsing, consequences, drawings, layouts, plain text."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from p2p.errors import Usage
 from tests.tui_fake import HASH, FakeCluster, event, job, peer
+from tests.tui_fake_told import storm
 from tui import bars, curve, ringmap
-from tui.actions import PLANS, propose, submission
+from tui.actions import PLANS, cannot_submit, propose, submission
 from tui.health import JOB_MARKS, PEER_MARKS, ROLE_MARKS, link_mark
 from tui.keys import GROUPS, KEYS
 from tui.panes.curves import axis_end
 from tui.parsing import parse_detail, parse_events, parse_status
+from tui.parsing_told import parse_alerts
 from tui.plain import render
-from tui.proposal import Proposal, Refusal, Selection
+from tui.proposal import Menu, Proposal, Refusal, Selection
 from tui.rows import JOB_COLUMNS, PEER_COLUMNS, peer_row
 from tui.scene import Scene, cut_line, line_width, text_of
 from tui.snapshot import BadAnswer, Link, Snapshot, shown_job
 from tui.table import body, fit_columns
 from tui.text import clean, fit, memory, number, short_count, width_of, wrap
+from tui.told import Told
 
+SUBMIT = next(key for key in KEYS if key.steers == "submit")
 SIZES = [(80, 24), (100, 30), (120, 40), (200, 60)]
 
 
@@ -81,6 +86,14 @@ def test_the_shown_job_is_the_chosen_or_the_newest_active() -> None:
     status = parse_status(cluster._status())
     shown = [shown_job(status, chosen) for chosen in (None, "j01", "gone")]
     assert [made and made.id for made in shown] == ["j02", "j01", "j02"]
+
+
+def test_a_job_that_waits_hides_none_that_trains() -> None:
+    cluster = FakeCluster(3, jobs=2)
+    cluster.jobs[1].update(state="queued", members=[])
+    made = shown_job(parse_status(cluster._status()), None)
+    assert made is not None
+    assert made.id == "j01"
 
 
 # -- what a key would do ------------------------------------------------------------------------
@@ -152,6 +165,42 @@ def test_nothing_is_proposed_read_only_offline_or_without_quorum(action: str) ->
     cluster.quorum = False
     made = propose(action, live(cluster), chosen)
     assert isinstance(made, Refusal) == (action not in ("kill", "fault"))
+
+
+def test_nothing_is_submitted_without_a_quorum_and_the_key_is_grey() -> None:
+    cluster = FakeCluster(3)
+    assert cannot_submit(live(cluster), False, False) is None
+    assert bars.is_usable(SUBMIT, Scene(snapshot=live(cluster)))
+    cluster.quorum = False
+    told = cannot_submit(live(cluster), False, False)
+    assert told is not None
+    assert "no job can be submitted" in told.reason
+    assert not bars.is_usable(SUBMIT, Scene(snapshot=live(cluster)))
+
+
+def test_a_codec_that_the_strategy_cannot_use_is_not_offered() -> None:
+    cluster = FakeCluster(3)
+    cluster.jobs[0]["strategy"] = "robust"
+    menu = propose("codec", live(cluster), Selection(None, "j01"))
+    assert isinstance(menu, Menu)
+    assert not [one.shown for one in menu.choices if isinstance(one.made, Proposal)]
+    cluster.jobs[0].update(strategy="ring", codec="int8")
+    menu = propose("strategy", live(cluster), Selection(None, "j01"))
+    assert isinstance(menu, Menu)
+    made = {one.shown: one.made for one in menu.choices}
+    assert isinstance(made["local-sgd"], Proposal)
+    assert isinstance(made["robust"], Refusal)
+    assert "its codecs are int32" in made["robust"].reason
+
+
+def test_the_gravest_alert_is_noted_where_none_was_chosen() -> None:
+    told = parse_alerts({"alerts": storm(3)})
+    snapshot = replace(live(FakeCluster(3)), told=Told(alerts=told))
+    made = propose("note", snapshot, Selection())
+    assert isinstance(made, Proposal)
+    [gravest] = [one for one in told if one.severity == "critical"]
+    assert made.args == {"alert": gravest.id}
+    assert gravest.text in made.done
 
 
 def test_the_last_peer_is_stopped_not_removed() -> None:
@@ -248,7 +297,7 @@ def test_every_state_of_the_contract_has_its_own_glyph_and_word() -> None:
 # -- drawings -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("peers", [0, 1, 2, 3, 5, 6, 7, 12, 14, 40])
+@pytest.mark.parametrize("peers", [0, 1, 2, 3, 4, 5, 6, 7, 12, 14, 40])
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_the_ring_names_every_peer_and_its_state(peers: int, ascii_only: bool) -> None:
     cluster = FakeCluster(peers)
@@ -263,6 +312,8 @@ def test_the_ring_names_every_peer_and_its_state(peers: int, ascii_only: bool) -
         assert all(width_of(row) == width for row in rows)
         if peers <= 12:
             assert [told.name for told in status.peers if told.name not in drawn] == []
+        if 2 < peers <= 6 and not ascii_only:  # what is in the middle takes no label's place
+            assert drawn.count("●") == peers - 1
         if peers > 2:
             assert ("x " if ascii_only else "✖ ") in drawn
         assert not ascii_only or drawn.isascii()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from tui import plans_job, plans_peer
-from tui.proposal import Made, Plan, Proposal, Refusal, Selection
+from tui.proposal import Made, Plan, Proposal, Refusal, Selection, no_quorum
 from tui.snapshot import Snapshot
 
 PLANS: Mapping[str, Plan] = {
@@ -48,6 +48,14 @@ def cannot_steer(snapshot: Snapshot, read_only: bool, stale: bool) -> Refusal | 
     if stale:
         return Refusal("what is shown is stale: wait for the peer's next answer, or press r")
     return None
+
+
+def cannot_submit(snapshot: Snapshot, read_only: bool, stale: bool) -> Refusal | None:
+    """Why no job may be submitted now."""
+    problem = cannot_steer(snapshot, read_only, stale)
+    if problem is None and snapshot.status is not None and not snapshot.status.cluster.quorum:
+        return no_quorum("no job can be submitted")
+    return problem
 
 
 def submission(line: str, address: str) -> Proposal:

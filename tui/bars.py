@@ -1,7 +1,7 @@
 """The lines around the panes: header, banner and footer."""
 
 from tui import health, text
-from tui.actions import cannot_steer, propose
+from tui.actions import cannot_submit, propose
 from tui.keys import Key, footer_keys
 from tui.layout import too_small
 from tui.proposal import Refusal
@@ -160,6 +160,6 @@ def is_usable(key: Key, scene: Scene) -> bool:
         return True
     stale = scene.is_greyed
     if key.steers == "submit":
-        return cannot_steer(scene.snapshot, scene.read_only, stale) is None
+        return cannot_submit(scene.snapshot, scene.read_only, stale) is None
     made = propose(key.steers, scene.snapshot, scene.selection, scene.read_only, stale)
     return not isinstance(made, Refusal)

@@ -1,6 +1,7 @@
 """What the keys that concern jobs would do: pause, cancel, checkpoint, restore, strategy, codec."""
 
 import shlex
+from collections.abc import Callable
 
 from tui.proposal import Choice, Menu, Proposal, Refusal, Selection, no_quorum, progress
 from tui.snapshot import Job, Snapshot, Status, shown_job
@@ -89,18 +90,25 @@ def strategy(snapshot: Snapshot, status: Status, selection: Selection) -> Menu |
     from p2p.training.strategies.catalog import STRATEGIES
 
     known = {entry.name: entry.summary for entry in STRATEGIES.values()}
-    return _method(status, selection, "strategy", {**known, AUTO: "chosen by measuring"})
+    known[AUTO] = "chosen by measuring"
+    return _method(status, selection, "strategy", known, lambda job, name: (name, job.codec))
 
 
 def codec(snapshot: Snapshot, status: Status, selection: Selection) -> Menu | Refusal:
     from p2p.training.method import codec_summaries
 
-    return _method(status, selection, "codec", codec_summaries())
+    known = codec_summaries()
+    return _method(status, selection, "codec", known, lambda job, name: (job.strategy, name))
 
 
 def _method(
-    status: Status, selection: Selection, what: str, known: dict[str, str]
+    status: Status,
+    selection: Selection,
+    what: str,
+    known: dict[str, str],
+    after: Callable[[Job, str], tuple[str, str]],
 ) -> Menu | Refusal:
+    """`after`: the strategy and the codec that the job would have."""
     job = _active(status, selection, "changed")
     if isinstance(job, Refusal):
         return job
@@ -120,8 +128,23 @@ def _method(
         )
         if name == now:
             made = Refusal(f"{job.name} has {what} {name} already")
+        elif (why := _mismatch(*after(job, name))) is not None:
+            made = Refusal(why)
         choices.append(Choice(name, summary, made))
     return Menu(f"{what.capitalize()} of {job.name}, now {now or 'unknown'}", tuple(choices))
+
+
+def _mismatch(strategy: str, codec: str) -> str | None:
+    """Why these two do not go together, as far as we know them."""
+    from p2p.errors import Usage
+    from p2p.training.strategies.catalog import STRATEGIES
+
+    try:
+        if strategy in STRATEGIES:
+            STRATEGIES[strategy].check_codec(codec)
+    except Usage as error:
+        return str(error)
+    return None
 
 
 def _active(status: Status, selection: Selection, done: str) -> Job | Refusal:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tui.health import is_voter, voters
+from tui.health import gravity, is_voter, voters
 from tui.proposal import (
     Choice,
     Menu,
@@ -50,7 +50,7 @@ def remove(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal
         verb="remove",
         args={"peer": peer.id},
         cli=f"p2pnode remove {handle(status, peer)}",
-        done=f"{peer.name} is leaving",
+        done=f"{peer.name} is leaving" if peer.state == "alive" else f"{peer.name} is forgotten",
         lines=(
             gentle if peer.state == "alive" else gone,
             *left,
@@ -203,10 +203,14 @@ def _drilled(drill: Drill, snapshot: Snapshot, status: Status, peer: Peer) -> Pr
 
 def note(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
     found = [one for one in snapshot.told.open_alerts if not one.acknowledged]
-    alert = next((one for one in found if one.id == selection.alert), None)
+    if not found:
+        return Refusal("no alert is open that was not noted")
+    # Where none was chosen: the one that the overview names and the alerts view has first.
+    gravest = min(found, key=lambda one: (gravity(one.severity), -(one.since or 0.0)))
+    chosen = selection.alert or gravest.id
+    alert = next((one for one in found if one.id == chosen), None)
     if alert is None:
-        told = "that alert is noted or resolved" if selection.alert else "no alert is selected"
-        return Refusal(f"{told}: choose an open one in the alerts view (8)")
+        return Refusal("that alert is noted or resolved: choose an open one in the alerts view (8)")
     if not status.cluster.quorum:
         return no_quorum("an alert cannot be noted")
     return Proposal(
@@ -214,6 +218,6 @@ def note(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal |
         verb="alert.acknowledge",
         args={"alert": alert.id},
         cli=f"p2pnode alerts --acknowledge {alert.id}",
-        done="noted: it stays in the list, and stops being news",
+        done=f"noted, and no news any more: {alert.text}",
         ask=False,
     )

@@ -17,6 +17,7 @@ Cell = tuple[str, Tone]
 ON_RING_MAX = 14
 LABEL_WIDTH = 14
 BLANK: Cell = (" ", "text")
+_DRAWN = {*map(chr, range(0x2800, 0x2900)), *"▶◀▼▲><v^·.:'"}  # what lines and arrows are made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Grid:
         """Whether there is more than the ring's own lines in these cells."""
         row = self.cells[y] if 0 <= y < self.height else []
         return any(
-            character.strip() and tone not in ("faint", "ok")
+            character.strip() and not (tone in ("faint", "ok") and character in _DRAWN)
             for character, tone in row[x : x + width]
         )
 

@@ -183,8 +183,11 @@ class Snapshot:
 
 
 def shown_job(status: Status | None, chosen: str | None) -> Job | None:
-    """The chosen job while it exists, else the newest that runs, else the newest at all."""
+    """The chosen job while it exists, else the newest that has trainers, else the newest that
+    waits for some, else the newest at all.
+    """
     if status is None or not status.jobs:
         return None
-    active = [job for job in status.jobs if not job.is_final]
-    return status.job(chosen) or (active or list(status.jobs))[-1]
+    waiting = [job for job in status.jobs if not job.is_final]
+    training = [job for job in waiting if job.members]
+    return status.job(chosen) or (training or waiting or list(status.jobs))[-1]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from textual import work
 from textual.app import App
 
-from tui.actions import PLANS, cannot_steer, propose, submission
+from tui.actions import PLANS, cannot_submit, propose, submission
 from tui.feed import Feed
 from tui.layout import HEIGHT_MIN, WIDTH_MIN, too_small
 from tui.proposal import Choice, Made, Menu, Proposal, Refusal, Selection
@@ -99,7 +99,7 @@ class SteeredApp(App[None]):
     def _cannot_submit(self) -> str | None:
         if too_small(*self.size):
             return TOO_SMALL
-        problem = cannot_steer(self.newest, self.scene.read_only, self._is_stale())
+        problem = cannot_submit(self.newest, self.scene.read_only, self._is_stale())
         return None if problem is None else problem.reason
 
     def _submitted(self, made: Proposal | None) -> None:

@@ -140,7 +140,8 @@ def of_one_kind(
 
 
 def waiting_for(job: Job, least: int, have: int) -> str:
-    return f"waits for {least} peers with a free slot, {have} now: `p2pnode add {least - have}`"
+    peers = "a peer" if least == 1 else f"{least} peers"
+    return f"waits for {peers} with a free slot, {have} now: `p2pnode add {least - have}`"
 
 
 def _bounds(job: Job) -> tuple[int, int]:

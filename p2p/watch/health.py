@@ -55,7 +55,8 @@ def _peers(facts: Facts, of: int, alerts: list[Alert]) -> Points:
     share = len(there) / len(wanted) if wanted else 1.0
     missing = [member.name for member in wanted if member not in there]
     told = f"{len(there)} of {len(wanted)} answer"
-    told += f"; {', '.join(missing)} do not" if missing else ""
+    verb = "does" if len(missing) == 1 else "do"
+    told += f"; {', '.join(missing)} {verb} not" if missing else ""
     others = [a for a in alerts if a.rule.part == "peers" and a.rule.name != "peer-dead"]
     if others:
         return Points("peers", round(of * share * KEPT["warning"]), of, others[0].text)

@@ -73,7 +73,7 @@ class SummaryPane(Pane):
         """The gravest alert nobody has acknowledged, else the first insight."""
         alerts = [alert for alert in scene.told.open_alerts if not alert.acknowledged]
         if alerts:
-            gravest = min(alerts, key=lambda alert: health.gravity(alert.severity))
+            gravest = min(alerts, key=lambda one: (health.gravity(one.severity), -(one.since or 0)))
             mark = health.event_mark(gravest.severity)
             return [(f"{mark.icon(scene.ascii_only)} {gravest.text}", mark.tone)]
         insights = scene.told.insights or ()

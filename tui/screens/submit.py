@@ -15,10 +15,10 @@ from p2p.errors import P2PError
 from tui.proposal import Proposal
 
 HINT = (
-    "TASK is a built-in one (digits, mnist) or FILE.py:Class.\n"
+    "TASK is a built-in one (digits, mnist, textgpt) or FILE.py:Class.\n"
     "--epochs N or --steps N, --peers MIN:MAX, --name N, --lr X,\n"
     "--seed N, --global-batch N, --shards V, --data PATH,\n"
-    "--set key=value"
+    "--strategy S, --codec C, --set key=value"
 )
 
 
