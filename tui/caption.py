@@ -14,6 +14,7 @@ STARTS = "starting the first cluster"
 # Seconds that each of the news is to be read for, before the next one takes its place; when many
 # wait, the caption must not stay behind what is seen.
 READ_S = {"begins": 2.5, "caption": 2.0, "checked": 0.8, "ends": 2.0}
+READABLE = (*READ_S, "fact")
 WAITING_MAX = 8
 
 

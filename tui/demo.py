@@ -92,8 +92,7 @@ class DemoSource:
         kind = news.get("news")
         if kind == "begins":
             self._leave()
-            return True
-        if kind == "cluster" and self.address not in news["addresses"]:
+        elif kind == "cluster" and self.address not in news["addresses"]:
             self._leave()
             self._inner = ClusterSource(",".join(news["addresses"]), news["token_file"])
             return True

@@ -62,9 +62,9 @@ class DemoApp(ClusterApp):
     def _told(self, news: Mapping[str, Any]) -> None:
         """Whom to ask is known at once; what is to be read waits for its turn."""
         if self._source.told(news):
-            self.feed.forget()
             self.feed.nudge()
-        self._unread.put_nowait(news)
+        if news.get("news") in caption.READABLE:
+            self._unread.put_nowait(news)
 
     async def _read(self) -> None:
         while True:
