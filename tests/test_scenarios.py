@@ -18,6 +18,7 @@ from tests.cluster_fixtures import p2pnode
 from tui.views.names import NAMES as VIEWS
 
 MINE = Path(__file__).parent / "scenario_quorum.toml"
+CAPTION_MAX = 93  # with " DEMO " before it, on a screen of 100 columns
 HEAD = 'why = "because"\npeers = 3\n'
 STEP = '[[step]]\ndo = "restart"\npeers = ["a"]\nsays = "back"\n'
 MUST = '[[must]]\ncheck = "terms"\nleast = 1\n'
@@ -27,7 +28,9 @@ MUST = '[[must]]\ncheck = "terms"\nleast = 1\n'
 def test_every_scenario_can_be_played_as_far_as_its_file_says(name: str) -> None:
     (found,) = catalog.find(name)
     submitted = set()
+    assert len(found.why) <= 120
     for step in found.steps:
+        assert max(len(step.says), len(step.watch)) <= CAPTION_MAX, step.says
         assert step.view is None or step.view in VIEWS
         if isinstance(step.do, scenario.Submit | scenario.Restore):
             submitted.add(step.do.job if isinstance(step.do, scenario.Submit) else step.do.into)

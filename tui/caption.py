@@ -69,25 +69,26 @@ def told(caption: Caption, news: Mapping[str, Any]) -> Caption:
 
 
 def first(caption: Caption, scene: Scene, width: int) -> Line:
-    """Which scenario and step, and what happens."""
-    line: Line = [(" DEMO ", "accent")]
-    if caption.name:
-        line += [(f"{caption.number}/{caption.count} ", "dim"), (caption.name, "strong")]
-    if caption.steps:
-        line.append((f"  {caption.step}/{caption.steps}", "dim"))
-    line += [("  ", "text"), (caption.says, "strong" if caption.ok else "bad")]
-    return both_ends(line, [], width)
+    """What happens."""
+    tone = "strong" if caption.ok else "bad"
+    return both_ends([(" DEMO ", "accent"), (caption.says, tone)], [], width)
 
 
 def second(caption: Caption, scene: Scene, width: int) -> Line:
-    """What to watch, and what happened last."""
+    """What to watch, and what happened last; which scenario and step it is."""
     line: Line = [("      ", "text")]
     if caption.watch:
         line += [("watch: ", "dim"), (caption.watch, "accent")]
     if caption.news:
         arrow = scene.pick("›", ">") if caption.watch else ""
         line += [(f"  {arrow} ", "dim"), (caption.news, "text")]
-    return both_ends(line, [], width)
+    right: Line = []
+    if caption.name:
+        right += [("  ", "text"), (caption.name, "strong")]
+        right.append((f" {caption.number}/{caption.count} ", "dim"))
+    if caption.steps:
+        right.append((f"  step {caption.step}/{caption.steps} ", "dim"))
+    return both_ends(line, right, width)
 
 
 def footer(caption: Caption, scene: Scene, width: int) -> Line:
