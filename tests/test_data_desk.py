@@ -18,6 +18,7 @@ from p2p.cli import main
 from p2p.clock import ManualClock
 from p2p.content.contract import Fetched, MemoryContent, OnFetched, Source
 from p2p.content.folder import ContentFolder
+from p2p.control.controller import plan as leader_plan
 from p2p.control.data import unlike
 from p2p.data_desk import FETCH_FAILURES_MAX, DataDesk
 from p2p.datasets.manifest import from_bytes
@@ -29,7 +30,17 @@ from p2p.training.ledger import Ledger
 from p2p.training.order import Schedule, batch, permutation, shard_of
 from p2p.verbs.pictures import picture
 from p2p.workers import MemoryWorkers
-from tests.peer_fakes import applied, dataset, entered, founded, generation, trainer, with_job
+from tests.peer_fakes import (
+    applied,
+    dataset,
+    entered,
+    founded,
+    generation,
+    observed,
+    report,
+    trainer,
+    with_job,
+)
 
 
 class DiskContent(MemoryContent):
@@ -250,6 +261,25 @@ def test_who_has_data_of_another_length_is_set_aside() -> None:
     assert begun.samples == Samples(11, 4)
     (told,) = unlike(begun, names, {"a": ready("a", 10), "b": ready("b", 11)}, False) or ()
     assert list(told["excluded"]) == ["a"]  # the job has begun with the data of b
+
+
+def test_who_differs_waits_for_a_third_to_decide() -> None:
+    def ready(peer: str, samples: int) -> Any:
+        told = {"endpoints": {"tcp": peer}, "steps_total": 1, "train_samples": samples}
+        return trainer(peer, ready=told)
+
+    state = with_job(founded("a", "b", "c"), "a", "b", "c")
+    odd, third = report("a", ready("a", 9)), report("c")
+    other = report("b", ready("b", 10))
+    first = {"ready_s": {"child-a": 100.0, "child-b": 100.0}}
+
+    def planned(seconds: float, *reports: Any) -> list[str]:
+        seen = observed(*reports, now_s=100.0 + seconds, **first)
+        return [told["type"] for told in leader_plan(state, seen)]
+
+    assert planned(59.0, odd, other, third) == []
+    assert planned(60.0, odd, other, third) == ["job.fail"]
+    assert planned(1.0, odd, other, report("c", ready("c", 10))) == ["job.assign"]
 
 
 # -- who has which samples ------------------------------------------------------------------------

@@ -6,6 +6,9 @@ from p2p.control.failures import set_aside
 from p2p.control.seated import Command, Names, Trainers
 from p2p.replicated.state import TEXT_MAX, Job
 
+# So long those that differ wait for one who is not ready yet: it may make a majority.
+TOLD_WITHIN_S = 60.0
+
 
 def unlike(job: Job, names: Names, trainers: Trainers, complete: bool) -> list[Command] | None:
     """None where all trainers' data sets have the same length, also the same as the job so far.

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Set
 
 from p2p.control.awaited import awaited
 from p2p.control.checkpoints import copies, unfetchable, unusable, unwritten
-from p2p.control.data import unlike
+from p2p.control.data import TOLD_WITHIN_S, unlike
 from p2p.control.failures import crashes, failure, refused
-from p2p.control.generations import WARM_UP_S, form
+from p2p.control.generations import form
 from p2p.control.marks import end, facts
 from p2p.control.seated import Command, Trainers
 from p2p.replicated.state import Job, Member
@@ -36,7 +36,7 @@ def plan_job(
     yield from crashes(job, names, trainers)
     waited_s = _waited_s(trainers, observed)
     warming = [p for p in job.assigned if p in usable and not _is_ready(trainers.get(p))]
-    odd = unlike(job, names, trainers, not warming or waited_s >= WARM_UP_S)
+    odd = unlike(job, names, trainers, not warming or waited_s >= TOLD_WITHIN_S)
     if odd is not None:
         yield from odd
         return
