@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -360,10 +361,11 @@ class _Host:
 
     def _tell_events(self) -> None:
         """What happens in the cluster, as lines for whoever watches this terminal."""
-        for event in self.peer.state.events:
-            if event.index > self.events_shown:
-                at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
-                self.terminal.say(f"{at} {event.severity:<7} {event.text}")
+        shown = self.events_shown
+        new = list(takewhile(lambda event: event.index > shown, reversed(self.peer.state.events)))
+        for event in reversed(new):
+            at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
+            self.terminal.say(f"{at} {event.severity:<7} {event.text}")
         self.events_shown = self._last_event()
 
 

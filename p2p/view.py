@@ -310,8 +310,7 @@ def history(job: Job) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which events: with an index above `since`, at least as severe as `level`; of a peer and a job
-    as people call them, or their ids; with `text` in theirs,
-    whatever its case, or of that kind."""
+    as people call them, or their ids; with `text` in theirs, whatever its case, or of that kind."""
 
     since: int = 0
     level: str = "info"
