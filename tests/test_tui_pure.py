@@ -319,6 +319,17 @@ def test_the_ring_names_every_peer_and_its_state(peers: int, ascii_only: bool) -
         assert not ascii_only or drawn.isascii()
 
 
+def test_what_flows_is_beside_the_arrow_it_leaves_on() -> None:
+    status = parse_status(FakeCluster(3)._status())
+    job = shown_job(status, None)
+    assert job is not None
+    told = {"p01": {"job.j01.wire_bytes_per_s": 3e6}, "p02": {}, "p09": {"job.j01.step": 1.0}}
+    flows = ringmap.flows(job, told)
+    assert flows == {"p01": 3e6}
+    rows = ringmap.draw(status, job, None, 42, 15, flows=flows).text()
+    assert [row for row in rows if "M/s" in row] == [row for row in rows if "▼ 2.9M/s" in row]
+
+
 def test_a_curve_keeps_its_spikes_and_stays_inside() -> None:
     points = [(float(x), 1.0) for x in range(5000)]
     points[2500] = (2500.0, 9.0)

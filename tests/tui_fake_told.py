@@ -40,6 +40,7 @@ def latest(peers: list[Answer], jobs: list[Answer]) -> Answer:
                 figures[f"job.{job['id']}.step_s"] = 0.018
                 figures[f"job.{job['id']}.compute_s"] = 0.011 + 0.001 * number
                 figures[f"job.{job['id']}.barrier_s"] = 0.006
+                figures[f"job.{job['id']}.wire_bytes_per_s"] = 410_000.0 + 7_000 * number
         told[peer["id"]] = figures
     return {"latest": told}
 
@@ -113,7 +114,19 @@ def insights() -> Answer:
                 "threshold": 0.016,
                 "command": "p2pnode remove node-3",
             }
-        ]
+        ],
+        "scaling": [
+            {
+                "job": job,
+                "name": "digits",
+                "speeds": [
+                    {"trainers": 1, "samples_per_second": 2310.0, "base": 1, "efficiency": 1.0},
+                    {"trainers": 2, "samples_per_second": 4020.0, "base": 1, "efficiency": 0.87},
+                    {"trainers": 3, "samples_per_second": 4710.0, "base": 1, "efficiency": 0.68},
+                ],
+            }
+            for job in ("j01", "j02")
+        ],
     }
 
 

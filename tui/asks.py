@@ -84,7 +84,9 @@ ASKS: tuple[Ask, ...] = (
     Ask("health", "health", _none, lambda t, a, w: replace(t, health=parsing.parse_health(a)), 2),
     Ask(
         *("insights", "insights", _none),
-        lambda t, a, w: replace(t, insights=parsing.parse_insights(a)),
+        lambda t, a, w: replace(
+            t, insights=parsing.parse_insights(a), scaling=parsing.parse_scaling(a)
+        ),
         *(3,),
     ),
     Ask("devices", "peers", _none, lambda t, a, w: replace(t, devices=parsing.parse_devices(a)), 3),

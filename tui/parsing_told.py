@@ -19,6 +19,7 @@ from tui.told import (
     Score,
     ShardRow,
     Shards,
+    Speed,
 )
 
 Answer = Mapping[str, Any]
@@ -133,6 +134,21 @@ def parse_insights(answer: Answer) -> tuple[Insight, ...]:
         )
         for row in fields.rows(answer, "insights")
     )
+
+
+def parse_scaling(answer: Answer) -> dict[str, tuple[Speed, ...]]:
+    """The other part of `insights`: by job, the fewest trainers first."""
+    return {
+        fields.text(row, "job"): tuple(
+            Speed(
+                fields.whole(speed, "trainers"),
+                fields.number(speed, "samples_per_second") or 0.0,
+                fields.number(speed, "efficiency") or 0.0,
+            )
+            for speed in fields.rows(row, "speeds")
+        )
+        for row in fields.rows(answer, "scaling")
+    }
 
 
 def _shown(row: Answer, key: str) -> str:

@@ -5,13 +5,14 @@ is the order gradients travel in; the arrow says which way.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tui import health
 from tui.curve import Canvas
 from tui.health import Tone
 from tui.snapshot import Job, Peer, Status
-from tui.text import fit, width_of
+from tui.text import fit, memory, width_of
 
 Cell = tuple[str, Tone]
 ON_RING_MAX = 14
@@ -94,8 +95,12 @@ def draw(
     width: int,
     height: int,
     ascii_only: bool = False,
+    flows: Mapping[str, float] | None = None,
 ) -> Grid:
-    """The whole drawing; with too many peers or too little room, a grid of names instead."""
+    """The whole drawing; with too many peers or too little room, a grid of names instead.
+
+    `flows`: bytes per second that each trainer gives to others.
+    """
     grid = Grid(width, height)
     peers = tuple(peer for peer in status.peers if peer.state != "left")
     if not peers:
@@ -110,7 +115,30 @@ def draw(
     for spot in spots:
         _label(grid, spot, status, selected, two, ascii_only)
     _centre(grid, status, job, round(sum(spot.y for spot in spots) / len(spots)))
+    _amounts(grid, [spot for spot in spots if spot.peer.id in members], flows or {})
     return grid
+
+
+def flows(job: Job, latest: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """By trainer, the bytes per second that it gives to others, as far as peers tell."""
+    name = f"job.{job.id}.wire_bytes_per_s"
+    told = {peer: latest.get(peer, {}).get(name) for peer in job.members}
+    return {peer: value for peer, value in told.items() if value}
+
+
+def _amounts(grid: Grid, training: list[Place], flows: Mapping[str, float]) -> None:
+    """What flows beside the arrow on which it leaves, where there is room for it."""
+    if len(training) < 3:
+        return
+    for a, b in zip(training, training[1:] + training[:1], strict=True):
+        if a.peer.id not in flows:
+            continue
+        told = f"{memory(int(flows[a.peer.id]))}/s"
+        x, y = (a.x + b.x) // 2, (a.y + b.y) // 2
+        for at in (x + 2, x - 1 - len(told)):
+            if 0 <= at <= grid.width - len(told) and not grid.has_words(at - 1, y, len(told) + 2):
+                grid.put(at, y, told, "dim")
+                break
 
 
 def _lines(grid: Grid, spots: list[Place], members: set[str], ascii_only: bool) -> None:

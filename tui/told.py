@@ -130,6 +130,15 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """What so many trainers made; `efficiency` against the fewest that were measured."""
+
+    trainers: int
+    samples_per_second: float
+    efficiency: float
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """`latest` by peer and metric; `series` of `series_peer` by metric, as they were asked for by
     `series_names`; `untold` by request.
@@ -143,6 +152,7 @@ class Told:
     alerts: tuple[Alert, ...] | None = None
     health: tuple[Score, ...] | None = None
     insights: tuple[Insight, ...] | None = None
+    scaling: Mapping[str, tuple[Speed, ...]] = field(default_factory=dict)  # by job
     datasets: tuple[Dataset, ...] | None = None
     shards: Shards | None = None
     preview: Preview | None = None

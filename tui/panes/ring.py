@@ -1,6 +1,6 @@
 """The ring as a drawing."""
 
-from tui import ringmap
+from tui import ringmap, text
 from tui.pane import Box, Drawn, Pane
 from tui.scene import Line, Scene
 
@@ -12,7 +12,11 @@ class RingPane(Pane):
         job = scene.job
         if job is None or job.is_final or not job.members:
             return "ring", [("idle", "dim")]
-        return "ring", [(f"{job.name} on {len(job.members)}", "dim")]
+        flow: Line = [(f"{job.name} on {len(job.members)}", "dim")]
+        flows = ringmap.flows(job, scene.told.latest)
+        if flows:
+            flow.append((f"  {text.memory(int(sum(flows.values())))}/s", "ok"))
+        return "ring", flow
 
     def draw(self, scene: Scene, box: Box) -> list[Drawn]:
         if scene.status is None:
@@ -20,6 +24,7 @@ class RingPane(Pane):
         grid = ringmap.draw(
             *(scene.status, scene.job, scene.selection.peer, box.width, box.height),
             scene.ascii_only,
+            ringmap.flows(scene.job, scene.told.latest) if scene.job else {},
         )
         return [(merged(row), "background") for row in grid.cells]
 

@@ -57,5 +57,5 @@ VIEW = View(
     short="Over",
     summary="health, leader, ring, jobs and events at a glance",
     place=place,
-    needs=frozenset({"job", "alerts", "health", "insights"}),
+    needs=frozenset({"job", "alerts", "health", "insights", "latest"}),
 )
