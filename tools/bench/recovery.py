@@ -154,7 +154,7 @@ class Recovery:
         with LocalCluster() as cluster:
             cluster.start()
             cluster.start_many(count - 1)
-            asyncio.run(kills.settle(cluster, count))
+            self._settle(cluster, count)
             for at in range(self.chosen.kills):
                 for kind in self.kinds:
                     if time.monotonic() < self.until_s:
@@ -177,7 +177,13 @@ class Recovery:
         if not outcome.exact:
             self.problems.append(f"{what}: the ledger repeats or misses samples")
         cluster.restart(victim)
+        self._settle(cluster, count)
+
+    def _settle(self, cluster: LocalCluster, count: int) -> None:
+        """All peers are in, and can start a trainer at once: else the next job would begin without
+        some, and be far on, or over, before it has all of them."""
         asyncio.run(kills.settle(cluster, count))
+        asyncio.run(kills.undisturbed(cluster, {"task": "digits", "steps": 1, "peers_min": count}))
 
     def _run_rival(self, rival: str, count: int) -> None:
         times = min(self.chosen.kills, RIVAL_KILLS)
