@@ -25,13 +25,14 @@ class LeadingRaft:
     changes: list[Sequence[Step]] = field(default_factory=list)
     is_leader: bool = True
     applied: int = 100
+    term: int = 0
 
     @property
     def status(self) -> Status:
         follows = PeerStatus(100, 101, ProgressState.REPLICATE, True)
         return Status(
             id="a",
-            term=0,
+            term=self.term,
             role=Role.LEADER,
             leader="a",
             commit=100,
@@ -119,3 +120,22 @@ def test_how_far_trainers_had_come_is_known_when_all_of_them_are_dead() -> None:
     leadership.on_report("b", report("b", trainer("b", child="b-3")))
     (third,) = planned(state)
     assert (third["number"], third["reached"]) == (3, 12)
+
+
+def test_what_was_told_to_the_new_leader_before_it_first_plans_counts() -> None:
+    """Others tell it as soon as they know of it, and again only half a second later."""
+    proposed: list[str] = []
+
+    def propose(command: Mapping[str, Any]) -> int:
+        proposed.append(str(command["type"]))
+        return 0
+
+    raft, state = LeadingRaft(term=3), running("a", "b")
+    own = report("a", trainer("a"))
+    leadership = Leadership(cast(RaftHost, raft), ManualClock(), propose, lambda: own, "a")
+    leadership.forget_old_reports()
+    leadership.on_report("b", report("b", trainer("b", child="b-2")))
+    leadership.plan(state)
+    assert proposed == ["leader.elected"]
+    leadership.plan(state)
+    assert proposed[1:] == ["job.generation"]

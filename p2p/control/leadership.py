@@ -91,11 +91,15 @@ class Leadership:
             self._blind_until_s = self._clock.monotonic_s() + ELECTION_TICKS * TICK_S
 
     def forget_old_reports(self) -> None:
-        """On losing or gaining leadership: what was planned may never be applied."""
-        self._planned_index = 0
-        self._steady_from_s.clear()
+        """Another peer leads, or nobody: what is told from now on is told to the new one."""
+        self._forget_plans()
         self._reports.clear()
         self._heard_s.clear()
+
+    def _forget_plans(self) -> None:
+        """Of another term: they may never be applied."""
+        self._planned_index = 0
+        self._steady_from_s.clear()
 
     @property
     def is_settled(self) -> bool:
@@ -142,8 +146,9 @@ class Leadership:
         }
 
     def _begin_term(self, state: State) -> None:
+        # What others have told since they know of this leader counts: they repeat it only later.
         self._led_term = self._raft.status.term
-        self.forget_old_reports()
+        self._forget_plans()
         if state.cluster_id:
             elected = {"peer": self._self_id, "term": self._led_term}
             self._planned_index = self._propose({"type": "leader.elected", **elected})
