@@ -84,6 +84,11 @@ class Generation:
             self._order["service"] = options["model"]
         self._told = _Told()
 
+    @property
+    def told_ids(self) -> tuple[int, ...]:
+        """The ids that have come so far."""
+        return tuple(self._told.ids)
+
     def __aiter__(self) -> AsyncIterator[str]:
         return self._pieces()
 

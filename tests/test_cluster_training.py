@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from p2p.local_cluster import LocalCluster, LocalPeer
+from tests import serving_cluster
 from tests.cluster_fixtures import (
     ask,
     follower_of,
@@ -600,6 +601,26 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
     assert "digits.npz has 45393 bytes, 45394 in the dataset" in told["reason"]
     ask(three, "data_drop", name="mine")
     assert ask(three, "data")["datasets"] == []
+
+
+def test_a_served_model_survives_the_death_of_a_peer_in_the_middle(three: LocalCluster) -> None:
+    serving_cluster.trained_and_served(three)
+    front = serving_cluster.front_of(three)
+    expected = serving_cluster.undisturbed(three, front)
+    assert p2pnode(three, "verify").code == 0
+    words = ["--max-tokens", "300", "--temperature", "1", "--seed", "5"]
+    asked = p2pnode(three, "prompt", "def main", *words, "--peer", front.address, "--json")
+    assert asked.json["text"] == expected
+    text, answer = serving_cluster.answer_while_a_host_dies(three, front)
+    assert answer.end is not None
+    assert (text, answer.end.moves) == (expected, 1)
+    verified = p2pnode(three, "verify")
+    assert verified.code == 6
+    assert "does not answer: start it again" in verified.out
+    three.start()
+    ask(three, "unserve", model="tales")
+    told = ask(three, "status")
+    assert [job["state"] for job in told["jobs"] if job["kind"] == "serve"] == ["cancelled"]
 
 
 @pytest.mark.usefixtures("reference")

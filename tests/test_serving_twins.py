@@ -254,3 +254,25 @@ def test_what_cannot_be_served_is_said() -> None:
     for bad in ({"text": 5}, {}, {"text": "a", "tokens": [1]}, {"text": "a", "top_p": 7}):
         told = cluster.ask("a", "generate", request="r", **bad)
         assert told["exit_code"] == 2, told
+
+
+def test_a_job_gives_up_a_peer_beyond_its_least_to_what_is_served() -> None:
+    cluster = grown(3)
+    cluster.leader.peer.propose({"type": "job.submit", "name": "tales", "spec": spec(peers_min=2)})
+    job = lambda: cluster.leader.peer.state.jobs["job-1"]  # noqa: E731
+    cluster.until(lambda: cluster.leader.peer.state.jobs, "it is submitted")
+    cluster.until(lambda: len(job().members) == 3, "it trains on all")
+    cluster.until(lambda: job().state == "running", "it runs")
+    told = {"type": "job.checkpoint", "job": "job-1", "generation": job().generation.number}
+    parts = [{**PART, "peer": name} for name in cluster.twins]
+    for name in cluster.twins:
+        cluster.files.files[name, "a" * 64] = b"x" * 10
+    made = {"step": 3, "state_hash": "sha256:3", "count": 1, "parts": parts}
+    cluster.leader.peer.propose({**told, "checkpoint": made})
+    cluster.until(lambda: job().checkpoint, "a checkpoint")
+    assert "ok" in cluster.ask("b", "serve", model="job:tales")
+    assert "ok" in cluster.ask("b", "serve", model="job:tales", name="more")
+    services = lambda: cluster.leader.peer.state.services  # noqa: E731
+    cluster.until(lambda: services()["serve-1"].replicas, "it is served")
+    cluster.until(lambda: "waits for a peer" in services()["serve-2"].reason, "it waits")
+    assert len(job().assigned) == 2, "its least"

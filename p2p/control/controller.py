@@ -34,7 +34,7 @@ def plan(state: State, observed: Observed) -> list[Command]:
         if not job.is_final
     }
     served = list(plan_services(state, peers, observed))
-    if any(command["type"] == "serve.assign" for command in served):
+    if any(command["type"] in ("serve.assign", "job.assign") for command in served):
         return commands + served  # both may want the same slot
     devices = {peer: report.device for peer, report in observed.reports.items()}
     placed = plan_assignments(state, peers, missed, devices)

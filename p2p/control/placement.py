@@ -25,7 +25,7 @@ def plan_assignments(
     free = free_slots(state, peers)
     active = [job for job in state.jobs.values() if not job.is_final]
     # Who lacks its minimum comes first, or a running job would take each peer that is added.
-    order = sorted(active, key=lambda job: (_has_least(job, peers), -_priority(job)))
+    order = sorted(active, key=lambda job: (_has_least(job, peers), -priority(job)))
     waiting = [job for job in order if job.state == "queued" and not _has_least(job, peers)]
     made_room = {
         command["job"]: command
@@ -53,7 +53,7 @@ def _has_least(job: Job, peers: Mapping[str, Member]) -> bool:
     return len([peer for peer in job.assigned if peer in peers]) >= _bounds(job)[0]
 
 
-def _priority(job: Job) -> int:
+def priority(job: Job) -> int:
     return int(job.spec.get("priority") or 0)
 
 
@@ -66,8 +66,8 @@ def _make_room(
     lacking = _bounds(job)[0] - len([peer for peer in may_have if free[peer] > 0])
     may_have -= {peer for peer in may_have if free[peer] > 0}
     commands = []
-    lower = [other for other in active if _priority(other) < _priority(job)]
-    for donor in sorted(lower, key=_priority):
+    lower = [other for other in active if priority(other) < priority(job)]
+    for donor in sorted(lower, key=priority):
         if lacking <= 0:
             break
         has = [peer for peer in donor.assigned if peer in peers]
@@ -142,6 +142,10 @@ def of_one_kind(
 def waiting_for(job: Job, least: int, have: int) -> str:
     peers = "a peer" if least == 1 else f"{least} peers"
     return f"waits for {peers} with a free slot, {have} now: `p2pnode add {least - have}`"
+
+
+def least_peers(job: Job) -> int:
+    return _bounds(job)[0]
 
 
 def _bounds(job: Job) -> tuple[int, int]:

@@ -6,7 +6,7 @@ First match wins, and one thing at a time: the next is planned when this one has
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from p2p.control.placement import free_slots
+from p2p.control.placement import free_slots, least_peers, priority
 from p2p.control.scaling import scaled
 from p2p.replicated.service import Service
 from p2p.replicated.state import Checkpoint, Member, State
@@ -149,6 +149,9 @@ def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iter
         reason = f"{names} loads it" if added else f"{len(wanted)} replicas stay"
         yield _assign(service, wanted, reason)
         return
+    if len(wanted) < service.replicas_min and (taken := _room(service, state, peers)):
+        yield taken
+        return
     if len(wanted) < service.replicas_min and not service.replicas:
         lacking = service.replicas_min - len(wanted)
         yield from _waits(
@@ -157,6 +160,19 @@ def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iter
         )
         return
     yield from _rolled_out(service, peers)
+
+
+def _room(service: Service, state: State, peers: Mapping[str, Member]) -> Command | None:
+    """A peer of a train job that has more than its least, of the lowest priority first."""
+    for job in sorted(state.jobs.values(), key=priority):
+        has = [peer for peer in job.assigned if peer in peers]
+        may = [p for p in has if p not in service.excluded and p not in service.assigned]
+        if job.is_final or job.state == "paused" or not may or len(has) <= least_peers(job):
+            continue
+        kept = [peer for peer in job.assigned if peer != may[-1]]
+        reason = f"{peers[may[-1]].name} goes to {service.name}, which is to be served"
+        return {"type": "job.assign", "job": job.id, "peers": kept, "reason": reason}
+    return None
 
 
 def _rolled_out(service: Service, peers: Mapping[str, Member]) -> Iterator[Command]:

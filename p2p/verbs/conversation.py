@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2p.errors import P2PError
-from p2p.verbs.prompt import summary
+from p2p.verbs.prompt import shown, summary
 from p2p.verbs.serve import models_text
 from p2p.verbs.show import status_text
 from p2p.verbs.verb import ask_once, say, sync_client, table
@@ -69,7 +69,7 @@ class Conversation:
         try:
             for piece in asked:
                 answer += piece
-                print(piece, end="", flush=True)
+                print(shown(piece), end="", flush=True)
         except KeyboardInterrupt:
             print()
             self._show("[stopped]")

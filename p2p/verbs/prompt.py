@@ -23,7 +23,7 @@ def prompt(args: argparse.Namespace) -> int:
             print_json({"text": said, **told(asked)})
             return 0
         for piece in asked:
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
     print()
     say(summary(asked))
     return 0
@@ -43,6 +43,13 @@ def _read(args: argparse.Namespace) -> tuple[str | None, str | None]:
     if text is None and args.json:
         raise Usage("--json is for one answer: give TEXT")
     return model, text
+
+
+def shown(text: str) -> str:
+    """As a terminal may be given it: what a model says shall not steer it."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def options(args: argparse.Namespace) -> dict[str, object]:
