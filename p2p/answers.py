@@ -122,6 +122,15 @@ def _models(peer: Peer, args: Args) -> dict[str, Any]:
     return serve_view.models(peer.state)
 
 
+def _model_scan(peer: Peer, args: Args) -> dict[str, Any]:
+    """The weights at a path of this peer's machine: ask again until they have been hashed."""
+    where = str(args["where"])
+    if len(where) > PATH_CHARACTERS_MAX or not where.startswith("/"):
+        raise Usage(f"{where[:100]!r} is no absolute path")
+    told = peer.data.scan_model(where)
+    return {"schema": view.SCHEMA, "peer": peer.identity.id, "found": told and dict(told)}
+
+
 def _content(peer: Peer, args: Args) -> dict[str, Any]:
     """Where this peer gives its files to others (p2p.content)."""
     return {"schema": view.SCHEMA, "port": peer.parts.content.port}
@@ -220,6 +229,7 @@ LOCAL: dict[str, Verb] = {
     "ping": asked.ping,
     "content": _content,
     "models": _models,
+    "model_scan": _model_scan,
     "data": _data,
     "data_scan": _data_scan,
     "data_preview": _data_preview,

@@ -115,6 +115,10 @@ class DataDesk:
         order = {"kind": "register", "where": where, "format": format_, **self._folders()}
         return self._ask(f"scan {format_} {where}", order)
 
+    def scan_model(self, where: str) -> Mapping[str, Any] | None:
+        """The weights there, once they have been hashed; None until then. Raises P2PError, once."""
+        return self._ask(f"model {where}", {"kind": "model", "where": where})
+
     def preview(self, state: State, name: str, limit: int) -> Mapping[str, Any] | None:
         """The first samples; None until they were read. Raises P2PError, once."""
         dataset = find_dataset(state, name)

@@ -244,6 +244,23 @@ def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
     assert "50 MB are free" in state().reason
 
 
+def test_files_are_served_with_their_task() -> None:
+    cluster = grown(2)
+    sha = "c" * 64
+    cluster.files.files["b", sha] = b"x" * 10
+    file = {"name": "00000", "sha256": sha, "bytes": 10, "path": "/models/m.safetensors"}
+    found = {"files": [file], "job": "job-9", "task": "textgpt", "step": 7}
+    asked = {"model": "/models/m.safetensors", "found": found, "peer": "b"}
+    assert "give --task" in cluster.ask("a", "serve", **asked)["error"]
+    told = cluster.ask("a", "serve", **asked, job={"task": "textgpt", "options": {"width": "8"}})
+    service = cluster.leader.peer.state.services[told["ok"]["job"]]
+    assert (service.name, service.revision.step, service.follows) == ("textgpt", 7, None)
+    cluster.until(lambda: cluster.leader.peer.state.services["serve-1"].replicas, "it answers")
+    begun = next(b for t in cluster.live() for b in t.children.started.values())
+    assert begun["model"]["job"]["options"] == {"width": "8"}
+    assert "malformed" in cluster.ask("a", "serve", model="x", found={}, peer="b")["error"]
+
+
 def test_what_cannot_be_served_is_said() -> None:
     cluster = grown(1)
     assert "there is no job" in cluster.ask("a", "serve", model="job:none")["error"]

@@ -1,4 +1,5 @@
-"""The child that reads datasets for its peer: one order as JSON on stdin, one answer on stdout.
+"""The child that reads datasets and weights for its peer: an order as JSON on stdin, an answer
+on stdout.
 
 A process of its own, for files may be large, damaged or made to do harm: the peer stays small and
 its heartbeats do not wait.
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from p2p.checkpoints import model_files
 from p2p.content.folder import ContentFolder
 from p2p.datasets.builtin import Place, place_of
 from p2p.datasets.manifest import from_bytes, to_bytes
@@ -83,7 +85,17 @@ def _root(place: Place) -> Path:
     return place.path if place.path.is_dir() else place.path.parent
 
 
-ORDERS = {"register": _register, "place": _place, "preview": _preview, "remove": _remove}
+def _model(order: dict[str, Any]) -> dict[str, Any]:
+    return model_files.found(Path(order["where"]))
+
+
+ORDERS = {
+    "model": _model,
+    "register": _register,
+    "place": _place,
+    "preview": _preview,
+    "remove": _remove,
+}
 
 
 def carry_out(order: dict[str, Any]) -> dict[str, Any]:

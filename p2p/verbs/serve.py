@@ -1,19 +1,29 @@
 """Verbs about served models: serve, unserve, models."""
 
 import argparse
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2p import task_files
 from p2p.errors import Usage
 from p2p.replicated.service import DEVICES
-from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, say, table
+from p2p.serve_spec import JOB
+from p2p.verbs.verb import Verb, add_common, asks, megabytes, pairs, print_json, say, table
 
 if TYPE_CHECKING:
     from p2p.client import Client
+
+SCAN_EVERY_S = 0.05
 
 
 async def serve(client: "Client", args: argparse.Namespace) -> int:
     bounds = replicas_range(args.replicas)
     request = {"model": args.model, "name": args.name, "device": args.device, **bounds}
+    if not args.model.startswith(JOB):
+        request |= await _files(client, args)
+    elif args.task or args.set:
+        raise Usage("--task and --set are for files: a job has its own")
     given = {name: value for name, value in request.items() if value is not None}
     answer = await client.request("serve", **given)
     if args.json:
@@ -22,6 +32,25 @@ async def serve(client: "Client", args: argparse.Namespace) -> int:
         print(answer["job"])
         say(f"`p2pnode prompt {answer['name']}` asks it, `p2pnode models` shows where it is")
     return 0
+
+
+async def _files(client: "Client", args: argparse.Namespace) -> dict[str, Any]:
+    """The weights at a path of the asked peer's machine, and their task."""
+    where = str(Path(args.model).expanduser().absolute())
+    while True:
+        told = await client.request("model_scan", where=where)
+        if told["found"] is not None:
+            break
+        await asyncio.sleep(SCAN_EVERY_S)
+    request = {"model": where, "found": told["found"], "peer": told["peer"]}
+    if not args.task:
+        return request
+    job = {
+        "task": args.task,
+        **task_files.travelling(args.task, Path()),
+        "options": pairs(args.set),
+    }
+    return {**request, "job": {name: value for name, value in job.items() if value is not None}}
 
 
 async def unserve(client: "Client", args: argparse.Namespace) -> int:
@@ -75,7 +104,11 @@ def replicas_range(text: str | None) -> dict[str, int]:
 
 
 def _serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="job:JOB or job:JOB@STEP")
+    parser.add_argument(
+        "model", metavar="MODEL", help="job:JOB[@STEP], a safetensors file, a checkpoint folder"
+    )
+    parser.add_argument("--task", metavar="TASK", help="of a file: a built-in, or FILE.py:Class")
+    parser.add_argument("--set", metavar="key=value", action="append", default=[])
     parser.add_argument("--name", metavar="N", help="what prompts call it (the job's name)")
     parser.add_argument("--replicas", metavar="MIN:MAX", help="how many peers answer (1:1)")
     parser.add_argument("--device", choices=DEVICES, help="what it computes on (auto)")
