@@ -127,7 +127,7 @@ def _model_scan(peer: Peer, args: Args) -> dict[str, Any]:
     where = str(args["where"])
     if len(where) > PATH_CHARACTERS_MAX or not where.startswith("/"):
         raise Usage(f"{where[:100]!r} is no absolute path")
-    told = peer.data.scan_model(where)
+    told = peer.data.scan_model(where, args.get("whole") is True)
     return {"schema": view.SCHEMA, "peer": peer.identity.id, "found": told and dict(told)}
 
 

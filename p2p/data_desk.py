@@ -115,9 +115,12 @@ class DataDesk:
         order = {"kind": "register", "where": where, "format": format_, **self._folders()}
         return self._ask(f"scan {format_} {where}", order)
 
-    def scan_model(self, where: str) -> Mapping[str, Any] | None:
-        """The weights there, once they have been hashed; None until then. Raises P2PError, once."""
-        return self._ask(f"model {where}", {"kind": "model", "where": where})
+    def scan_model(self, where: str, whole: bool) -> Mapping[str, Any] | None:
+        """The weights there, or the `whole` folder, once they have been hashed; None until then.
+        Raises P2PError, once.
+        """
+        order = {"kind": "model", "where": where, "whole": whole}
+        return self._ask(f"model {whole} {where}", order)
 
     def preview(self, state: State, name: str, limit: int) -> Mapping[str, Any] | None:
         """The first samples; None until they were read. Raises P2PError, once."""

@@ -38,6 +38,7 @@ from p2p.processes import (
     start_peer,
 )
 from p2p.raft_host import TICK_S
+from p2p.replicas.folders import gather
 from p2p.storage import data_dir
 from p2p.storage.disk import Folder
 from p2p.storage.log_store import LogStore
@@ -272,6 +273,7 @@ class _Host:
             workers=self.workers,
             data_dir=str(self.folder.path),
             free_bytes=lambda: int(psutil.virtual_memory().available),
+            gather=gather,
             rules=self.options.rules,
             notify=self.notify,
             system=HostSystem(str(self.folder.path)) if self.options.measure else None,

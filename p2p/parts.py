@@ -58,5 +58,7 @@ class Parts:
     data_dir: str = ""
     system: System | None = None  # None = nothing is measured
     free_bytes: Callable[[], int | None] = lambda: None  # of memory; None = not known
+    # Files by name, into a folder (p2p.replicas.folders).
+    gather: Callable[[str, Mapping[str, str]], None] = lambda folder, files: None
     rules: tuple[Rule, ...] = BUILT_IN
     notify: Notify = field(default_factory=MemoryNotify)

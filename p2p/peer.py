@@ -84,7 +84,7 @@ class Peer:
         self.routing = RoutingDesk(self)
         self.replicas = ReplicaDesk(
             *(parts.workplace, parts.children, self.fetching, parts.new_id),
-            *(self._replicas_changed, self.routing.say, parts.free_bytes),
+            *(self._replicas_changed, self.routing.say, parts.free_bytes, parts.gather),
         )
         self.copies = CheckpointCopies(
             *(identity.id, parts.content, self.fetching, self.desk.shelf, self.desk)

@@ -12,6 +12,7 @@ from p2p.replicated.service import DEVICES, REPLICAS_MAX
 from p2p.replicated.state import TEXT_MAX, State
 
 JOB = "job:"
+FOLDER = "hf:"
 
 
 def serve(state: State, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def serve(state: State, args: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_job(state: State, source: str) -> dict[str, Any]:
     if not source.startswith(JOB):
-        known = "job:JOB, job:JOB@STEP, a file or a folder of safetensors"
+        known = "job:JOB[@STEP], a file or a folder of safetensors, hf:FOLDER"
         raise Usage(f"{source[:100]!r} is no model: {known}")
     named, at, step = source.removeprefix(JOB).partition("@")
     if at and not step.isdecimal():
@@ -55,8 +56,13 @@ def _of_files(state: State, args: Mapping[str, Any]) -> dict[str, Any]:
     told, peer = dict(args["found"]), str(args["peer"])
     names = ("name", "sha256", "bytes", "path")
     files = [{**{name: file[name] for name in names}, "peer": peer} for file in told["files"]]
+    if any(not 0 < len(file["name"]) < 200 or set("/\0") & set(file["name"]) for file in files):
+        raise Usage("a file of the model has a name that cannot be")
     step = told.get("step")
     revision = {"step": step if type(step) is int else 0, "state_hash": "", "files": files}
+    if str(args["model"]).startswith(FOLDER):
+        name = str(args["model"]).rstrip("/").rpartition("/")[2]
+        return {"name": name, "job": None, "follows": None, "revision": revision}
     trained = state.jobs.get(str(told.get("job")))
     if "job" in args:
         spec: Mapping[str, Any] = job_spec.checked(dict(args["job"]))

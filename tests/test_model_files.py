@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from p2p.checkpoints.model_files import found
+from p2p.checkpoints.model_files import folder, found
 from p2p.checkpoints.safetensors_file import Entry, header
 from p2p.errors import P2PError, Usage
+from p2p.replicas.folders import gather
 
 
 def write(path: Path, step: int | None = None) -> bytes:
@@ -44,6 +45,20 @@ def test_of_a_folder_the_newest_checkpoint_that_is_complete(tmp_path: Path) -> N
     (tmp_path / "step-00000001.safetensors").unlink()
     with pytest.raises(Usage, match="all its parts"):
         found(tmp_path)
+
+
+def test_a_hugging_face_folder_goes_whole_and_is_put_together_again(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    with pytest.raises(Usage, match="no config"):
+        folder(model)
+    for name in ("config.json", "model.safetensors", ".cache"):
+        (model / name).write_text(name)
+    files = folder(model)["files"]
+    assert [file["name"] for file in files] == ["config.json", "model.safetensors"]
+    for _ in range(2):  # what another start left there goes
+        gather(str(tmp_path / "there"), {file["name"]: file["path"] for file in files})
+    assert (tmp_path / "there" / "config.json").read_text() == "config.json"
 
 
 def test_other_folders_and_what_is_none(tmp_path: Path) -> None:

@@ -258,6 +258,14 @@ def test_files_are_served_with_their_task() -> None:
     cluster.until(lambda: cluster.leader.peer.state.services["serve-1"].replicas, "it answers")
     begun = next(b for t in cluster.live() for b in t.children.started.values())
     assert begun["model"]["job"]["options"] == {"width": "8"}
+    hf = {**found, "files": [{**file, "name": "config.json"}]}
+    told = cluster.ask("a", "serve", model="hf:/models/tiny", found=hf, peer="b")["ok"]
+    assert told["name"] == "tiny"
+    cluster.until(lambda: cluster.leader.peer.state.services["serve-2"].replicas, "it answers")
+    loads = [b["model"] for t in cluster.live() for b in t.children.started.values()]
+    assert "/sources/serve-2-1" in [load["folder"] for load in loads]
+    hf = {**found, "files": [{**file, "name": "../config.json"}]}
+    assert "cannot be" in cluster.ask("a", "serve", model="hf:/x", found=hf, peer="b")["error"]
     assert "malformed" in cluster.ask("a", "serve", model="x", found={}, peer="b")["error"]
 
 

@@ -26,18 +26,29 @@ def found(where: Path) -> dict[str, Any]:
     try:
         paths = [where] if where.is_file() else _of_folder(where)
         told = _told(paths[0])
-        files = [
-            {
-                "name": f"{number:05d}",
-                "sha256": _sha256(path),
-                "bytes": path.stat().st_size,
-                "path": str(path),
-            }
-            for number, path in enumerate(paths)
-        ]
+        files = [_file(f"{number:05d}", path) for number, path in enumerate(paths)]
     except OSError as error:
         raise P2PError(f"cannot read {where}: {error.strerror}") from error
     return {"files": files, **told}
+
+
+def folder(where: Path) -> dict[str, Any]:
+    """All files of a Hugging Face folder, under their names. Raises P2PError."""
+    if not (where / "config.json").is_file():
+        raise Usage(f"{where} is no Hugging Face model: it has no config.json")
+    try:
+        paths = [p for p in sorted(where.iterdir()) if p.is_file() and not p.name.startswith(".")]
+        files = [_file(path.name, path) for path in paths]
+    except OSError as error:
+        raise P2PError(f"cannot read {where}: {error.strerror}") from error
+    if len(files) > FILES_MAX:
+        raise Usage(f"{where} has {len(files)} files: {FILES_MAX} may be in a model")
+    return {"files": files}
+
+
+def _file(name: str, path: Path) -> dict[str, Any]:
+    size_bytes = path.stat().st_size
+    return {"name": name, "sha256": _sha256(path), "bytes": size_bytes, "path": str(path)}
 
 
 def _of_folder(where: Path) -> list[Path]:

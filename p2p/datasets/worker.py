@@ -86,7 +86,8 @@ def _root(place: Place) -> Path:
 
 
 def _model(order: dict[str, Any]) -> dict[str, Any]:
-    return model_files.found(Path(order["where"]))
+    find = model_files.folder if order["whole"] else model_files.found
+    return find(Path(order["where"]))
 
 
 ORDERS = {

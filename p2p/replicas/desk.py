@@ -32,7 +32,8 @@ FETCH_FAILURES_MAX = 6
 
 class ReplicaDesk:
     """`changed` is called when the leader should hear of it at once, `say(front, letter)` reaches
-    the front of a prompt, `free_bytes` is the memory that a replica may take.
+    the front of a prompt, `free_bytes` is the memory that a replica may take, `gather` puts files
+    under their names into a folder.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ReplicaDesk:
         changed: Callable[[], None],
         say: Callable[[Hashable, ToFront], None],
         free_bytes: Callable[[], int | None],
+        gather: Callable[[str, Mapping[str, str]], None] = lambda folder, files: None,
     ) -> None:
         self._workplace = workplace
         self._children = children
@@ -51,6 +53,7 @@ class ReplicaDesk:
         self._new_id = new_id
         self._changed = changed
         self._free_bytes = free_bytes
+        self._gather = gather
         self._relay = Relay(children, say)
         self._local: dict[str, LocalReplica] = {}  # by child
         self._told: dict[str, ReplicaReport] = {}
@@ -176,13 +179,23 @@ class ReplicaDesk:
         number = service.revision.number
         self._local[child] = LocalReplica(child, service.id, number, "starting", gpu=start.gpu)
         self._told[child] = ReplicaReport(child, service.id, number, "starting")
-        load = Load(
-            service.name,
-            device=start.gpu,
-            job=service.job,
-            source_dir=self._workplace.source_dir,
-            weights=start.paths,
-        )
+        source_dir = self._workplace.source_dir
+        if service.job is not None:
+            load = Load(
+                *(service.name, start.gpu, service.job),
+                source_dir=source_dir,
+                weights=start.paths,
+            )
+        else:
+            folder = f"{source_dir}/{service.id}-{number}"
+            try:
+                self._gather(folder, dict(zip(service.revision.sizes, start.paths, strict=True)))
+            except OSError as error:
+                del self._local[child], self._told[child]
+                why = f"cannot write {folder}: {error.strerror}"
+                self._give_up(GiveUp(service.id, number, why))
+                return
+            load = Load(service.name, start.gpu, folder=folder)
         self._children.start(child, load.to_wire())
 
     def _let_go(self, child: str, now_s: float) -> None:

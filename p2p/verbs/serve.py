@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from p2p import task_files
 from p2p.errors import Usage
 from p2p.replicated.service import DEVICES
-from p2p.serve_spec import JOB
+from p2p.serve_spec import FOLDER, JOB
 from p2p.verbs.verb import Verb, add_common, asks, megabytes, pairs, print_json, say, table
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ async def serve(client: "Client", args: argparse.Namespace) -> int:
 
 async def _files(client: "Client", args: argparse.Namespace) -> dict[str, Any]:
     """The weights at a path of the asked peer's machine, and their task."""
-    where = str(Path(args.model).expanduser().absolute())
+    whole = args.model.startswith(FOLDER)
+    where = str(Path(args.model.removeprefix(FOLDER)).expanduser().absolute())
     while True:
-        told = await client.request("model_scan", where=where)
+        told = await client.request("model_scan", where=where, whole=whole)
         if told["found"] is not None:
             break
         await asyncio.sleep(SCAN_EVERY_S)
-    request = {"model": where, "found": told["found"], "peer": told["peer"]}
+    request = {"model": FOLDER * whole + where, "found": told["found"], "peer": told["peer"]}
     if not args.task:
         return request
     job = {
@@ -105,7 +106,9 @@ def replicas_range(text: str | None) -> dict[str, int]:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="job:JOB[@STEP], a safetensors file, a checkpoint folder"
+        "model",
+        metavar="MODEL",
+        help="job:JOB[@STEP], FILE.safetensors, a checkpoint folder, hf:FOLDER",
     )
     parser.add_argument("--task", metavar="TASK", help="of a file: a built-in, or FILE.py:Class")
     parser.add_argument("--set", metavar="key=value", action="append", default=[])
