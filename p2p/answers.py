@@ -10,7 +10,7 @@ from p2p import data_view, serve_view, view
 from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
 from p2p.errors import P2PError, Refused, Usage
-from p2p.find import find_job, find_member
+from p2p.find import find_job, find_member, serve_job
 from p2p.measure import asked
 from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
 from p2p.wire.drills import DRILL_KINDS, Drill, Drills
@@ -42,6 +42,9 @@ def _jobs(peer: Peer, args: Args) -> dict[str, Any]:
 
 
 def _job(peer: Peer, args: Args) -> dict[str, Any]:
+    service = serve_job(peer.state, str(args["job"]))
+    if service is not None:
+        return view.service_detail(service)
     return view.job_detail(find_job(peer.state, str(args["job"])), peer.bulletins.vitals())
 
 

@@ -46,3 +46,13 @@ def find_service(state: State, text: str | None) -> Service:
     if text is None:
         raise Usage(f"say which model: there are {known}")
     raise Usage(f"no model {text[:100]!r} is served: there are {known}")
+
+
+def serve_job(state: State, text: str) -> Service | None:
+    """The serve job with this id, or served under this name where no train job has it."""
+    if text in state.services:
+        return state.services[text]
+    if any(text in (job.id, job.name) for job in state.jobs.values()):
+        return None
+    named = [told for told in state.services.values() if told.name == text]
+    return named[-1] if named else None

@@ -9,7 +9,7 @@ from typing import Any
 from p2p import job_spec
 from p2p.checkpoints.restoring import restore
 from p2p.errors import P2PError, Usage
-from p2p.find import find_dataset, find_job, find_member, find_service
+from p2p.find import find_dataset, find_job, find_member, find_service, serve_job
 from p2p.replicated.apply_alerts import acknowledge_command, event_command
 from p2p.replicated.apply_data import parse_dataset
 from p2p.replicated.state import REPLACES_MAX, TEXT_MAX, State, parse_member
@@ -131,6 +131,13 @@ def _on_job(verb: str) -> Verb:
     return command
 
 
+def _cancel(state: State, args: Args) -> dict[str, Any]:
+    service = serve_job(state, str(args["job"]))
+    if service is not None:
+        return {"type": "serve.stop", "service": service.id}
+    return _on_job("cancel")(state, args)
+
+
 PROPOSED: dict[str, Verb] = {
     "join": _join,
     "leave": _leave,
@@ -138,7 +145,7 @@ PROPOSED: dict[str, Verb] = {
     "submit": _submit,
     "pause": _on_job("pause"),
     "resume": _on_job("resume"),
-    "cancel": _on_job("cancel"),
+    "cancel": _cancel,
     "checkpoint": _on_job("checkpoint_ask"),
     "restore": restore,
     "set": _set,

@@ -241,6 +241,24 @@ def job_detail(job: Job, vitals: Mapping[str, Vitals]) -> dict[str, Any]:
     }
 
 
+def service_detail(service: Service) -> dict[str, Any]:
+    """A serve job with what a train job has, as far as it has it."""
+    return {
+        "schema": SCHEMA,
+        **service_summary(service),
+        "options": {},
+        "auto": False,
+        "bytes_per_step": None,
+        "compression": None,
+        "assigned": sorted(service.assigned),
+        "excluded": dict(sorted(service.excluded.items())),
+        "notices": [],
+        "generations": [],
+        "ledger": [],
+        "checkpoints": [],
+    }
+
+
 def job_contract(detail: Mapping[str, Any]) -> dict[str, Any]:
     """Of a job's detail exactly what the contract has."""
     lists = {name: [_only(row, keys) for row in detail[name]] for name, keys in LIST_KEYS.items()}

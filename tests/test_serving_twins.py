@@ -301,3 +301,46 @@ def test_a_job_gives_up_a_peer_beyond_its_least_to_what_is_served() -> None:
     cluster.until(lambda: services()["serve-1"].replicas, "it is served")
     cluster.until(lambda: "waits for a peer" in services()["serve-2"].reason, "it waits")
     assert len(job().assigned) == 2, "its least"
+
+
+def test_a_replica_that_dies_alone_is_started_again_while_another_goes_on() -> None:
+    cluster = grown(3)
+    serving(cluster, replicas=2)
+    before = {r.peer: r.child for r in cluster.leader.peer.state.services["serve-1"].replicas}
+    via = next(name for name in cluster.twins if name not in before)
+    stream = prompt(cluster, via, "Once", max_tokens=60, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    routed = next(part for part in cluster.parts[stream] if part["kind"] == "routed")
+    cluster.twins[routed["peer"]].children.kill(routed["replica"])
+    cluster.until(lambda: stream in cluster.replies, "an answer")
+    assert answered(cluster, stream)[0] == expected("Once", 60)
+    assert cluster.replies[stream]["ok"]["moves"] == 1
+
+    def is_back() -> bool:
+        now = {r.peer: r.child for r in cluster.leader.peer.state.services["serve-1"].replicas}
+        return now.keys() == before.keys() and now[routed["peer"]] != routed["replica"]
+
+    cluster.until(is_back, "another child of that peer")
+    detail = cluster.ask("a", "job", job="serve-1")["ok"]
+    assert (detail["kind"], detail["generations"]) == ("serve", [])
+    assert "ok" in cluster.ask("a", "cancel", job="serve-1")
+    assert cluster.ask("a", "job", job="serve-1")["ok"]["state"] == "cancelled"
+    assert cluster.ask("a", "job", job="tales")["ok"]["kind"] == "train"
+
+
+def test_who_stops_a_prompt_leaves_nothing_behind() -> None:
+    cluster = grown(2)
+    serving(cluster)
+    host = host_of(cluster)
+    via = next(name for name in cluster.twins if name != host.name)
+    streams = [prompt(cluster, via, f"t{n}", max_tokens=10_000) for n in range(6)]
+    cluster.until(lambda: len(answered_so_far(cluster, streams[0])) >= 5, "some ids")
+    cluster.ask(via, "generate_cancel", request=f"q-t0-{via}")
+    cluster.until(lambda: streams[0] in cluster.replies, "its end")
+    assert cluster.replies[streams[0]]["ok"]["reason"] == "cancelled"
+    cluster.run(20.0)  # the others vanish: nobody says that they live
+    assert not cluster.twins[via].peer.routing.front.prompts
+    assert host.peer.replicas._relay._streams == {}
+    generated = host.replicas.generated
+    cluster.run(1.0)
+    assert host.replicas.generated == generated

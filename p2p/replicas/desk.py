@@ -149,13 +149,6 @@ class ReplicaDesk:
             return True
         return self._crashes.explain(child, how) is not None
 
-    def kill_all(self) -> int:
-        """As a drill; returns how many."""
-        for child in self._local:
-            self._crashes.drill(child)
-            self._children.kill(child)
-        return len(self._local)
-
     # -- inside ----------------------------------------------------------------------------------
 
     def _fetch(self, state: State, service: Service) -> None:
