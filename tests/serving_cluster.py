@@ -1,4 +1,4 @@
-"""A model that real peers trained is served, and a peer that answers is killed in the middle."""
+"""A model that real peers trained is served, and peers are killed in the middle of an answer."""
 
 import asyncio
 from typing import Any
@@ -9,8 +9,8 @@ from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import p2pnode, wait_end, wait_for
 
 SMALL = [f"--set={name}" for name in ("width=32", "layers=1", "heads=2", "context=512")]
-ASKED: dict[str, Any] = {"max_tokens": 300, "temperature": 1.0, "seed": 5}
-IDS_BEFORE_DEATH = 40
+ASKED: dict[str, Any] = {"max_tokens": 450, "temperature": 1.0, "seed": 5}
+IDS_BETWEEN_DEATHS = 40
 
 
 def trained_and_served(cluster: LocalCluster) -> None:
@@ -29,18 +29,25 @@ def front_of(cluster: LocalCluster) -> LocalPeer:
     return next(peer for peer in cluster.peers if peer.is_running and peer.id not in hosts)
 
 
-def answer_while_a_host_dies(cluster: LocalCluster, front: LocalPeer) -> tuple[str, Generation]:
-    async def main() -> tuple[str, Generation]:
-        client = Client([front.address], cluster.key, 20.0)
+def answer_while_peers_die(
+    cluster: LocalCluster, front: LocalPeer
+) -> tuple[str, Generation, list[LocalPeer]]:
+    """The peer of the replica is killed after some ids, the one that was asked after some more."""
+    others = [peer.address for peer in cluster.peers if peer.is_running and peer is not front]
+
+    async def main() -> tuple[str, Generation, list[LocalPeer]]:
+        client = Client([front.address, *others], cluster.key, 20.0)
         asked = client.generate("def main", model="tales", **ASKED)
-        text, victim = "", None
+        text = ""
+        killed: list[LocalPeer] = []
         async for piece in asked:
             text += piece
-            if victim is None and len(asked.told_ids) >= IDS_BEFORE_DEATH:
-                victim = next(p for p in cluster.peers if p.id == asked.answering["peer"])
-                victim.kill()
+            if len(asked.told_ids) >= IDS_BETWEEN_DEATHS * (len(killed) + 1) and len(killed) < 2:
+                host = next(p for p in cluster.peers if p.id == asked.answering["peer"])
+                killed.append(front if killed else host)
+                killed[-1].kill()
         await client.close()
-        return text, asked
+        return text, asked, killed
 
     return asyncio.run(main())
 
