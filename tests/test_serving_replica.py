@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from p2p.errors import P2PError
 from p2p.serving.memory import TooLarge, check_weights, streams_that_fit
 from p2p.serving.messages import Done, Failed, Generate, Load, News, Ready, Sampling, Tokens
-from p2p.serving.models.loading import load
+from p2p.serving.models.loading import NoFirstValues, load
 from p2p.serving.protocol import news
 from p2p.tasks.textgpt import Gpt
 from p2p.training.stream import Decoder, encode
@@ -203,6 +203,17 @@ def test_weights_must_be_whole_readable_and_small(weights: tuple[str, ...], tmp_
     ]:
         with pytest.raises(P2PError, match=expected):
             load(order)
+
+
+def test_only_parameters_are_left_unfilled() -> None:
+    """A buffer that no checkpoint has keeps the numbers that the model gives it."""
+    with NoFirstValues():
+        parameter, buffer = torch.nn.Parameter(torch.zeros(3)), torch.zeros(3).normal_()
+        torch.nn.init.normal_(parameter)
+        torch.nn.init.kaiming_uniform_(tensor=torch.nn.Linear(2, 2).weight)
+        parameter.data.add_(1)
+    assert parameter.tolist() == [1, 1, 1]
+    assert bool(buffer.any())
 
 
 def test_memory_is_asked_for_beforehand() -> None:

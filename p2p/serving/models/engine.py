@@ -13,8 +13,8 @@ from p2p.serving.batching import Row
 from p2p.serving.models.rows import Cache, CacheShape, Places, Rows
 
 # Before a replica answers, so many rows are computed one by one, and together in these pieces.
-CHECKED_ROWS = 24
-CHECKED_PIECES = ((24,), (7, 17), (2, 3, 5, 14), (23, 1), (13, 11))
+CHECKED_ROWS = 17
+CHECKED_PIECES = ((17,), (2, 3, 12), (7, 10))
 
 
 class Unfit(Exception):

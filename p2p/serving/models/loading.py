@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from p2p.checkpoints.safetensors_file import LENGTH, header_bytes, parse
 from p2p.checkpoints.safetensors_file import Malformed as MalformedFile
@@ -26,6 +28,7 @@ from p2p.training.device import CPU, take
 from p2p.training.spec import parse as parse_job
 from p2p.training.state import state_hash
 
+RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_)
 NOT_THE_MODELS = ("optimizer.", "strategy.")
 
 
@@ -84,7 +87,8 @@ def _of_job(order: Load, device: torch.device, rows: Rows) -> tuple[nn.Module, S
             f"{spec.task} cannot be served: its task has no `serve`, which says how its model "
             "answers (docs/serving.md)"
         )
-    model = user_task.model().eval()
+    with NoFirstValues():
+        model = user_task.model().eval()
     _fill(model, order.weights)
     model.to(device)
     with user_code(user_task.file):
@@ -97,6 +101,23 @@ def _of_folder(order: Load, device: torch.device, rows: Rows) -> tuple[nn.Module
     check_weights(order.name, _model_bytes(tuple(found)), free_bytes(order, device))
     served = FolderRows(order.folder, rows, device)
     return served.model, served
+
+
+class NoFirstValues(TorchFunctionMode):
+    """Parameters are not filled with random numbers, as all get their weights from the files.
+
+    It is a quarter of the time that a model of 100 MB takes to be ready.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func in RANDOM_FILLS or getattr(func, "__module__", "") == nn.init.__name__:
+            filled = args[0] if args else named.get("tensor")
+            if isinstance(filled, nn.Parameter):
+                return filled
+        return func(*args, **named)
 
 
 def _fill(model: nn.Module, paths: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from p2p.serving.kernels import native
 from p2p.serving.kernels.native import ALIGNED_BYTES, LANES, PANEL
@@ -77,11 +78,10 @@ class NativeRows:
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         outputs, inputs = weight.shape
         panels = -(-outputs // PANEL)
-        wide = torch.zeros(panels * PANEL, inputs)
-        wide[:outputs] = weight
+        wide = functional.pad(weight, (0, 0, 0, panels * PANEL - outputs))
         packed = aligned(panels, inputs, PANEL)
         packed.copy_(wide.view(panels, PANEL, inputs).transpose(1, 2))
-        added = aligned(panels * PANEL)
+        added = aligned(panels * PANEL).zero_()
         if bias is not None:
             added[:outputs] = bias
         function, at, plus = self._library.linear, packed.data_ptr(), added.data_ptr()
@@ -139,7 +139,7 @@ def up_to(number: int, step: int = LANES) -> int:
 
 
 def aligned(*shape: int) -> Tensor:
-    """Zeros that begin where a vector may."""
-    whole = torch.zeros(int(torch.Size(shape).numel()) + ALIGNED_BYTES // 4)
+    """Float32 of anything, beginning where a vector may."""
+    whole = torch.empty(int(torch.Size(shape).numel()) + ALIGNED_BYTES // 4)
     first = (-whole.data_ptr() % ALIGNED_BYTES) // 4
     return whole[first : first + torch.Size(shape).numel()].view(shape)
