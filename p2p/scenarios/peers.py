@@ -88,6 +88,8 @@ class Peers:
 
         for peer in await self._in_thread(start):
             self._facts.names[peer.id] = str(peer.told["name"])
+            if action.called is not None:
+                self._facts.called[action.called] = peer.id
         self._announce()
 
     async def restart(self, action: do.Restart) -> None:

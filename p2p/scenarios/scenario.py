@@ -16,10 +16,12 @@ WITHIN_S = 90.0  # a fresh peer on a busy machine takes half a minute to be of u
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """More peers; they join the cluster. `slots`: trainers each offers (default: as p2pnode)."""
+    """More peers; they join the cluster. `slots`: trainers each offers (default: as p2pnode);
+    `called` names the (only) new peer for later steps."""
 
     peers: int = 1
     slots: int | None = None
+    called: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
