@@ -2,7 +2,7 @@
 
 A small all-reduce costs its latency, hardly its bytes: everybody sends everything to everybody
 (collectives.exchange). So arrays of different types can share one exchange of bytes, which every
-rank then combines by itself.
+rank then combines by itself. Who is alone exchanges nothing.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ def maxima(group: Group, sources: Sequence[Array], outs: Sequence[Array]) -> Non
     `sources` stay as they are and may not share memory with `outs`. Raises Aborted.
     """
     pairs = [(source, out) for source, out in zip(sources, outs, strict=True) if source.size]
-    if len(pairs) < 2 or sum(source.nbytes for source, _ in pairs) > TOGETHER_BYTES_MAX:
+    too_long = sum(source.nbytes for source, _ in pairs) > TOGETHER_BYTES_MAX
+    if len(pairs) < 2 or group.size == 1 or too_long:
         for source, out in pairs:
             group.all_reduce(source, out, "max")
         return

@@ -167,17 +167,20 @@ def crashing(monkeypatch: pytest.MonkeyPatch, after: int, how: BaseException) ->
     return seen
 
 
-def large() -> Contents:
-    data = memoryview(np.arange(FLUSH_BYTES // 4 + 100, dtype=np.int32)).cast("B")
-    return Contents(safetensors_file.header([], {}), data)
+def large(begin: int = 0) -> Contents:
+    """`begin` = 0: laid out so that it may go past the cache."""
+    data = Memory().room(FLUSH_BYTES + 1000)[begin:]
+    data[:] = np.arange(len(data), dtype=np.uint8).data
+    return Contents.of([], data, {})
 
 
-def test_what_is_there_is_whole_wherever_the_machine_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", [0, 1])
+def test_what_is_there_is_whole_wherever_the_machine_ends(tmp_path: Path, begin: int) -> None:
     """At every call: either the older file or the newer one has the name, each whole."""
     path = tmp_path / "jobs" / name_of(1, 0, 1)
     older = files(state(), 1)[0]
     done = False
-    newer = large()
+    newer = large(begin)
     known = {
         checkpoint.write(path, older)[0],
         digest_of(memoryview(newer.head + bytes(newer.data))),

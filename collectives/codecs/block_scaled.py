@@ -53,8 +53,10 @@ class BlockScaled(Codec):
         factors, units = self.factors_and_units(settled)
         total, sums = self._total, self._sums
         if self._in_place:
-            total = rows[0].view(self.dtype) if len(rows) else np.empty(len(out), self.dtype)
             sums = out.view(self.dtype)
+            total = rows[0].view(self.dtype) if len(rows) else np.empty(len(out), self.dtype)
+        if group.size == 1:
+            total = sums
         if len(rows):
             self.encode(rows, factors, step, numbers, total)
         else:

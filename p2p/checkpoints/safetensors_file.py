@@ -29,14 +29,17 @@ class Entry:
     end: int
 
 
-def header(entries: Iterable[Entry], metadata: Mapping[str, str]) -> bytes:
-    """Length and header; the data follow. `metadata` goes beside the tensors, as text."""
+def header(
+    entries: Iterable[Entry], metadata: Mapping[str, str], alignment: int = LENGTH.size
+) -> bytes:
+    """Length and header; the data follow, at a multiple of `alignment`. `metadata` goes beside the
+    tensors, as text."""
     told: dict[str, object] = {_METADATA: dict(metadata)}
     for each in entries:
         place = [each.begin, each.end]
         told[each.name] = {"dtype": each.dtype, "shape": each.shape, "data_offsets": place}
     text = json.dumps(told, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(LENGTH.size + len(text)) % alignment)
     return LENGTH.pack(len(text)) + text
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from p2p.checkpoints.names import TEMPORARY
 from p2p.checkpoints.safetensors_file import HEADER_BYTES_MAX, Entry, header
 from p2p.errors import P2PError
-from p2p.storage.disk import PIECE_BYTES, replace_by_pieces
+from p2p.storage.disk import PAGE_BYTES, replace_from_pages
 from p2p.training.blame import TaskFailed
 
 _DTYPES = {
@@ -80,14 +80,14 @@ def places(tensors: Mapping[str, Tensor]) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Contents:
-    """A file to be: its header, and its data as they lie in memory."""
+    """A file to be: its header, whole pages, and its data as they lie in memory."""
 
     head: bytes
     data: memoryview
 
     @staticmethod
     def of(entries: list[Entry], data: memoryview, metadata: Mapping[str, Any]) -> "Contents":
-        return Contents(header(entries, _text(metadata)), data)
+        return Contents(header(entries, _text(metadata), PAGE_BYTES), data)
 
     @property
     def size(self) -> int:
@@ -108,11 +108,9 @@ def write(path: Path, contents: Contents) -> tuple[str, float]:
     Returns its digest, and when it was durable, in monotonic seconds.
     """
     temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
-    data = contents.data
-    pieces = [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_by_pieces(path, temporary, [contents.head, *pieces])
+        replace_from_pages(path, temporary, contents.head, contents.data)
         durable = time.monotonic()
     except OSError as error:
         raise CheckpointFailed(
@@ -120,7 +118,7 @@ def write(path: Path, contents: Contents) -> tuple[str, float]:
             "are untouched"
         ) from error
     # Only now: it takes longer than the disk, and at the same time it takes the writer's processor.
-    return digest_of(contents.head, data), durable
+    return digest_of(contents.head, contents.data), durable
 
 
 def sweep(folder: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from p2p.checkpoints.names import cut_evenly, majority, name_of, written_by
+from p2p.storage.disk import PAGE_BYTES
 from p2p.training import checkpoint
 from p2p.training.blame import sentence
 from p2p.training.checkpoint import Contents
@@ -29,7 +30,7 @@ from p2p.training.stream import Message
 # an epoch if it is so much older.
 EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
-ALIGNMENT = 64
+ALIGNMENT = PAGE_BYTES  # of a part, which is written from where it lies
 NICER_BY = 5  # what the thread that writes yields to training
 
 

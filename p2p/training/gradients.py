@@ -155,6 +155,8 @@ class Gradients:
 
     def change_buffers(self, changes: npt.NDArray[np.float32], agreed: Agreed) -> None:
         """Add what the batch's samples changed in the buffers, averaged over them."""
+        if not self.buffers.floats and not self.buffers.integers:
+            return
         with torch.no_grad():
             floats = views(torch.from_numpy(changes), self.buffers.floats)
             for buffer, change in zip(self.buffers.floats, floats, strict=True):
@@ -194,6 +196,8 @@ class Gradients:
         less memory; their gradients are added up in this order by whoever computes the shard.
         """
         seed_everything(self._shard_seeds.of(step, shard))
+        if self.task.accumulate == 1:
+            return self._backward(indices, weight)
         parts = cut(len(indices), min(self.task.accumulate, len(indices)))
         total, sums, gradients = 0.0, [0.0] * len(self._metric_names or ()), None
         for first, last in parts:
@@ -219,9 +223,10 @@ class Gradients:
 
     def _measured(self, metrics: dict[str, float]) -> list[float]:
         """Sorted by name, and inf for what is not finite: so it stays through a MAX."""
+        names = sorted(metrics)
         if self._metric_names is None:
-            self._metric_names = sorted(metrics)
-        if sorted(metrics) != self._metric_names:
+            self._metric_names = names
+        if names != self._metric_names:
             raise TaskFailed(
                 f"loss() measured {_listed(metrics)}, at first {_listed(self._metric_names)}: "
                 "return the same metrics every time"

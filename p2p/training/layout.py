@@ -169,6 +169,8 @@ class Agreed:
     def metrics(self) -> dict[str, float]:
         """Their means over the round's samples, where all shards told a finite number."""
         layout = self.layout
+        if not layout.metric_names:
+            return {}
         counts = self.numbers[layout.counts]
         told = self.numbers[layout.metrics].reshape(-1, layout.shards)
         with np.errstate(invalid="ignore"):
@@ -197,9 +199,6 @@ class Agreed:
 
 def views(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     """`flat` seen as tensors of these shapes, one after the other."""
-    found = []
-    at = 0
-    for tensor in tensors:
-        found.append(flat[at : at + tensor.numel()].view(tensor.shape))
-        at += tensor.numel()
-    return found
+    sizes = [tensor.numel() for tensor in tensors]
+    parts = torch.split(flat[: sum(sizes)], sizes)
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
