@@ -8,7 +8,7 @@ PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
 
-.PHONY: demo scenarios test check install sim chaos parity sameness soak bench conformance clean
+.PHONY: demo scenarios test check install sim chaos parity sameness soak long-feed bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -48,6 +48,9 @@ chaos: install
 
 soak: install
 	@$(BIN)/python -m tools.storm --minutes $(MINUTES) --peers $(PEERS) --seed $(SEED)
+
+long-feed: install
+	@TUI_HOURS=2 $(BIN)/python -m pytest -q --timeout 3600 tests/test_tui_long.py
 
 bench: install
 	@$(BIN)/python -m tools.bench recovery

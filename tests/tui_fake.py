@@ -113,7 +113,8 @@ class FakeCluster:
         return self.attached
 
     def tell(self, text: str, severity: str = "info") -> None:
-        self.events.append(event(len(self.events) + 1, text, severity))
+        index = self.events[-1]["index"] + 1 if self.events else 1
+        self.events.append(event(index, text, severity))
 
     def find(self, peer_id: str) -> Answer:
         return next(told for told in self.peers if told["id"] == peer_id)
