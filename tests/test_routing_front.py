@@ -162,16 +162,35 @@ def test_a_client_that_vanished_is_forgotten() -> None:
 
 def test_time_outs_and_replicas_that_hang() -> None:
     made = front("a", "b")
-    (child, order), *_ = to_replica(made.ask(asked("1", timeout_s=45.0), 0.0))
-    made.read("c-1", "1", 0, 14.0)
+    (child, order), *_ = to_replica(made.ask(asked("1", timeout_s=55.0), 0.0))
+    for at_s in (14.0, 28.0):
+        made.read("c-1", "1", 0, at_s)
     effects = made.tick(routing.STALLED_S)
     assert to_replica(effects, Cancel) == [(child, Cancel(order.request))]
     ((other, _),) = to_replica(effects)
     assert other != child  # it said nothing for so long
-    for at_s in (25.0, 35.0, 44.0):
+    for at_s in (35.0, 45.0, 54.0):
         made.read("c-1", "1", 0, at_s)
         assert not ends(made.tick(at_s))
-    assert "not answered within 45 s" in ends(made.tick(45.0))["1"]["error"]
+    assert "not answered within 55 s" in ends(made.tick(55.0))["1"]["error"]
+
+
+def test_who_waits_at_a_busy_replica_waits_there() -> None:
+    made = front("a")
+    first, second = (to_replica(made.ask(asked(n, max_tokens=500), 0.0))[0][1] for n in "12")
+    for second_s in range(100):
+        now_s = float(second_s)
+        made.tokens("a", first.request, second_s, (1,), "x", now_s)
+        made.read("c-1", "1", second_s, now_s)
+        made.read("c-2", "2", 0, now_s)
+        assert not to_replica(made.tick(now_s), (Cancel, Generate))
+    assert second.request in made._at["a"]
+
+
+def test_ten_thousand_prompts_are_told_to_come_again() -> None:
+    made = front("a", "b")
+    busy = [n for n in range(10_000) if ends(made.ask(asked(str(n)), 0.0))]
+    assert len(busy) == 10_000 - routing.QUEUED_MAX - 2 * routing.AT_REPLICA_MAX
 
 
 def test_asked_again_under_the_same_id_it_is_answered_once_to_whom_asked_last() -> None:

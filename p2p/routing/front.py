@@ -19,7 +19,7 @@ AT_REPLICA_MAX = 64  # prompts that this front gives to one replica at a time
 UNREAD_MAX = 256  # ids on their way to a client before its stream is held
 HELD_MAX_S = 60.0
 SILENT_CLIENT_S = 15.0
-STALLED_S = 20.0  # a replica that says nothing of a prompt for so long is left
+STALLED_S = 30.0  # a replica that says nothing of any prompt for so long is left
 NOBODY_MAX_S = 60.0  # so long a prompt waits while no replica can answer
 TELL_EVERY_S = 1.0  # a client whose prompt waits
 DEATHS_MAX = 3  # of replicas that had the prompt: it may be what ends them
@@ -98,6 +98,7 @@ class _Load:
     waiting: int = 0
     since: int = 0  # prompts that it was given here since it told that
     avoid_until_s: float = 0.0
+    heard_s: float = 0.0  # when it last said anything of a prompt from here
 
 
 @dataclass
@@ -177,7 +178,7 @@ class Front:
         if at != len(prompt.ids):  # something was lost on the way
             return self._leave(prompt, now_s) + self._dispatch(prompt.asked.service, now_s)
         prompt.ids.extend(ids)
-        prompt.news_s = now_s
+        self.loads.setdefault(child, _Load()).heard_s = prompt.news_s = now_s
         prompt.revision = prompt.target.revision
         told = {"kind": "tokens", "at": at, "ids": list(ids), "text": text}
         effects: list[Effect] = [self._tell(prompt, told, now_s)]
@@ -191,6 +192,7 @@ class Front:
         if prompt is None or prompt.target is None:
             return []
         service = prompt.asked.service
+        self.loads.setdefault(child, _Load()).heard_s = now_s
         if done.retry_s is not None or done.reason == "cancelled":  # it has too many, or ends
             wait_s = done.retry_s or 0.0
             self.loads.setdefault(child, _Load()).avoid_until_s = now_s + wait_s
@@ -262,9 +264,11 @@ class Front:
             return self._fail(prompt, f"it was not answered within {asked.timeout_s:g} s")
         if prompt.held_s is not None and now_s - prompt.held_s >= HELD_MAX_S:
             return self._fail(prompt, f"its client read nothing for {HELD_MAX_S:g} s")
-        if target is not None and prompt.held_s is None and now_s - prompt.news_s >= STALLED_S:
-            self.loads.setdefault(target.child, _Load()).avoid_until_s = now_s + STALLED_S
-            return self._leave(prompt, now_s)
+        if target is not None and prompt.held_s is None:
+            load = self.loads.setdefault(target.child, _Load())
+            if now_s - max(prompt.news_s, load.heard_s) >= STALLED_S:
+                load.avoid_until_s = now_s + STALLED_S
+                return self._leave(prompt, now_s)
         if target is None and now_s - prompt.waits_s >= NOBODY_MAX_S and not self._able(prompt):
             why = f"no replica could answer for {NOBODY_MAX_S:g} s: `p2pnode status` shows why"
             return self._fail(prompt, why)
