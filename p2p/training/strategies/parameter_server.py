@@ -206,7 +206,7 @@ class Scattered:
 
     def all_reduce(self, source: Array, out: Array, op: str, number: str = "") -> None:
         """As of Group; but elements of a sum that this rank does not need are 0."""
-        if op != "sum":
+        if op != "sum" or self.size == 1:  # who is alone needs all; and it may be in place
             self._group.all_reduce(source, out, op, number)
             return
         own = self._spans[self.rank]
