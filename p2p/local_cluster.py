@@ -4,6 +4,7 @@ Everything is inside the folder (data directories, sockets, logs) and goes with 
 with the process that started them.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.processes import open_peer
-from p2p.runtime_dir import read_token
+from p2p.runtime_dir import read_token, running_peers
 from p2p.wire.keys import ClusterKey
 
 STOP_TIMEOUT_S = 8.0
@@ -64,7 +67,8 @@ class LocalPeer:
 
 
 class LocalCluster:
-    """A context manager: on leaving, every peer it started is gone and so is the folder.
+    """A context manager: on leaving, every peer it started is gone and so is the folder; those
+    that its peers started (`p2pnode add`), too.
 
     The kernel ends a peer with the *thread* that started it: call `start` from one that lives on.
     """
@@ -147,10 +151,12 @@ class LocalCluster:
         return Client(running, self.key, timeout_s)
 
     def close(self) -> None:
+        added = self._added()
         for peer in self.peers:
             if peer.is_running:
                 peer.process.send_signal(signal.SIGTERM)
         deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        _end(added, STOP_TIMEOUT_S)
         for peer in self.peers:
             try:
                 peer.process.wait(max(0.0, deadline_s - time.monotonic()))
@@ -159,6 +165,24 @@ class LocalCluster:
             if peer.process.stdout is not None:
                 peer.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _added(self) -> list[psutil.Process]:
+        own = {peer.process.pid for peer in self.peers}
+        told = running_peers(Path(self.environment["P2P_RUNTIME_DIR"]))
+        found = []
+        for peer in told:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [psutil.Process(peer.pid)] if peer.pid not in own else []
+        return found
+
+
+def _end(processes: list[psutil.Process], timeout_s: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(processes, timeout=timeout_s)
+    for process in left:
+        process.kill()
 
 
 def _called(name: str) -> tuple[str, ...]:

@@ -91,10 +91,11 @@ def withdraw(folder: Path) -> None:
         return
 
 
-def running_peers() -> list[RunningPeer]:
-    """This user's running peers, lowest port first; folders of dead ones are removed."""
+def running_peers(base: Path | None = None) -> list[RunningPeer]:
+    """The running peers of this user, or of another `base`, lowest port first; folders of dead
+    ones are removed."""
     found = []
-    base = base_dir()
+    base = base or base_dir()
     for file in base.glob("*/peer.json"):
         try:
             peer = RunningPeer(**json.loads(file.read_text()))

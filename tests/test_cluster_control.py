@@ -333,3 +333,18 @@ def test_an_idle_peer_is_small(one: LocalCluster) -> None:
     maps = Path(f"/proc/{one.peers[0].process.pid}/maps").read_text()
     assert "libtorch" not in maps
     assert "numpy" not in maps
+
+
+def test_who_was_added_goes_with_the_cluster_too() -> None:
+    with LocalCluster(("--slots", "0")) as cluster:
+        cluster.start()
+        added = p2pnode(cluster, "add", "1", "--json")
+        assert added.code == 0, added.err
+        (pid,) = (
+            told["pid"]
+            for told in p2pnode(cluster, "status", "--json").json["peers"]
+            if told["id"] == added.json["peers"][0]["id"]
+        )
+        assert psutil.pid_exists(pid)
+    # Its parent, the peer that was asked, is gone as well; whoever inherits the dead collects them.
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
