@@ -73,7 +73,8 @@ def announce(peer_id: str, address: str, cluster: str, token_file: Path) -> Path
     folder = base_dir() / peer_id
     if len(os.fsencode(folder.absolute())) > FOLDER_BYTES_MAX:
         raise P2PError(
-            f"{folder} is too long a path for sockets: set P2P_RUNTIME_DIR to a shorter one"
+            f"{folder} is too long a path for sockets: set P2P_RUNTIME_DIR, or for a demo TMPDIR, "
+            "to a shorter one"
         )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)

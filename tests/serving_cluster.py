@@ -22,6 +22,15 @@ def trained_and_served(cluster: LocalCluster) -> None:
     wait_for(cluster, "models", lambda told: len(told["models"][0]["replicas"]) == 2)
 
 
+def without_the_dead(cluster: LocalCluster) -> None:
+    """Peers that earlier tests killed are removed, as `verify` says."""
+    for peer in p2pnode(cluster, "status", "--json").json["peers"]:
+        if peer["state"] == "dead":
+            done = p2pnode(cluster, "remove", peer["name"])
+            assert done.code == 0, done.err
+    wait_for(cluster, "status", lambda told: all(p["state"] == "alive" for p in told["peers"]))
+
+
 def front_of(cluster: LocalCluster) -> LocalPeer:
     """The peer that has no replica."""
     told = wait_for(cluster, "models", lambda told: told["models"])["models"][0]

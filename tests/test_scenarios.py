@@ -261,21 +261,22 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_played(tmp_p
 
 @pytest.mark.processes
 @pytest.mark.timeout(120)
-def test_a_scenario_of_one_s_own_is_played_and_reported(tmp_path: Path) -> None:
+def test_a_scenario_of_one_s_own_is_played_and_reported(short_path: Path) -> None:
     """The last thing that must hold does not: exit code 1, and a failure in both reports."""
     with LocalCluster() as nobody:
-        asked = ["demo", "--headless", "--scenario", str(MINE), "--report", f"{tmp_path}/out.json"]
-        ended = p2pnode(nobody, *asked, TMPDIR=str(tmp_path))
+        out = short_path / "out.json"
+        asked = ["demo", "--headless", "--scenario", str(MINE), "--report", str(out)]
+        ended = p2pnode(nobody, *asked, TMPDIR=str(short_path))
     assert ended.code == 1, ended
     assert "scenario_quorum: NOT HELD" in ended.out
     assert "-- 4/9 The leader is cut off" in ended.err
-    made = json.loads((tmp_path / "out.json").read_text())
+    made = json.loads(out.read_text())
     (one,) = made["scenarios"]
     assert (made["ok"], one["ok"], one["error"]) == (False, False, None)
     assert [row["ok"] for row in one["checks"]] == [True, True, True, True, False, True]
-    suite = ElementTree.parse(tmp_path / "out.xml").getroot().find("testsuite")
+    suite = ElementTree.parse(short_path / "out.xml").getroot().find("testsuite")
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures")) == ("7", "1")
     (failure,) = suite.iter("failure")
     assert "terms had a leader (at least 99)" in str(failure.get("message"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.xml"]
+    assert sorted(path.name for path in short_path.iterdir()) == ["out.json", "out.xml"]

@@ -18,7 +18,7 @@ from p2p.serving.protocol import news
 from p2p.tasks.textgpt import Gpt
 from p2p.training.stream import Decoder, encode
 
-TEXTGPT = {"width": 32, "layers": 2, "heads": 2, "context": 64}
+TEXTGPT = {"width": 32, "layers": 2, "heads": 2, "context": 192}
 WITHIN_S = 60.0
 
 
@@ -71,7 +71,9 @@ class Played:
 
     def hear(self) -> News:
         while not self._heard:
-            self._heard += map(news, self._decoder.feed(self.line.recv(1 << 16)))
+            data = self.line.recv(1 << 16)
+            assert data, "the replica ended"
+            self._heard += map(news, self._decoder.feed(data))
         return self._heard.pop(0)
 
     def answers(self, requests: list[str]) -> dict[str, tuple[tuple[int, ...], str, Done]]:
@@ -100,7 +102,7 @@ def replica(weights: tuple[str, ...]) -> Iterator[Played]:
     played = Played(Load("tales", job=job(**TEXTGPT), weights=weights, streams=4, waiting=6))
     ready = played.hear()
     assert isinstance(ready, Ready)
-    assert (ready.name, ready.context, ready.streams) == ("tales", 64, 4)
+    assert (ready.name, ready.context, ready.streams) == ("tales", 192, 4)
     assert ready.bytes == 4 * ready.parameters
     yield played
     assert played.end() == 0
@@ -111,7 +113,8 @@ ASKED = [
     Generate("drawn", text="def ", max_tokens=20, sampling=Sampling(1.0, seed=7)),
     Generate("other seed", text="def ", max_tokens=20, sampling=Sampling(1.0, seed=8)),
     Generate("few", text="x", max_tokens=30, sampling=Sampling(0.8, 40, 0.9, 1)),
-    Generate("long prompt", text="import numpy " * 4, max_tokens=12, sampling=Sampling(1.0)),
+    # In several steps, of which all but the last want nothing.
+    Generate("long prompt", text="import numpy " * 11, max_tokens=12, sampling=Sampling(1.0)),
     Generate("ids", tokens=(1, 2, 250), max_tokens=9, sampling=Sampling(1.0)),
     Generate(
         "chat", messages=({"role": "user", "content": "hé"},), max_tokens=9, sampling=Sampling(2.0)

@@ -139,27 +139,27 @@ asyncio.run(Demo(["--scenario", sys.argv[1]], lambda told: print(told, flush=Tru
 
 
 @pytest.mark.processes
-def test_peers_and_folder_are_gone_soon_after_a_kill_9_of_the_screen(tmp_path: Path) -> None:
+def test_peers_and_folder_are_gone_soon_after_a_kill_9_of_the_screen(short_path: Path) -> None:
     mine = Path(__file__).parent / "scenario_quorum.toml"
     screen = subprocess.Popen(
         [sys.executable, "-c", SCREEN, str(mine)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short_path)},
     )
     assert screen.stdout is not None
     with screen.stdout as told:
         while "leads term" not in told.readline():
             assert screen.poll() is None
-        assert len(players_and_peers(tmp_path)) >= 2
-        assert list(tmp_path.iterdir())
+        assert len(players_and_peers(short_path)) >= 2
+        assert list(short_path.iterdir())
         screen.kill()
     screen.wait()
     deadline_s = time.monotonic() + 30.0
-    while players_and_peers(tmp_path) or list(tmp_path.iterdir()):
+    while players_and_peers(short_path) or list(short_path.iterdir()):
         assert time.monotonic() < deadline_s, (
-            players_and_peers(tmp_path),
-            list(tmp_path.iterdir()),
+            players_and_peers(short_path),
+            list(short_path.iterdir()),
         )
         time.sleep(0.05)
 

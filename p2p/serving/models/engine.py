@@ -64,7 +64,8 @@ class Engine:
         tokens, places, slots = table
         at = Places(slots, places)
         found = [number for number, row in enumerate(rows) if row.is_wanted]
-        wanted = None if len(found) == len(rows) else torch.tensor(found, device=self.device)
+        picked = torch.tensor(found, dtype=torch.int64, device=self.device)  # may be none
+        wanted = None if len(found) == len(rows) else picked
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return self._cache.attend(layer, at, query, key, value)
