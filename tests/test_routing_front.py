@@ -85,6 +85,20 @@ def test_another_replica_goes_on_with_what_was_sent() -> None:
     assert not made.prompts
 
 
+def test_no_two_attempts_have_the_same_name_at_a_replica() -> None:
+    """Not those of a front that died in the middle, nor of a request that is asked again here."""
+    names = []
+    for made in (Front("x"), Front("y")):
+        made.follow([target("a")], 0.0)
+        for _ in range(2):
+            orders = to_replica(made.ask(asked("1", client=str(len(names))), 0.0))
+            orders += to_replica(made.lost_peer("peer-a", 0.1))
+            orders += to_replica(made.follow([target("a")], 0.2))
+            names += [order.request for _, order in orders]
+    assert len(names) >= 4
+    assert len(set(names)) == len(names)
+
+
 def test_what_was_lost_on_the_way_is_made_again() -> None:
     made = front("a")
     (_, order), *_ = to_replica(made.ask(asked("1"), 0.0))

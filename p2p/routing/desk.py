@@ -42,7 +42,7 @@ class _Remote(NamedTuple):
 class RoutingDesk:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self.front = Front()
+        self.front = Front(peer.identity.incarnation)
         self._ticked_s = self._alive_s = 0.0
         self._services: object = None
         self._members: object = None

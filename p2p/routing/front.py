@@ -77,7 +77,7 @@ class _Prompt:
     told_s: float
     ids: list[int]
     read: int  # of the ids
-    attempt: int = 0
+    wire_id: str = ""  # of the attempt that counts
     target: Target | None = None
     news_s: float = 0.0  # of its replica
     held_s: float | None = None
@@ -86,10 +86,6 @@ class _Prompt:
     revision: int | None = None  # of the weights that its ids come from
     waits_s: float = 0.0  # since when no replica has it
     bytes: int = 0
-
-    @property
-    def wire_id(self) -> str:
-        return f"{self.attempt}.{self.asked.order.request}"
 
 
 @dataclass(slots=True)
@@ -103,8 +99,11 @@ class _Load:
 
 @dataclass
 class Front:
-    """Every call says what is to be sent."""
+    """Every call says what is to be sent. `name`: no other front has it, nor had one here before;
+    a replica may still be at an attempt of a front that died.
+    """
 
+    name: str = ""
     targets: dict[str, Target] = field(default_factory=dict)  # by child
     prompts: dict[str, _Prompt] = field(default_factory=dict)  # by request
     loads: dict[str, _Load] = field(default_factory=dict)  # by child
@@ -113,6 +112,7 @@ class Front:
     _at: dict[str, dict[str, _Prompt]] = field(default_factory=dict)  # by child and wire id
     _last_child: OrderedDict[str, str] = field(default_factory=OrderedDict)  # by conversation
     _bytes: int = 0
+    _attempts: int = 0
 
     # -- of clients ------------------------------------------------------------------------------
 
@@ -305,7 +305,8 @@ class Front:
             if target is None:
                 return  # whoever came first is served first
             del queue[request]
-            prompt.attempt += 1
+            self._attempts += 1
+            prompt.wire_id = f"{self.name}.{self._attempts}.{request}"
             prompt.target, prompt.news_s, prompt.held_s = target, now_s, None
             self._at.setdefault(target.child, {})[prompt.wire_id] = prompt
             self.loads[target.child].since += 1
