@@ -52,7 +52,8 @@ def answer_while_peers_die(
         async for piece in asked:
             text += piece
             if len(asked.told_ids) >= IDS_BETWEEN_DEATHS * (len(killed) + 1) and len(killed) < 2:
-                host = next(p for p in cluster.peers if p.id == asked.answering["peer"])
+                running = [peer for peer in cluster.peers if peer.is_running]
+                host = next(p for p in running if p.id == asked.answering["peer"])
                 killed.append(front if killed else host)
                 killed[-1].kill()
         await client.close()
