@@ -340,11 +340,9 @@ def test_who_was_added_goes_with_the_cluster_too() -> None:
         cluster.start()
         added = p2pnode(cluster, "add", "1", "--json")
         assert added.code == 0, added.err
-        (pid,) = (
-            told["pid"]
-            for told in p2pnode(cluster, "status", "--json").json["peers"]
-            if told["id"] == added.json["peers"][0]["id"]
-        )
+        new = added.json["peers"][0]["id"]
+        told = wait_for(cluster, "status", lambda told: len(told["peers"]) == 2)
+        (pid,) = (peer["pid"] for peer in told["peers"] if peer["id"] == new)
         assert psutil.pid_exists(pid)
     # Its parent, the peer that was asked, is gone as well; whoever inherits the dead collects them.
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
