@@ -168,11 +168,11 @@ class LocalCluster:
 
     def _added(self) -> list[psutil.Process]:
         own = {peer.process.pid for peer in self.peers}
-        told = running_peers(Path(self.environment["P2P_RUNTIME_DIR"]))
+        running = running_peers(Path(self.environment["P2P_RUNTIME_DIR"]))
         found = []
-        for peer in told:
+        for pid in {peer.pid for peer in running} - own:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += [psutil.Process(peer.pid)] if peer.pid not in own else []
+                found.append(psutil.Process(pid))
         return found
 
 

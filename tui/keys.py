@@ -10,8 +10,8 @@ Group = Literal["Views", "Move", "Screen", "Cluster", "Job"]
 class Key:
     """`keys` in Textual's names; `shown` as printed; `action` as Textual calls it.
 
-    `steers` names the plan (tui/plans.py) or the menu (tui/menus.py) that the key proposes, or
-    "submit"; None only looks. `footer` is the rank in the footer, 0 = not there.
+    `steers` names what the key proposes (tui.actions.PLANS), or is "submit"; None only looks.
+    `footer` is the rank in the footer, 0 = not there.
     """
 
     keys: str

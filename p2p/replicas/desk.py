@@ -74,6 +74,8 @@ class ReplicaDesk:
             self._workplace.self_id in service.assigned for service in state.services.values()
         ):
             return
+        held = {(told.service, told.revision) for told in self._local.values()}
+        may_start = bool(self._files.keys() - held)
         local = Local(
             self_id=self._workplace.self_id,
             now_s=now_s,
@@ -87,7 +89,7 @@ class ReplicaDesk:
             files=self._files,
             gpus=self._workplace.gpus,
             unstartable=self._children.problem,
-            free_bytes=self._free_bytes(),
+            free_bytes=self._free_bytes() if may_start else None,  # a look at the whole host
         )
         for action in plan(state, local):
             match action:
