@@ -219,6 +219,25 @@ def test_going_back_is_told_once() -> None:
     assert repeated == [0, 20, 0], "what was lost is computed again once"
 
 
+def test_steps_between_two_losses_without_a_mark_are_counted_from_where_it_went_back_to() -> None:
+    second, third, fourth = generation(2, "a"), generation(3, "a"), generation(4, "a")
+    for number, command in enumerate((second, third, fourth)):
+        command["seats"][0]["child"] = f"fresh-{number}"
+    told = mark(1, 30), second, entered(2, 10), {**third, "reached": 14}, entered(3, 10)
+    state = applied(running("a"), *told, mark(3, 12), fourth, entered(4, 10))
+    repeated = [made.steps_repeated for made in state.jobs["job-1"].generations]
+    assert repeated == [0, 20, 4, 2], "not again from the mark of step 30, which was lost before"
+    assert [made.reached for made in state.jobs["job-1"].generations] == [30, 10, 12, 10]
+
+
+def test_where_a_generation_that_made_no_step_would_have_gone_on_is_not_forgotten() -> None:
+    second, third = {**generation(2, "a"), "reached": 17}, generation(3, "a")
+    for number, command in enumerate((second, third)):
+        command["seats"][0]["child"] = f"fresh-{number}"
+    state = applied(running("a"), mark(1, 10), second, third, entered(3, 10))
+    assert state.jobs["job-1"].generations[-1].steps_repeated == 7
+
+
 @pytest.mark.parametrize(
     ("marked", "reached", "start_step", "repeated"),
     [

@@ -78,7 +78,8 @@ def generation(state: State, command: Command) -> Result:
     if job.state == "paused":
         raise Rejected(f"{job.name} is paused")
     seats = tuple(Seat(**seat) for seat in command["seats"])
-    reached = as_uint(command.get("reached", 0), "reached")
+    lost = job.generation.reached if job.generation else 0
+    reached = max(as_uint(command.get("reached", 0), "reached"), lost)
     formed = Generation(number, seats, str(command["reason"]), job.method, reached=reached)
     generations = (*job.generations, formed)[-GENERATIONS_MAX:]
     job = replace(job, generations=generations, steps_total=command.get("steps_total"))
@@ -96,7 +97,7 @@ def entered(state: State, command: Command) -> Result:
     """The newest generation applied its first step (or found nothing left to do)."""
     job, start_step = fenced(state, command), command["start_step"]
     # Trainers that begin anew do not know how far those before them had come; others do.
-    reached = max(job.generations[-1].reached, 0 if job.mark is None else job.mark.step)
+    reached = job.generations[-1].reached
     back = max(0, reached - start_step)
     back = min(back, command["steps_repeated"]) if _has_survivor(job) else back
     newest = replace(
@@ -104,6 +105,7 @@ def entered(state: State, command: Command) -> Result:
         start_step=start_step,
         stall_s=command["stall_s"],
         steps_repeated=max(command["steps_repeated"], back),
+        reached=start_step,  # what was lost is lost once
     )
     job = usable_only(replace(job, generations=(*job.generations[:-1], newest)), start_step)
     went_back = back > 0
@@ -136,8 +138,10 @@ def mark(state: State, command: Command) -> Result:
     job = fenced(state, command)
     made = Mark(**command["mark"], at_s=float(command["at_s"]))
     marks = job.marks if job.mark is None or made.step != job.mark.step else job.marks[:-1]
+    newest = replace(job.generations[-1], reached=max(job.generations[-1].reached, made.step))
     job = replace(
         job,
+        generations=(*job.generations[:-1], newest),
         marks=_thinned((*marks, made)),
         ledger=_continued(job.ledger, command.get("ledger", ())),
     )

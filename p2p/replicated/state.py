@@ -117,8 +117,8 @@ class Seat:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One agreed membership of a job, and by which method its trainers exchange. `start_step` is
-    None until its first step was applied. `reached` = where those before it are known to have come,
-    when none of their trainers lives to say so.
+    None until its first step was applied. `reached` = the newest step that it is known to
+    have made, or before its first what those before it had, if no trainer of theirs can say so.
 
     A closed generation (the job was paused) needs a successor before anybody steps again.
     """
