@@ -51,6 +51,7 @@ PURE = [
     *("p2p/serving/answer.py", "p2p/serving/desk.py", "p2p/serving/memory.py"),
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
+    "p2p/measure/serving.py",
     *("p2p/watch/facts.py", "p2p/watch/rule.py", "p2p/watch/rules.py", "p2p/watch/alerting.py"),
     *("p2p/watch/rules_agreement.py", "p2p/watch/rules_training.py"),
     *("p2p/watch/rules_machine.py", "p2p/watch/health.py"),

@@ -615,6 +615,8 @@ def test_an_answer_survives_the_death_of_who_gives_it_and_who_was_asked(
     words = ["--max-tokens", "450", "--temperature", "1", "--seed", "5"]
     asked = p2pnode(three, "prompt", "def main", *words, "--peer", front.address, "--json")
     assert asked.json["text"] == expected
+    served = ask(three, "metrics", peer=front.id, names=["serve.*"])["series"]
+    assert {name.rpartition(".")[2] for name in served} >= {"first_token_s", "requests_per_s"}
     text, answer, killed = serving_cluster.answer_while_peers_die(three, front)
     assert (text, len(killed)) == (expected, 2)
     assert answer.end is not None

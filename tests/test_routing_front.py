@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from p2p.measure.catalog import find
+from p2p.measure.history import Summary
 from p2p.routing import front as routing
 from p2p.routing.front import Asked, Effect, Front, Target, ToClient, ToReplica
 from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, Sampling
@@ -97,6 +99,27 @@ def test_no_two_attempts_have_the_same_name_at_a_replica() -> None:
             names += [order.request for _, order in orders]
     assert len(names) >= 4
     assert len(set(names)) == len(names)
+
+
+def test_how_soon_and_how_many_are_measured() -> None:
+    made = front("a")
+    for n, after_s in (("1", 0.25), ("2", 0.75)):
+        (_, order), *_ = to_replica(made.ask(asked(n), 0.0))
+        ids = tuple(answer_of(order))
+        made.tokens("a", order.request, 0, ids[:3], text_of(ids[:3]), after_s)
+        made.tokens("a", order.request, 3, ids[3:], text_of(ids[3:]), 1.0)
+        made.done("a", done(order), 2 * after_s)
+    made.ask(asked("begun elsewhere", sent=(1, 2)), 0.0)
+    (_, order), *_ = to_replica(made.ask(asked("waits"), 0.0))
+    told = made.figures.read([S, "serve-2"], {S: 3}, {S: 1}, passed_s=2.0)
+    assert told[f"serve.{S}.first_token_s"] == Summary(0.25, 0.75, 0.5, 0.75, 2)
+    assert told[f"serve.{S}.answer_s"] == Summary(0.5, 1.5, 1.0, 1.5, 2)
+    rates = [told[f"serve.{S}.{name}_per_s"] for name in ("requests", "tokens")]
+    assert rates == [1.0, 8.0]
+    assert [told[f"serve.{S}.{name}"] for name in ("waiting", "answering")] == [1.0, 2.0]
+    assert told["serve.serve-2.requests_per_s"] == 0.0
+    assert all(find(name) for name in told)
+    assert f"serve.{S}.answer_s" not in made.figures.read([S], {}, {}, 1.0)
 
 
 def test_what_was_lost_on_the_way_is_made_again() -> None:

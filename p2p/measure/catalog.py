@@ -87,7 +87,15 @@ _FILES = (
     Metric("data.fetched_bytes_per_s", "bytes/s", "files and datasets, from other peers"),
     Metric("data.fetching_files", "", "on their way to this peer"),
 )
-CATALOG: tuple[Metric, ...] = (*_HOST, *_GPU, *_PROCESS, *_LINK, *_RAFT, *_JOB, *_FILES)
+_SERVE = (
+    Metric("serve.<service>.requests_per_s", "1/s", "prompts of its clients, answered", True),
+    Metric("serve.<service>.tokens_per_s", "1/s", "of these answers, passed on to clients", True),
+    Metric("serve.<service>.waiting", "", "prompts of its clients that no replica has yet", True),
+    Metric("serve.<service>.answering", "", "prompts of its clients that a replica has", True),
+    Metric("serve.<service>.first_token_s", "s", "from a prompt to the first of its answer", True),
+    Metric("serve.<service>.answer_s", "s", "from a prompt to the end of its answer", True),
+)
+CATALOG: tuple[Metric, ...] = (*_HOST, *_GPU, *_PROCESS, *_LINK, *_RAFT, *_JOB, *_FILES, *_SERVE)
 
 NAME_CHARACTERS_MAX = 120
 

@@ -107,6 +107,8 @@ class Measures:
         keep(now_s, self._of_agreement(now_s, passed_s))
         keep(now_s, self._of_gpus())
         keep(now_s, self._of_content(passed_s))
+        for name, figure in self._peer.routing.figures(passed_s).items():
+            self.histories.record(name, now_s, figure)
         keep(now_s, self._pings.figures())
         if self._lag is not None:
             self.histories.record("process.loop_lag_s", now_s, self._lag)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2p.errors import Usage
 from p2p.find import find_service
+from p2p.measure.history import Summary
 from p2p.routing import letters
 from p2p.routing.front import Asked, Effect, Front, Target, ToClient, ToReplica
 from p2p.routing.letters import Alive, Ended, Gone, OrderFor, Pieces, ToFront, ToHost
@@ -144,6 +146,13 @@ class RoutingDesk:
                 by_peer.setdefault(target.peer, []).extend(wire_ids)
             for peer, wire_ids in by_peer.items():
                 self._send(peer, Alive(tuple(wire_ids)))
+
+    def figures(self, passed_s: float) -> dict[str, Summary | float]:
+        """What is measured of the prompts asked here, since the last time."""
+        services = self._peer.state.services.values()
+        there = [service.id for service in services if not service.is_ended]
+        prompts = Counter(prompt.asked.service for prompt in self.front.prompts.values())
+        return self.front.figures.read(there, prompts, self.front.queued(), passed_s)
 
     # -- inside ----------------------------------------------------------------------------------
 

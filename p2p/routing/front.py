@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from p2p.measure.serving import ServingFigures
 from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, Order
 
 QUEUED_MAX = 1_000  # prompts of one service that wait here
@@ -108,6 +109,7 @@ class Front:
     prompts: dict[str, _Prompt] = field(default_factory=dict)  # by request
     loads: dict[str, _Load] = field(default_factory=dict)  # by child
     usual_s: float = USUAL_S
+    figures: ServingFigures = field(default_factory=ServingFigures)
     _queues: dict[str, OrderedDict[str, None]] = field(default_factory=dict)  # by service
     _at: dict[str, dict[str, _Prompt]] = field(default_factory=dict)  # by child and wire id
     _last_child: OrderedDict[str, str] = field(default_factory=OrderedDict)  # by conversation
@@ -177,6 +179,9 @@ class Front:
             return []
         if at != len(prompt.ids):  # something was lost on the way
             return self._leave(prompt, now_s) + self._dispatch(prompt.asked.service, now_s)
+        if not prompt.ids:
+            self.figures.first_token(prompt.asked.service, now_s - prompt.asked_s)
+        self.figures.tokens(prompt.asked.service, len(ids))
         prompt.ids.extend(ids)
         self.loads.setdefault(child, _Load()).heard_s = prompt.news_s = now_s
         prompt.revision = prompt.target.revision
@@ -218,6 +223,7 @@ class Front:
             told = {"error": done.error or "the replica failed", "exit_code": 1}
         else:
             self.usual_s += 0.1 * (took_s - self.usual_s)
+            self.figures.answered(service, took_s)
         self._drop(prompt, tell_replica=False)
         last = ToClient(prompt.asked.client, prompt.asked.order.request, told, is_last=True)
         return [last, *self._dispatch(service, now_s)]
