@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from p2p import data_view, serve_view, view
+from p2p import data_view, view
 from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
 from p2p.errors import P2PError, Refused, Usage
 from p2p.find import find_job, find_member, serve_job
 from p2p.measure import asked
 from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
+from p2p.services import view as services_view
 from p2p.wire.drills import DRILL_KINDS, Drill, Drills
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _data_shards(peer: Peer, args: Args) -> dict[str, Any]:
 
 
 def _models(peer: Peer, args: Args) -> dict[str, Any]:
-    return serve_view.models(peer.state)
+    return services_view.models(peer.state)
 
 
 def _model_scan(peer: Peer, args: Args) -> dict[str, Any]:

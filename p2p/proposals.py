@@ -14,7 +14,7 @@ from p2p.replicated.apply_alerts import acknowledge_command, event_command
 from p2p.replicated.apply_data import parse_dataset
 from p2p.replicated.state import REPLACES_MAX, TEXT_MAX, State, parse_member
 from p2p.replicated.store import problem_with
-from p2p.serve_spec import serve
+from p2p.services.spec import serve
 from p2p.training.method import changed
 
 Args = Mapping[str, Any]

@@ -45,7 +45,7 @@ PURE = [
     "p2p/training/strategies/robust_guard.py",
     "p2p/devices/staging.py",
     *("p2p/serving/checking.py", "p2p/serving/messages.py", "p2p/serving/protocol.py"),
-    *("p2p/serve_spec.py", "p2p/serve_view.py", "p2p/replicas/agent.py"),
+    *("p2p/services", "p2p/replicas/agent.py"),
     *("p2p/routing/front.py", "p2p/routing/letters.py"),
     *("p2p/serving/batching.py", "p2p/serving/sampling.py", "p2p/serving/text.py"),
     *("p2p/serving/answer.py", "p2p/serving/desk.py", "p2p/serving/memory.py"),

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from p2p import serve_view, view
+from p2p import view
 from p2p.errors import P2PError, Usage
 from p2p.generation import End
 from p2p.replicated.service import Service
+from p2p.services import view as services_view
 from p2p.verbs import verify
 from p2p.verbs.conversation import Conversation
 from p2p.verbs.serve import models_text, replicas_range
@@ -37,7 +38,7 @@ def state() -> Any:
 def talk(*pieces: str, source: str = "job:job-1") -> tuple[Conversation, list[str], list[Any]]:
     shown: list[str] = []
     asked: list[Any] = []
-    told = serve_view.models(state())
+    told = services_view.models(state())
     told["models"][0]["source"] = source
 
     def generate(question: Any, **options: Any) -> FakeAnswer:
@@ -100,7 +101,7 @@ def checks(status: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, list
 def test_verify_says_what_is_well_and_what_is_not() -> None:
     raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset({"a", "b"}), 0.0)
     status = view.status(state(), raft, {})
-    told = serve_view.models(state())["models"]
+    told = services_view.models(state())["models"]
     well = checks(status, told)
     assert well == {name: [True] for name in ("peers", "quorum", "slots", "job", "model")}
     dead = {**status["peers"][1], "state": "dead"}
@@ -119,7 +120,7 @@ def test_a_serve_job_has_the_keys_of_every_job() -> None:
     assert isinstance(state().services["serve-1"], Service)
     rows = view.peers(state(), view.RaftView("a", 1, "a", True, 1, 1, frozenset("a"), 0.0), {})
     assert [(row["trainers"], row["replicas"]) for row in rows] == [(1, 1), (1, 0)]
-    assert "tales" in models_text(serve_view.models(state()))
+    assert "tales" in models_text(services_view.models(state()))
 
 
 def test_how_many_replicas() -> None:

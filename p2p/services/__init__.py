@@ -1,0 +1,1 @@
+"""What is asked to be served, and what people are shown of it."""
