@@ -17,7 +17,7 @@ import random
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -31,12 +31,14 @@ from p2p.errors import (
     Unreachable,
     from_wire,
 )
-from p2p.generation import Generation
-from p2p.proposals import ONCE, UNGUARDED
+from p2p.once import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
+from p2p.wire.addresses import parse_address
 from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
 from p2p.wire.keys import ClusterKey
-from p2p.wire.sockets import parse_address
+
+if TYPE_CHECKING:
+    from p2p.generation import Generation
 
 PAUSE_MIN_S = 0.01
 PAUSE_MAX_S = 0.1
@@ -121,13 +123,15 @@ class Client:
         self,
         prompt: str | Sequence[Mapping[str, str]],
         **options: Any,
-    ) -> Generation:
+    ) -> "Generation":
         """The answer of a served model, to be iterated: `async for text in …`, or `for text in …`
         where no loop runs. `prompt` is a text, or the messages of a conversation.
 
         Options: model, max_tokens, temperature, top_k, top_p, seed, stop, conversation (an id: its
         prompts go to the same replica where they can), timeout_s. Raises Usage.
         """
+        from p2p.generation import Generation  # not needed for anything else
+
         given = {"text": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
         return Generation(self, given, options)
 

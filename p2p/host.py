@@ -49,9 +49,10 @@ from p2p.version import VERSION
 from p2p.watch.notify import ThreadNotify
 from p2p.watch.rule import Rule
 from p2p.watch.rules import BUILT_IN
+from p2p.wire.addresses import parse_address
 from p2p.wire.keys import ClusterKey
 from p2p.wire.network import Listener
-from p2p.wire.sockets import ZmqNetwork, address_towards, parse_address
+from p2p.wire.sockets import ZmqNetwork, address_towards
 from p2p.workers import WorkerProcesses
 
 OPEN_FILES = 8_192

@@ -25,7 +25,7 @@ from p2p.parts import Identity, Parts
 from p2p.raft_host import TICK_S, RaftHost, all_configured, all_voters, is_configured
 from p2p.replicas.desk import ReplicaDesk
 from p2p.replicated.apply import apply
-from p2p.replicated.state import State, is_address
+from p2p.replicated.state import State
 from p2p.requests import Asked, Requests
 from p2p.routing.desk import RoutingDesk
 from p2p.serving.checking import Malformed as Unclear
@@ -33,6 +33,7 @@ from p2p.storage.snapshot_desk import SnapshotDesk
 from p2p.succession import stand_with, succeed
 from p2p.trainer_desk import TrainerDesk
 from p2p.watch.desk import WatchDesk
+from p2p.wire.addresses import is_address
 from p2p.wire.envelope import Envelope, Malformed
 from p2p.wire.links import Links
 from p2p.wire.mail import Mail

@@ -160,9 +160,4 @@ PROPOSED: dict[str, Verb] = {
     "alert.acknowledge": acknowledge_command,
     "event.tell": event_command,
 }
-# These do no harm when they are applied again; all others need a session to be asked again safely.
-REPEATABLE = frozenset({"join", "leave", "session"})
-ONCE = frozenset(PROPOSED) - REPEATABLE
 READ: dict[str, Verb] = {"get": _get}
-# Not in the log, so nothing knows whether it was done before: asked for once, answered or not.
-UNGUARDED = frozenset({"add"})

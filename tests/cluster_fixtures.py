@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.local_cluster import LocalCluster, LocalPeer
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 
 WAIT_S = 90.0
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.replicated import state as states
 from p2p.replicated.apply import COMMANDS, apply
-from p2p.replicated.state import JOB_TRANSITIONS, State
+from p2p.replicated.job_states import FINAL, JOB_TRANSITIONS
+from p2p.replicated.state import State
 from p2p.replicated.wire import to_chunks
 from tests.log_strategies import commands
 from tests.peer_fakes import (
@@ -310,7 +310,7 @@ def test_only_a_paused_job_resumes(before: str) -> None:
 
 
 def test_final_states_are_final() -> None:
-    assert {"finished", "failed", "cancelled"} == states.FINAL
+    assert {"finished", "failed", "cancelled"} == FINAL
     for targets in JOB_TRANSITIONS.values():
         assert targets <= JOB_TRANSITIONS.keys()
 

@@ -29,6 +29,7 @@ PURE = [
     "p2p/replicated",
     "p2p/control",
     *("p2p/reports.py", "p2p/digest.py", "p2p/agent.py", "p2p/proposals.py", "p2p/view.py"),
+    *("p2p/once.py", "p2p/wire/addresses.py"),
     *("p2p/find.py", "p2p/wire/drills.py", "p2p/wire/links.py", "p2p/storage/snapshot_transfer.py"),
     *("p2p/checkpoints/names.py", "p2p/checkpoints/restoring.py"),
     "p2p/checkpoints/safetensors_file.py",

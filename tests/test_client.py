@@ -17,6 +17,8 @@ from p2p.errors import (
     Usage,
     to_wire,
 )
+from p2p.once import ONCE, REPEATABLE
+from p2p.proposals import PROPOSED
 from p2p.replicated.apply import apply
 from p2p.replicated.apply_sessions import SESSIONS_MAX
 from p2p.replicated.state import State
@@ -238,6 +240,10 @@ def test_an_error_says_whether_it_may_have_been_done(
         assert isinstance(caught.value, OutcomeUnknown) == issubclass(kind, OutcomeUnknown)
 
     played(1, story)
+
+
+def test_clients_know_of_every_command_whether_it_may_be_asked_again() -> None:
+    assert set(PROPOSED) == ONCE | REPEATABLE
 
 
 def test_a_read_that_gets_no_answer_is_no_unknown_outcome() -> None:

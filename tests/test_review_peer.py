@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from consensus.messages import Message, MessageType
-from p2p.replicated.state import is_address
 from p2p.trainer_desk import LEASE_S
+from p2p.wire.addresses import is_address
 from p2p.wire.envelope import Envelope, encode
 from p2p.wire.keys import ClusterKey
 from p2p.wire.links import STRANGERS_MAX

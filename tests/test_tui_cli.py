@@ -29,6 +29,23 @@ def test_help_imports_nothing_of_weight() -> None:
     assert done.stdout.strip() == "set()", done
 
 
+def test_the_screen_and_its_first_question_import_next_to_nothing_of_the_peer() -> None:
+    """What is imported before the first frame is most of what a person waits for."""
+    program = (
+        "import sys, tui.app, tui.giving_back, tui.tape, tui.connect, p2p.client, p2p.verbs.verb;"
+        "print(*(name for name in sys.modules if name.startswith(('p2p.', 'collectives'))));"
+        "print({'torch', 'numpy', 'safetensors', 'immutables', 'yaml'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ours, heavy = done.stdout.splitlines()
+    assert heavy == "set()", done
+    needed = {"client", "errors", "once", "replicated.job_states", "runtime_dir", "settings"}
+    needed |= {"verbs.verb", "verbs.pictures", "wire.addresses", "wire.client_link"}
+    needed |= {"wire.envelope", "wire.keys", "wire.network", "wire.sockets"}
+    packages = {"p2p.replicated", "p2p.verbs", "p2p.wire", "collectives", "collectives.monitor"}
+    assert set(ours.split()) - packages == {f"p2p.{name}" for name in needed}
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),

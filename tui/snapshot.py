@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from tui.told import Told
 
 LinkState = Literal["connecting", "live", "lost"]

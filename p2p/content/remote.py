@@ -7,9 +7,10 @@ from typing import Any
 import zmq
 
 from p2p.content.messages import HEAD_BYTES_MAX, SLICE_BYTES
+from p2p.wire.addresses import parse_address
 from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from p2p.wire.keys import ClusterKey
-from p2p.wire.sockets import dealer, parse_address
+from p2p.wire.sockets import dealer
 
 ROUND_MESSAGES_MAX = 32
 UNSENT_MAX = 1_024

@@ -19,6 +19,7 @@ from p2p.replicated.job_records import (
     with_job,
     with_room,
 )
+from p2p.replicated.job_states import JobState
 from p2p.replicated.journal import Rejected, with_event
 from p2p.replicated.state import (
     GENERATIONS_MAX,
@@ -27,7 +28,6 @@ from p2p.replicated.state import (
     TEXT_MAX,
     Generation,
     Job,
-    JobState,
     Mark,
     Notice,
     Samples,

@@ -4,15 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from p2p.replicated.job_states import JOB_TRANSITIONS, JobState
 from p2p.replicated.journal import Rejected
-from p2p.replicated.state import (
-    FINAL_JOBS_MAX,
-    JOB_TRANSITIONS,
-    TASK_BYTES_MAX,
-    Job,
-    JobState,
-    State,
-)
+from p2p.replicated.state import FINAL_JOBS_MAX, TASK_BYTES_MAX, Job, State
 
 Command = Mapping[str, Any]
 

@@ -4,39 +4,22 @@ Records are never changed in place: `apply` makes new ones. Nothing here knows o
 disks; times are what the proposing leader wrote into the command.
 """
 
-import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal
 
 from immutables import Map
 
+from p2p.replicated.job_states import FINAL, JobState
 from p2p.replicated.service import Service
 from p2p.replicated.store import Store
 from p2p.training.method import Method, submitted
+from p2p.wire.addresses import is_address
 
 Severity = Literal["info", "warning", "error"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")  # of events, the mildest first
 MemberState = Literal["alive", "dead", "left"]
-JobState = Literal[
-    "queued", "starting", "running", "recovering", "paused", "finished", "failed", "cancelled"
-]
-
-# From each state of a job, the states it may go to. The last three are final.
-JOB_TRANSITIONS: dict[str, frozenset[str]] = {
-    "queued": frozenset({"starting", "paused", "failed", "cancelled"}),
-    "starting": frozenset({"running", "recovering", "queued", "paused", "failed", "cancelled"}),
-    "running": frozenset({"recovering", "paused", "finished", "failed", "cancelled"}),
-    "recovering": frozenset({"running", "paused", "finished", "failed", "cancelled"}),
-    "paused": frozenset({"queued", "recovering", "failed", "cancelled"}),
-    "finished": frozenset(),
-    "failed": frozenset(),
-    "cancelled": frozenset(),
-}
-FINAL = frozenset(state for state, following in JOB_TRANSITIONS.items() if not following)
-
 EVENTS_MAX = 1_000
 HISTORY_POINTS_MAX = 1_000
 # What is kept of a job, the newest: else snapshots and `p2pnode job` would grow for ever.
@@ -51,7 +34,6 @@ SLOTS_MAX = 1_024
 REPLACES_MAX = 16  # former ids of one peer, each given up with a damaged log
 ACKNOWLEDGED_MAX = 200  # alerts that somebody has seen
 TEXT_MAX = 300  # characters of a name and the like: they are in every event and status
-_ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9._%:\[\]-]{0,254}:(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +72,6 @@ def parse_member(fields: Mapping[str, Any]) -> Member:
     ):
         raise ValueError("a member's id, slots or address is out of range, or a text is too long")
     return Member(**fields)
-
-
-def is_address(text: object) -> bool:
-    """Whether it is HOST:PORT of a socket that can be connected to."""
-    return isinstance(text, str) and _fits(text)
-
-
-@lru_cache(1_024)  # every message of Raft names one
-def _fits(address: str) -> bool:
-    match = _ADDRESS.fullmatch(address)
-    return match is not None and 0 < int(match["port"]) <= 65_535
 
 
 @dataclass(frozen=True, slots=True)

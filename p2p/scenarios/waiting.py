@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import P2PError
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from p2p.scenarios.scenario import Wait
 
 Told = Mapping[str, Any]

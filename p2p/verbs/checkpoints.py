@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2p.checkpoints.model_export import Unreadable, model_of, told_parts, write_model
 from p2p.errors import P2PError
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from p2p.verbs.submit import int64, peers_range, wait_for
 from p2p.verbs.verb import Verb, add_common, asks, megabytes, print_json, say, table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from p2p.errors import P2PError
 from p2p.measure.history import RESOLUTIONS_S
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from p2p.verbs.scalars import over_steps
 from p2p.verbs.verb import print_json, say
 

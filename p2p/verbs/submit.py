@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from collectives.codec_names import help_text
 from p2p import task_files
 from p2p.errors import Usage
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from p2p.training.method import AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say

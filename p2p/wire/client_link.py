@@ -9,9 +9,10 @@ from zmq.utils.monitor import recv_monitor_message
 
 from collectives.monitor import watch
 from p2p.errors import P2PError, Refused, Unreachable
+from p2p.wire.addresses import parse_address
 from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from p2p.wire.keys import ClusterKey
-from p2p.wire.sockets import dealer, parse_address
+from p2p.wire.sockets import dealer
 
 CONNECT_TIMEOUT_S = 3.0
 BATCH_MAX = 64  # answers read in a row, so that whoever waits for them gets a turn

@@ -15,12 +15,11 @@ from zmq.utils.monitor import recv_monitor_message
 
 from collectives.monitor import watch
 from p2p.errors import P2PError, Usage
-from p2p.replicated.state import is_address
+from p2p.wire.addresses import DEFAULT_PORT, is_address, parse_address
 from p2p.wire.envelope import ENVELOPE_BYTES_MAX
 from p2p.wire.keys import ClusterKey
 from p2p.wire.network import Listener, Route
 
-DEFAULT_PORT = 7700
 PORTS_TRIED = 200
 HANDSHAKE_TIMEOUT_MS = 3_000
 RECONNECT_MS = 20
@@ -238,16 +237,6 @@ def _limit(sock: "zmq.Socket[bytes]") -> None:
     sock.sndhwm = sock.rcvhwm = QUEUED_MESSAGES_MAX
     sock.maxmsgsize = ENVELOPE_BYTES_MAX
     sock.handshake_ivl = HANDSHAKE_TIMEOUT_MS
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, or HOST with the default port. Raises Usage."""
-    host, colon, port = text.strip().rpartition(":")
-    if not colon:
-        host, port = text.strip(), str(DEFAULT_PORT)
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise Usage(f"{text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 def _bind(router: "zmq.Socket[bytes]", listen: str | None) -> str:

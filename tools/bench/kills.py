@@ -14,7 +14,7 @@ from typing import Any
 from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 
 TIMEOUT_S = 120.0
 POLL_S = 0.05

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from p2p.scenarios.trainer_processes import SlowDown, trainers_of
 from tools.chaos.crew import Crew, Member
 from tools.storm.verdict import problems_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2p.local_cluster import LocalCluster
-from p2p.replicated.state import FINAL
+from p2p.replicated.job_states import FINAL
 from tools.chaos.crew import Crew
 
 Told = dict[str, Any]
