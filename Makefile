@@ -7,6 +7,8 @@ MINUTES ?= 1
 PEERS ?= 4
 SEED ?= 1
 STAMP := $(VENV)/.installed
+# Many containers set it, and then each of the hundreds of processes of the tests compiles anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo scenarios test check install sim chaos parity sameness soak long-feed bench conformance clean
 

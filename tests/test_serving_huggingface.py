@@ -1,11 +1,11 @@
 """Hugging Face models that the test makes itself: the model's own numbers, row by row."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from p2p.errors import P2PError
@@ -16,34 +16,42 @@ from p2p.serving.models.engine import Engine
 from p2p.serving.models.loading import load
 
 SIZES = {"vocab_size": 257, "max_position_embeddings": 48}
-CONFIGS = {
-    "llama": lambda: transformers.LlamaConfig(
+CONFIGS: dict[str, dict[str, Any]] = {
+    "LlamaConfig": {
         **SIZES,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=256,
-        bos_token_id=None,
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=257,
-        n_positions=48,
-        n_embd=64,
-        n_layer=2,
-        n_head=2,
-        eos_token_id=256,
-        bos_token_id=256,
-    ),
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "eos_token_id": 256,
+        "bos_token_id": None,
+    },
+    "GPT2Config": {
+        "vocab_size": 257,
+        "n_positions": 48,
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 2,
+        "eos_token_id": 256,
+        "bos_token_id": 256,
+    },
 }
 
 
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    """Takes seconds to import, so only who runs these tests does, not all who collect them."""
+    return importlib.import_module("transformers")
+
+
 @pytest.fixture(scope="module", params=sorted(CONFIGS))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, transformers: Any
+) -> Path:
     made: Path = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    config = CONFIGS[request.param]()
+    config = getattr(transformers, request.param)(**CONFIGS[request.param])
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(made)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: n for n, c in enumerate([*alphabet, "</s>"])}, []))
@@ -55,7 +63,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Engine:
+def engine(folder: Path, transformers: Any) -> Engine:
     loaded, ready = load(Load("tiny", folder=str(folder), streams=3))
     assert (ready.context, ready.streams) == (48, 3)
     kept = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -78,7 +86,7 @@ def answer(engine: Engine, *asked: Generate) -> dict[str, tuple[tuple[int, ...],
     return said
 
 
-def test_scores_are_those_of_the_model(engine: Engine, folder: Path) -> None:
+def test_scores_are_those_of_the_model(engine: Engine, folder: Path, transformers: Any) -> None:
     tokens = list(range(7, 47))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     with torch.inference_mode():
