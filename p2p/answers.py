@@ -14,14 +14,13 @@ from p2p.find import find_job, find_member, serve_job
 from p2p.measure import asked
 from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
 from p2p.services import view as services_view
-from p2p.wire.drills import DRILL_KINDS, Drill, Drills
+from p2p.wire.drills import DRILL_KINDS, FAULT_KINDS, Drill, Drills
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
 
 Args = Mapping[str, Any]
 Verb = Callable[["Peer", Args], dict[str, Any]]
-FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
 ADD_MAX = 16
 READ_BYTES_MAX = 4 * 1024 * 1024  # of a checkpoint, at once: about 1 ms
 PAUSE_MAX_S = 3_600.0

@@ -1,8 +1,3 @@
-"""The version, read once from the installed distribution."""
+"""The version: pyproject.toml takes it from here, so that no start has to look for metadata."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    VERSION = version("p2pnode")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    VERSION = "0+checkout"
+VERSION = "0.1.0"

@@ -118,7 +118,7 @@ def transfer(snapshot: Snapshot, status: Status, selection: Selection) -> Propos
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """A fault of p2p.answers.FAULT_KINDS besides kill. `lines`: what would follow.
+    """A fault of p2p.wire.drills.FAULT_KINDS besides kill. `lines`: what would follow.
 
     `cuts_off`: the others do without its vote as long as it lasts.
     """

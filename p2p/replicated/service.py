@@ -10,6 +10,7 @@ ENDED_MAX = 50  # that are remembered
 REPLICAS_MAX = 256
 FILES_MAX = 4_096
 DEVICES = ("auto", "cpu", "cuda")
+JOB, FOLDER = "job:", "hf:"  # what a source of weights that is no path begins with
 
 
 @dataclass(frozen=True, slots=True)

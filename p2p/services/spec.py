@@ -8,11 +8,8 @@ from p2p.checkpoints.restoring import checkpoint_of
 from p2p.control.services import revision_of
 from p2p.errors import P2PError, Usage
 from p2p.find import find_job
-from p2p.replicated.service import DEVICES, REPLICAS_MAX
+from p2p.replicated.service import DEVICES, FOLDER, JOB, REPLICAS_MAX
 from p2p.replicated.state import TEXT_MAX, State
-
-JOB = "job:"
-FOLDER = "hf:"
 
 
 def serve(state: State, args: Mapping[str, Any]) -> dict[str, Any]:

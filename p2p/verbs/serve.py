@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2p import task_files
 from p2p.errors import Usage
-from p2p.replicated.service import DEVICES
-from p2p.services.spec import FOLDER, JOB
+from p2p.replicated.service import DEVICES, FOLDER, JOB
 from p2p.verbs.verb import Verb, add_common, asks, megabytes, pairs, print_json, say, table
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from collectives.codec_names import NAMES
-from p2p.answers import FAULT_KINDS
 from p2p.errors import P2PError
 from p2p.training.method import ALLOW, AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
+from p2p.wire.drills import FAULT_KINDS
 
 if TYPE_CHECKING:
     from p2p.client import Client

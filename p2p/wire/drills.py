@@ -12,6 +12,7 @@ from typing import Literal
 
 DrillKind = Literal["partition", "delay", "drop"]
 DRILL_KINDS: tuple[DrillKind, ...] = ("partition", "delay", "drop")
+FAULT_KINDS = ("kill", "pause", "crash-trainer", "corrupt", *DRILL_KINDS, "heal")
 DELAY_S = 0.2  # on average, evenly spread from 0 to twice that, so that messages overtake others
 DROP_SHARE = 0.3
 ALWAYS_PASS = frozenset({"request", "reply"})
