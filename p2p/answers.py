@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from p2p import data_view, view
 from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
-from p2p.errors import P2PError, Refused, Usage
+from p2p.errors import P2PError, Usage
 from p2p.find import find_job, find_member, serve_job
 from p2p.measure import asked
 from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
 from p2p.services import view as services_view
-from p2p.wire.drills import DRILL_KINDS, FAULT_KINDS, Drill, Drills
 
 if TYPE_CHECKING:
     from p2p.peer import Peer
@@ -23,7 +22,6 @@ Args = Mapping[str, Any]
 Verb = Callable[["Peer", Args], dict[str, Any]]
 ADD_MAX = 16
 READ_BYTES_MAX = 4 * 1024 * 1024  # of a checkpoint, at once: about 1 ms
-PAUSE_MAX_S = 3_600.0
 PREVIEW_MAX = 1_000
 
 
@@ -162,49 +160,6 @@ def _transfer(peer: Peer, args: Args) -> dict[str, Any]:
 # -- done by the peer that is named ------------------------------------------------------------
 
 
-def _fault(peer: Peer, args: Args) -> dict[str, Any]:
-    kind = str(args["kind"])
-    if kind not in FAULT_KINDS:
-        raise Usage(f"{kind!r} is not a fault: there are {', '.join(FAULT_KINDS)}")
-    me = peer.identity.member["name"]
-    if not peer.identity.allow_faults:
-        raise Refused(f"{me} does not allow faults: start it with --allow-faults")
-    told_s = args.get("for_s")
-    for_s = float(told_s or 5.0)
-    if not 0.0 < for_s <= PAUSE_MAX_S:
-        raise Usage(f"a fault lasts more than 0 and at most {PAUSE_MAX_S:g} seconds")
-    _tell_fault(peer, kind, told_s or (for_s if kind == "pause" else None))
-    if kind in DRILL_KINDS or kind == "heal":
-        return _drill(peer, args, kind, float(told_s) if told_s else None)
-    if kind == "crash-trainer":
-        return {"schema": view.SCHEMA, "crashed": peer.desk.crash()}
-    if kind == "corrupt":
-        peer.parts.fault(kind, for_s)
-    else:  # later, so that the answer leaves first
-        peer.parts.call_later(0.05, lambda: peer.parts.fault(kind, for_s))
-    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
-
-
-def _tell_fault(peer: Peer, kind: str, for_s: float | None) -> None:
-    """Into the events, before it is done: who is killed or cut off tells nobody."""
-    name, lasts = peer.identity.member["name"], f" for {for_s:g} s" if for_s else ""
-    text = f"a drill ends at {name}" if kind == "heal" else f"a drill: {kind} {name}{lasts}"
-    severity = "info" if kind == "heal" else "warning"
-    peer.watch.tell_event("fault", severity, text, peer=peer.identity.id)
-
-
-def _drill(peer: Peer, args: Args, kind: str, for_s: float | None) -> dict[str, Any]:
-    """`for_s` None: until it is healed. `side`: all peers on this side of a partition."""
-    if kind == "heal":
-        peer.mail.drills = Drills()
-    else:
-        side = [find_member(peer.state, str(text)).id for text in args.get("side", ())]
-        until_s = None if for_s is None else peer.parts.clock.monotonic_s() + for_s
-        named = frozenset({peer.identity.id, *side})
-        peer.mail.drills = peer.mail.drills.and_also(Drill(_DRILLS[kind], named, until_s))
-    return {"schema": view.SCHEMA, "fault": kind, "peer": peer.identity.id}
-
-
 def _checkpoint_read(peer: Peer, args: Args) -> dict[str, Any]:
     """Bytes of a part of a checkpoint that lies here, as the log says."""
     job, offset, count = find_job(peer.state, str(args["job"])), args["offset"], args["count"]
@@ -213,9 +168,6 @@ def _checkpoint_read(peer: Peer, args: Args) -> dict[str, Any]:
     if not paths or not 0 < count <= READ_BYTES_MAX or offset < 0:
         raise Usage(f"{peer.identity.member['name']} has no such part of that checkpoint")
     return {"schema": view.SCHEMA, "data": peer.desk.shelf.read(paths[0], offset, count)}
-
-
-_DRILLS = {str(kind): kind for kind in DRILL_KINDS}
 
 
 LOCAL: dict[str, Verb] = {
@@ -243,7 +195,6 @@ LOCAL: dict[str, Verb] = {
 # About this peer's own process, or that of another if one is named.
 ABOUT_ITSELF: dict[str, Verb] = {"metrics": asked.metrics}
 DIRECTED: dict[str, Verb] = {
-    "fault": _fault,
     "checkpoint_read": _checkpoint_read,
     **ABOUT_ITSELF,
 }

@@ -6,12 +6,13 @@ Imports of weight (ZeroMQ, consensus) happen only in what is run, so --help answ
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from p2p.errors import P2PError, Usage
-from p2p.settings import resolve
+from p2p.settings import addresses, resolve
 from p2p.terminal import show_what_the_terminal_can
 from p2p.verbs import (
     checkpoints,
@@ -29,7 +30,7 @@ from p2p.verbs import (
     verify,
     watch,
 )
-from p2p.verbs.verb import Parser, Verb, given_key, print_json, say
+from p2p.verbs.verb import OneOf, Parser, Verb, given_key, print_json, say
 from p2p.version import VERSION
 
 # A new verb = one file and one entry here; help texts are made from this list.
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     show_what_the_terminal_can()
     try:
-        code = args.run(args) if "run" in args else _run_peer(args)
+        code = _run_verb(args) if "run" in args else _run_peer(args)
         sys.stdout.flush()
     except P2PError as error:
         say(f"p2pnode: {error}")
@@ -95,12 +96,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow-faults", action="store_true", default=None, help="for drills")
     parser.add_argument("--metrics-port", metavar="[HOST:]PORT", help="metrics for Prometheus")
     parser.add_argument("--json", action="store_true", help="announce the peer as JSON")
-    verbs = parser.add_subparsers(metavar="VERB", dest="verb")
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", action=OneOf)
     for verb in VERBS:
         sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help)
         verb.add_arguments(sub)
         sub.set_defaults(run=verb.run)
     return parser
+
+
+def _run_verb(args: argparse.Namespace) -> int:
+    """SIGTERM ends it as an exception does: what was opened is closed, the exit code is 143."""
+    signal.signal(signal.SIGTERM, _end)
+    return int(args.run(args))
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _run_peer(args: argparse.Namespace) -> int:
@@ -130,7 +141,7 @@ def _run_peer(args: argparse.Namespace) -> int:
         rules=rules_file.read(settings["alert_rules"]),
         notify_command=settings["notify_command"],
         notify_url=checked_url(settings["notify_url"]),
-        join=tuple(part for part in (args.join or "").split(",") if part),
+        join=() if args.join is None else addresses(args.join, "--join"),
         key=given_key(settings["token_file"]),
         cluster_name=args.cluster_name,
     )

@@ -129,8 +129,7 @@ class _Host:
         known = data_dir.recall(folder)
         self.founds = key is None if known is None else known.founding
         self.key = data_dir.load_key(folder) if known else key or ClusterKey.fresh()
-        listen = options.listen or (known.address if known else self._listen_for_join())
-        self.network = ZmqNetwork(self.key, listen, options.advertise)
+        self.network = ZmqNetwork(self.key, *where(options, known, self._listen_for_join()))
         address = self.network.address
         name = options.name or (known.name if known else _default_name(address))
         data_dir.make_subfolders(folder)
@@ -145,6 +144,8 @@ class _Host:
             )
         else:
             self.who = replace(known, name=name, address=address)
+        bound = self.network.bound
+        self.who = replace(self.who, listen="" if bound == address else bound)
         data_dir.remember(folder, self.who)
         if known is None and not self.founds:
             self.opened = Opened(LogStore(folder), self.who)
@@ -370,6 +371,16 @@ class _Host:
             at = time.strftime("%H:%M:%S", time.localtime(event.at_s))
             self.terminal.say(f"{at} {event.severity:<7} {event.text}")
         self.events_shown = self._last_event()
+
+
+def where(
+    options: Options, known: data_dir.Remembered | None, for_join: str | None
+) -> tuple[str | None, str | None]:
+    """Where to listen, and where others reach it if that is elsewhere: as given, or as it was."""
+    if options.listen or known is None:
+        return options.listen or for_join, options.advertise
+    elsewhere = known.address if known.listen else None
+    return known.listen or known.address, options.advertise or elsewhere
 
 
 def _call_later(delay_s: float, callback: Callable[[], None]) -> None:

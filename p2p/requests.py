@@ -2,16 +2,18 @@
 
 LOCAL verbs are answered from this peer's copy of the state, READ verbs too, but only once it holds
 all that was agreed when they were asked; PROPOSED ones are forwarded to the leader and proposed
-there; DIRECTED ones go to the peer they name, ABOUT_ITSELF ones too, if they name one. STREAMED
-ones are answered in parts, or not at all.
+there; DIRECTED ones and faults go to the peer they name, ABOUT_ITSELF ones too, if they name one.
+STREAMED ones are answered in parts, or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2p import faults
 from p2p.answers import ABOUT_ITSELF, DIRECTED, LOCAL
 from p2p.errors import NoQuorum, OutcomeUnknown, P2PError, Usage, to_wire
 from p2p.find import find_member
@@ -62,6 +64,7 @@ class Requests:
         self._peer = peer
         self.waiting: dict[str, list[Asked]] = {}  # by request id, until it is applied here
         self.forwarded: dict[str, Asked] = {}  # until the peer it was passed on to has answered
+        self._then: dict[str, Callable[[], None]] = {}
         self.handled = 0  # since the start, without pings
 
     def handle(self, asked: Asked) -> None:
@@ -76,7 +79,7 @@ class Requests:
                 self._to_leader(asked)
             elif asked.verb in ABOUT_ITSELF and asked.args.get("peer") is None:
                 self._answer(asked, ABOUT_ITSELF[asked.verb](self._peer, asked.args))
-            elif asked.verb in DIRECTED:
+            elif asked.verb in DIRECTED or asked.verb == "fault":
                 self._to_target(asked)
             elif asked.verb in READ:
                 self._read(asked)
@@ -92,6 +95,18 @@ class Requests:
         for asked in self.waiting.pop(request, ()):
             self._answer(asked, answer)
             self._peer.raft.hurry(asked.sender)  # a peer passed it on; answers when it applies it
+        if request in self._then:
+            self._peer.parts.call_later(0.0, partial(self._go_on, request))
+
+    def when_applied(self, request: str, then: Callable[[], None], within_s: float) -> None:
+        """`then` once, when this is in the state or after so long without that."""
+        self._then[request] = then
+        self._peer.parts.call_later(within_s, partial(self._go_on, request))
+
+    def _go_on(self, request: str) -> None:
+        then = self._then.pop(request, None)
+        if then is not None:
+            then()
 
     def on_reply(self, body: Mapping[str, Any]) -> None:
         """Of a peer that was passed something on, or pinged."""
@@ -194,7 +209,9 @@ class Requests:
     def _to_target(self, asked: Asked) -> None:
         peer, leader = self._peer, self._peer.raft.status.leader
         target = find_member(peer.state, str(asked.args["peer"]))
-        if target.id == peer.identity.id:
+        if target.id == peer.identity.id and asked.verb == "fault":
+            faults.begin(peer, asked.args, partial(self._answer, asked))
+        elif target.id == peer.identity.id:
             self._answer(asked, DIRECTED[asked.verb](peer, asked.args))
         elif target.state != "alive" and asked.args.get("kind") != "heal":  # it may be cut off
             raise P2PError(f"{target.name} is {target.state}: nothing to do")

@@ -63,6 +63,18 @@ def data_home() -> Path:
     return Path(base).expanduser() / "p2pnode"
 
 
+def addresses(text: str, given_by: str) -> tuple[str, ...]:
+    """HOST:PORT[,...], at least one. Raises Usage, which names what it was given by."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for address in found:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65_536):
+            raise Usage(f"{given_by}: {address!r} is not HOST:PORT")
+    if not found:
+        raise Usage(f"{given_by}: no peer is named, expected HOST:PORT[,...]")
+    return found
+
+
 def resolve(flags: Mapping[str, Any]) -> dict[str, Resolved]:
     """Each setting's value and source. Raises Usage for a value that cannot be read."""
     file = config_file()

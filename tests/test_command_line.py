@@ -45,6 +45,8 @@ def test_in_a_narrow_terminal_the_last_cell_goes_below(monkeypatch: pytest.Monke
         (["export", "events", "--names", "x"], "p2pnode: unrecognized arguments: --names x; see"),
         (["export", "tensorboard", "j"], "the following arguments are required: -o/--output"),
         (["restore", "j", "--steps", "1", "--epochs", "1"], "--epochs: not allowed with argument"),
+        (["--data-dir", "x", "recover"], "--data-dir before a verb is for a peer that shall run"),
+        (["--name", "a", "submit", "digits"], "--name before a verb is for a peer that shall run"),
     ],
 )
 def test_a_wrong_flag_is_one_sentence_and_exit_code_2(
@@ -55,6 +57,26 @@ def test_a_wrong_flag_is_one_sentence_and_exit_code_2(
     told = capsys.readouterr()
     assert ended.value.code == 2
     assert said in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+def test_flags_of_every_verb_may_stand_before_it() -> None:
+    parse = build_parser().parse_args
+    before = parse(["--json", "--token-file", "t", "data", "list"])
+    assert (before.json, before.token_file) == (True, "t")
+    assert not parse(["status"]).json
+    assert parse(["--slots", "3", "config"]).slots == 3
+
+
+@pytest.mark.parametrize("text", ["", ",", "host", "host:", ":7700", "host:0", "a:1,b", "a:65536"])
+@pytest.mark.parametrize("given", [["status", "--peer"], ["--join"]], ids=["peer", "join"])
+def test_what_is_no_address_of_a_peer_is_said_at_once(
+    given: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not looked up for seconds; and an empty --join must not found a cluster of its own."""
+    assert main([*given, text]) == 2
+    told = capsys.readouterr()
+    assert "HOST:PORT" in told.err
     assert (told.out, told.err.count("\n")) == ("", 1)
 
 

@@ -63,6 +63,45 @@ def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_when_healed() -> No
     cluster.until(lambda: answer["ok"]["job"] in cut_off.state.jobs, "it caught up")
 
 
+@pytest.mark.parametrize("kind", ["partition", "kill", "pause"])
+def test_a_drill_is_agreed_before_it_is_done(kind: str) -> None:
+    """Of a leader above all, which could tell nobody afterwards."""
+    cluster = grown(3, allow_faults=True)
+    old = cluster.leader.name
+    other = next(twin.name for twin in cluster.live() if twin.name != old)
+    assert "ok" in cluster.ask(other, "fault", kind=kind, peer=old, side=[old], for_s=5.0)
+    lasts = "" if kind == "kill" else " for 5 s"
+    told = [event.text for event in cluster.twins[old].peer.state.events]
+    assert f"a drill: {kind} name-{old}{lasts}" in told
+    if kind == "partition":
+        others = [twin for twin in cluster.live() if twin.name != old]
+        cluster.until(lambda: any(twin.peer.raft.is_leader for twin in others), "another leads")
+        assert told[-1] in [event.text for event in cluster.leader.peer.state.events]
+
+
+def test_a_drill_without_anybody_who_agrees_is_done_all_the_same() -> None:
+    cluster = grown(3, allow_faults=True)
+    last = cluster.leader.name
+    for twin in list(cluster.live()):
+        if twin.name != last:
+            cluster.kill(twin.name)
+    assert "ok" in cluster.ask(last, "fault", kind="pause", peer=last, for_s=2.0)
+    cluster.run(0.2)
+    assert cluster.twins[last].faults == [("pause", 2.0)]
+
+
+@pytest.mark.parametrize(("args", "code"), [({"for_s": 0}, 2), ({"side": ["nobody"]}, 2), ({}, 0)])
+def test_a_drill_that_is_refused_or_only_checked_leaves_no_trace(args: dict, code: int) -> None:
+    cluster = grown(1, allow_faults=True)
+    me, before = cluster.leader, cluster.leader.peer.state
+    answer = cluster.ask(
+        me.name, "fault", **{"kind": "kill", "peer": me.name, "only_check": code == 0, **args}
+    )
+    assert answer.get("exit_code", 0) == code
+    cluster.run(0.2)
+    assert (me.faults, me.peer.state.events) == ([], before.events)
+
+
 def test_two_on_one_side_of_five_find_no_leader() -> None:
     cluster = grown(5, allow_faults=True)
     small = [twin.name for twin in cluster.live() if not twin.peer.raft.is_leader][:2]

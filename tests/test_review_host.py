@@ -12,6 +12,7 @@ import pytest
 from consensus.node import bootstrap
 from p2p import runtime_dir
 from p2p.errors import P2PError, Usage
+from p2p.host import Options, where
 from p2p.local_cluster import LocalCluster
 from p2p.runtime_dir import RunningPeer
 from p2p.storage import data_dir
@@ -84,6 +85,26 @@ def test_a_zombie_is_no_running_peer() -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert not RunningPeer("a", "127.0.0.1:1", "c", process.pid, made_s, "").is_running
     process.wait()
+
+
+AWAY = Remembered("a", "a", "gate.example:9", "c", listen="0.0.0.0:7700")
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "listen", "advertise"),
+    [
+        (Options(), None, "10.0.0.1:7700", None),
+        (Options(listen="h:1", advertise="g:2"), None, "h:1", "g:2"),
+        (Options(), Remembered("a", "a", "h:1", "c"), "h:1", None),
+        (Options(), AWAY, "0.0.0.0:7700", "gate.example:9"),
+        (Options(advertise="new:9"), AWAY, "0.0.0.0:7700", "new:9"),
+        (Options(listen="h:1"), AWAY, "h:1", None),
+    ],
+)
+def test_a_peer_comes_back_to_where_it_listened_not_to_what_it_advertised(
+    options: Options, known: Remembered | None, listen: str, advertise: str | None
+) -> None:
+    assert where(options, known, "10.0.0.1:7700") == (listen, advertise)
 
 
 @pytest.mark.processes

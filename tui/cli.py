@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 def check(args: argparse.Namespace) -> None:
     """Raises Usage for what cannot be, before a screen opens over the message."""
     from p2p.errors import Usage
+    from p2p.settings import addresses
 
     if not INTERVAL_MIN_S <= args.interval <= INTERVAL_MAX_S:
         raise Usage(f"--interval takes {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:g} seconds")
@@ -89,10 +90,8 @@ def check(args: argparse.Namespace) -> None:
         raise Usage("--replay shows a file: it takes no HOST:PORT and no --record")
     if args.serve and (args.once or args.record):
         raise Usage("--serve opens a screen per browser: it takes no --once and no --record")
-    for address in args.peer.split(",") if args.peer is not None else ():
-        host, colon, port = address.rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-            raise Usage(f"{address!r} is not HOST:PORT")
+    if args.peer is not None:
+        addresses(args.peer, "peer")
     if args.token_file:
         from p2p.verbs.verb import given_key
 

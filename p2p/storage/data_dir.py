@@ -35,6 +35,7 @@ class Remembered:
     replaces: ids it had before its log was lost, until the cluster knows. others: addresses of
     voters to ask when the log cannot tell. sole_voter: whether nobody else could have voted.
     founding: nobody has heard of this peer yet, for its cluster's first log is not durable.
+    listen: where it listens, if others reach it elsewhere (--advertise).
     """
 
     id: str
@@ -45,6 +46,7 @@ class Remembered:
     others: tuple[str, ...] = ()
     sole_voter: bool = False
     founding: bool = False
+    listen: str = ""
 
 
 def open_data_dir(given: str | None, cluster: str | None) -> Folder:

@@ -29,7 +29,7 @@ def _shown(value: object) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
 VERBS = (Verb("config", "each setting and its source", _arguments, show),)

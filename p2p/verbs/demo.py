@@ -115,7 +115,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "other way round, if FILE ends in .xml); implies --headless",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print what happens as JSON, the verdict last"
+        *("--json",),
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print what happens as JSON, the verdict last",
     )
 
 

@@ -9,7 +9,7 @@ from p2p.errors import P2PError
 from p2p.training.method import ALLOW, AUTO
 from p2p.training.strategies.catalog import STRATEGIES
 from p2p.verbs.verb import Verb, add_common, asks, pairs, print_json, say
-from p2p.wire.drills import FAULT_KINDS
+from p2p.wire.drills import DRILL_KINDS, FAULT_KINDS
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -76,10 +76,20 @@ async def _transfer(client: "Client", args: argparse.Namespace) -> int:
 
 
 async def _fault(client: "Client", args: argparse.Namespace) -> int:
-    for name in args.peers:
-        answer = await client.request(
-            "fault", kind=args.kind, peer=name, for_s=args.for_s, side=args.peers
-        )
+    """What would be refused at one of several peers is done at none of them."""
+
+    async def ask(name: str, **more: bool) -> dict[str, Any]:
+        told = {"kind": args.kind, "for_s": args.for_s, "side": args.peers}
+        return await client.request("fault", peer=name, **told, **more)
+
+    if len(args.peers) > 1:
+        for name in args.peers:
+            await ask(name, only_check=True)
+    if args.kind in DRILL_KINDS:  # together, before those on one side can agree on nothing more
+        answers = await asyncio.gather(*map(ask, args.peers))
+    else:
+        answers = [await ask(name) for name in args.peers]
+    for name, answer in zip(args.peers, answers, strict=True):
         _tell(args, answer, f"{args.kind} {name}: done")
     return 0
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from p2p.errors import Unreachable, Usage
-from p2p.settings import resolve
+from p2p.settings import addresses, resolve
 
 if TYPE_CHECKING:
     from p2p.client import Client
     from p2p.wire.keys import ClusterKey
 
+    _SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    _SubParsers = argparse._SubParsersAction
 
 WATCH_EVERY_S = 1.0
 # An election takes up to 3 s; what is not decided after two of them will not be soon.
@@ -36,6 +39,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(Usage.exit_code, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+class OneOf(_SubParsers):
+    """A verb takes its own flags, behind it: what was said before it about a peer that shall run is
+    refused, not forgotten.
+    """
+
+    common: tuple[str, ...] = ("json", "token_file")
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        said = [name for name, value in vars(namespace).items() if value not in (None, False)]
+        misplaced = [name for name in said if name not in self.common and name != self.dest]
+        if misplaced and values[0] in self.choices and values[0] != "config":
+            flag = f"--{misplaced[0].replace('_', '-')}"
+            parser.error(f"{flag} before a verb is for a peer that shall run, not for {values[0]}")
+        super().__call__(parser, namespace, values, option_string)
 
 
 Ask = Callable[["Client", argparse.Namespace], Awaitable[int]]
@@ -64,8 +89,10 @@ class Verb:
 def add_common(parser: argparse.ArgumentParser, watch: bool = False) -> None:
     """The options of every verb that asks a peer."""
     parser.add_argument("--peer", metavar="HOST:PORT[,...]", help="ask these peers")
-    parser.add_argument("--token-file", metavar="FILE", help="the cluster's token")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    # Before the verb they are the main parser's: what is not said after it must not undo that.
+    unsaid = argparse.SUPPRESS
+    parser.add_argument("--token-file", metavar="FILE", default=unsaid, help="the cluster's token")
+    parser.add_argument("--json", action="store_true", default=unsaid, help="print JSON")
     if watch:
         parser.add_argument("--watch", action="store_true", help="print again when it changes")
 
@@ -162,15 +189,18 @@ def target(args: argparse.Namespace) -> tuple[list[str], "ClusterKey"]:
 
     settings = resolve({"peer": args.peer, "token_file": args.token_file})
     given = settings["peer"]
+    by = "--peer" if given.source == "flag" else f"peer, from {given.source}"
+    # Whatever is used in the end: what is written wrong is said.
+    named = list(addresses(given.value, by)) if given.value or given.source == "flag" else []
     token_key = given_key(settings["token_file"].value)
-    addresses, key = discover() if given.source not in ("flag",) else ([], None)
-    if not addresses and given.value:
-        addresses, key = [text for text in given.value.split(",") if text], None
-    if not addresses:
+    found, key = discover() if given.source != "flag" else ([], None)
+    if not found:
+        found, key = named, None
+    if not found:
         raise Unreachable(
             "no peer of yours runs on this host: start one with `p2pnode`, or give --peer HOST:PORT"
         )
-    return addresses, token_key or key or key_for(addresses, None)
+    return found, token_key or key or key_for(found, None)
 
 
 def given_key(token_file: str | None) -> "ClusterKey | None":

@@ -8,7 +8,7 @@ each peer that has somebody to notify does, for once a message too many is bette
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import P2PError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from p2p.peer import Peer
 
 LOOK_EVERY_S = 1.0
+AGREED_WITHIN_S = 1.0
 # Who began to look just now does not know yet what fires.
 SETTLED_S = 20.0
 _EVENT_SEVERITY = {"info": "info", "warning": "warning", "critical": "error"}
@@ -105,15 +106,25 @@ class WatchDesk:
 
     # -- what people are told --------------------------------------------------------------------
 
-    def tell_event(self, kind: str, severity: str, text: str, peer: str | None = None) -> None:
-        """Into the events, by way of the leader; lost where there is none."""
+    def tell_event(
+        self,
+        kind: str,
+        severity: str,
+        text: str,
+        peer: str | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Into the events, by way of the leader; lost where there is none. `then`: what is done
+        once it is agreed, or cannot be soon."""
         asked = {"kind": kind, "severity": severity, "text": text, "peer": peer, "job": None}
-        me, leader = self._peer, self._peer.raft.status.leader
+        me, leader, id_ = self._peer, self._peer.raft.status.leader, self._peer.parts.new_id()
+        if then is not None:
+            within_s = 0.0 if leader is None else AGREED_WITHIN_S
+            me.requests.when_applied(id_, then, within_s)
         if me.raft.is_leader:
-            self._propose(event_command(me.state, asked))
+            self._propose({**event_command(me.state, asked), "request": id_})
         elif leader is not None:
-            body = {"id": me.parts.new_id(), "verb": "event.tell", "args": asked}
-            me.send(leader, "request", body)
+            me.send(leader, "request", {"id": id_, "verb": "event.tell", "args": asked})
 
     def _tell(self, change: Change, facts: Facts) -> None:
         alert, leads = change.alert, self._peer.raft.is_leader

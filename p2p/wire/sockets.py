@@ -45,6 +45,7 @@ class ZmqNetwork:
             self._router.close(0)
             self._context.term()
             raise
+        self.bound = bound
         self.bind_host = _resolve(parse_address(bound)[0])
         self._links: dict[str, _Link] = {}
         self._listener: Listener | None = None
