@@ -3,6 +3,7 @@ from these two, and everything asked of the cluster goes through tui/steering.py
 """
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -125,6 +126,7 @@ class ClusterApp(LookingApp):
         self._ask_for()
         self.run_worker(self.feed.run(), group="feed", exit_on_error=False)
         self.set_interval(1.0, self._tick)
+        self.call_after_refresh(gc.enable)  # see tui.cli
         self._draw()
 
     def on_unmount(self) -> None:

@@ -5,6 +5,7 @@ Nothing of weight is imported before it is needed: --help answers at once.
 
 import argparse
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -160,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
         from p2p.training.death import die_with
 
         die_with(args.served_by)
+    gc.disable()  # until the first frame: there is nothing to collect yet, and it is a tenth of it
     from tui.app import ClusterApp
     from tui.giving_back import GivenBack
     from tui.tape import Replay
