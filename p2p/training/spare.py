@@ -137,6 +137,7 @@ def main() -> int:
     from p2p.training.trainer import warm
 
     seconds = warm()
+    import_module("p2p.serving.replica")  # with the models, of which a replica needs all at once
     gc.collect()
     gc.freeze()  # a later collection must not write to pages that forks share
     peer.send(msgpack.packb({"kind": "warm", "seconds": seconds}))

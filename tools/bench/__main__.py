@@ -20,7 +20,7 @@ BENCHMARKS = {
     "memory": "resident memory of peers, warm spares and trainers",
     "notices": "how long ranks on one host take to tell one another that data is ready",
     "recovery": "how long the others stand still after kill -9, and whether the weights stay equal",
-    "serve": "tokens per second of a replica, beside a plain loop, and with many streams",
+    "serve": "what serving costs beside a plain loop, how soon it answers, what a death costs",
     "straggler": "steps per second when one trainer runs at a third of its speed",
     "train": "samples per second of a training job, beside DistributedDataParallel over gloo",
     "tui": "what p2ptui costs, and its peer, and how soon it shows what happened",

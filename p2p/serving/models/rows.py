@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -78,7 +79,8 @@ class NativeRows:
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         outputs, inputs = weight.shape
         panels = -(-outputs // PANEL)
-        wide = functional.pad(weight, (0, 0, 0, panels * PANEL - outputs))
+        lacking = panels * PANEL - outputs
+        wide = functional.pad(weight, (0, 0, 0, lacking)) if lacking else weight
         packed = aligned(panels, inputs, PANEL)
         packed.copy_(wide.view(panels, PANEL, inputs).transpose(1, 2))
         added = aligned(panels * PANEL).zero_()
@@ -112,7 +114,8 @@ class NativeCache:
         self._attention, self._shape, self._slots = library.attention, shape, slots
         self._width, self._capacity = up_to(shape.head_width), up_to(shape.context)
         sizes = shape.layers, slots, shape.heads, self._width * self._capacity
-        self._keys, self._values = torch.zeros(sizes), torch.zeros(sizes)
+        # Of a slot that nobody has needed yet there is no memory, which torch.zeros would touch.
+        self._keys, self._values = (torch.from_numpy(np.zeros(sizes, np.float32)) for _ in "kv")
         self._scores = torch.zeros(self._capacity)
         self._scale = ctypes.c_float(shape.head_width**-0.5)
 

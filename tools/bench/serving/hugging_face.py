@@ -1,0 +1,63 @@
+"""A small Llama as a local folder, and `generate` of transformers over it: what many start from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+try:
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+except ImportError:
+    transformers = None
+
+PARAMETERS = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def is_there() -> bool:
+    """Whether the optional extra `hf` is installed."""
+    return transformers is not None
+
+
+def saved(folder: Path, context: int) -> Path:
+    """Random weights, bytes for tokens, and no token that ends an answer early."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        **PARAMETERS,
+        **HEADS,
+        vocab_size=256,
+        max_position_embeddings=context,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer: Any = Tokenizer(models.BPE({c: n for n, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder
+
+
+class TransformersLoop:
+    """`generate`, greedy, with its own cache of keys and values."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def generate(self, prompt: list[int], count: int) -> list[int]:
+        """The next `count` ids."""
+        told = torch.tensor([prompt])
+        ids = self._model.generate(
+            told,
+            attention_mask=torch.ones_like(told),
+            max_new_tokens=count,
+            do_sample=False,
+            use_cache=True,
+        )
+        made: list[int] = ids[0, len(prompt) :].tolist()
+        assert len(made) == count, "it ended early"
+        return made
