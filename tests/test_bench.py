@@ -8,6 +8,7 @@ import pytest
 from tools.bench.__main__ import BENCHMARKS, main
 from tools.bench.barrier import lasted
 from tools.bench.namespaces import abandoned
+from tools.bench.serving.figures import Goal, Part, spread
 from tools.bench.straggler import best_share
 
 
@@ -46,3 +47,13 @@ def test_what_whole_shards_allow_of_the_ideal_split(
     shards: int, peers: int, possible: float
 ) -> None:
     assert best_share(shards, peers, 1 / 3) == pytest.approx(possible)
+
+
+def test_a_goal_is_reached_from_its_own_side() -> None:
+    most, least = Goal("a gap", 0.5, 0.5, "s"), Goal("two beside one", 1.79, 1.8, "x", True)
+    assert str(most) == "goal: a gap at most 0.5 s: 0.5 s - reached"
+    assert str(least) == "goal: two beside one at least 1.8 x: 1.79 x - missed"
+    assert Part([], [most]).is_well
+    assert not Part([], [most, least]).is_well
+    assert not Part([], [most], problems=["an answer is another one"]).is_well
+    assert not Goal("of nothing", spread([])["median"], 1.0, "s").is_reached

@@ -113,6 +113,22 @@ def test_verify_says_what_is_well_and_what_is_not() -> None:
     assert ill == {**well, "peers": [False], "quorum": [False], "model": [False]}
 
 
+def test_verify_names_who_is_gone_and_what_helps() -> None:
+    raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset({"a", "b"}), 0.0)
+    status = view.status(state(), raft, {})
+    dead = {**status, "peers": [{**peer, "state": "dead"} for peer in status["peers"]]}
+    texts = {check.name: check.text for check in verify.of_status(dead)}
+    assert texts["peers"].startswith("name-a and name-b do not answer: start them again, or")
+    (first, *rest) = status["peers"]
+    dead = {**status, "peers": [{**first, "state": "dead"}, *rest]}
+    texts = {check.name: check.text for check in verify.of_status(dead)}
+    assert texts["peers"].endswith("start it again, or `p2pnode remove name-a`")
+    headless = {**status, "cluster": {**status["cluster"], "quorum": False}}
+    texts = {check.name: check.text for check in verify.of_status(headless, frozenset({"b"}))}
+    assert texts["peers"] == "name-b does not answer: start it again"
+    assert texts["quorum"].endswith("1 of 2 answer: start the missing ones")
+
+
 def test_a_serve_job_has_the_keys_of_every_job() -> None:
     train, serve = view.jobs(state(), {})
     assert list(train) == list(serve) == list(view.SUMMARY_KEYS)

@@ -147,6 +147,8 @@ def test_what_textgpt_cannot_do_is_named(
 
 def test_pythons_own_sources_are_there() -> None:
     assert len(text.read(None)) > 1_000_000
+    assert text.unigram_bits(b"abcd" * 5) == 2.0
+    assert text.unigram_bits(b"a" * 9) == 0.0
 
 
 @pytest.mark.parametrize(

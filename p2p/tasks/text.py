@@ -1,6 +1,8 @@
 """Bytes of text for language models: a file, a folder of files, or Python's own sources."""
 
+import math
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 from p2p.errors import Usage
@@ -38,3 +40,11 @@ def read(data: str | None) -> bytes:
         return b"\n".join(path.read_bytes() for path in files(data))
     except OSError as error:
         raise Usage(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def unigram_bits(data: bytes) -> float:
+    """Bits per byte that a model needs which knows how often each byte occurs, and nothing else:
+    the entropy of their frequencies (Shannon 1948).
+    """
+    shares = [count / len(data) for count in Counter(data).values()]
+    return -sum(share * math.log2(share) for share in shares)

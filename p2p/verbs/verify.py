@@ -1,6 +1,7 @@
 """verify: is a running cluster well, from end to end? Plain lines, a real prompt per model."""
 
 import argparse
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 PROMPT = "The "
 TOKENS = 8
 ANSWER_WITHIN_S = 20.0
+REACHED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Check:
 async def verify(client: "Client", args: argparse.Namespace) -> int:
     status = await client.request("status")
     models = (await client.request("models"))["models"]
-    checks = [*of_status(status), *of_models(models)]
+    checks = [*of_status(status, await _silent(client, status)), *of_models(models)]
     for told in models:
         if told["replicas"]:
             checks.append(await _answers(client, told))
@@ -37,30 +39,55 @@ async def verify(client: "Client", args: argparse.Namespace) -> int:
         for check in checks:
             print(f"{'ok ' if check.ok else 'BAD'}  {check.name:<8} {check.text}")
     bad = sum(not check.ok for check in checks)
-    if bad:
-        say(f"p2pnode: {bad} of {len(checks)} checks failed")
+    say(f"{bad} of {len(checks)} checks failed" if bad else "all is well")
     return 0 if is_well else Unhealthy.exit_code
 
 
-def of_status(status: Mapping[str, Any]) -> Iterator[Check]:
+async def _silent(client: "Client", status: Mapping[str, Any]) -> frozenset[str]:
+    """Ids of the peers that cannot be reached from here. Asked only where nobody leads, and so
+    nobody has judged who lives."""
+    if _leads(status):
+        return frozenset()
+
+    async def is_silent(address: str) -> bool:
+        try:
+            await client.link(address).shake_hands(REACHED_WITHIN_S)
+        except P2PError:
+            return True
+        return False
+
+    peers = [peer for peer in status["peers"] if peer["state"] == "alive"]
+    silent = await asyncio.gather(*(is_silent(peer["address"]) for peer in peers))
+    return frozenset(peer["id"] for peer, is_so in zip(peers, silent, strict=True) if is_so)
+
+
+def _leads(status: Mapping[str, Any]) -> bool:
+    cluster = status["cluster"]
+    return bool(cluster["quorum"] and cluster["leader"])
+
+
+def of_status(status: Mapping[str, Any], silent: frozenset[str] = frozenset()) -> Iterator[Check]:
     cluster, peers = status["cluster"], status["peers"]
     names = {peer["id"]: peer["name"] for peer in peers}
     leader = names.get(cluster["leader"])
-    lost = [peer["name"] for peer in peers if peer["state"] in ("dead", "suspect")]
-    alive = [peer for peer in peers if peer["state"] == "alive"]
+    is_lost = {peer["id"]: peer["state"] in ("dead", "suspect") for peer in peers}
+    is_lost |= dict.fromkeys(silent, True)
+    lost = [peer["name"] for peer in peers if is_lost[peer["id"]]]
+    alive = [p for p in peers if p["state"] == "alive" and not is_lost[p["id"]]]
     yield _check(
         "peers",
         not lost,
         f"{len(alive)} of {len(alive) + len(lost)} alive",
-        f"{', '.join(lost)} does not answer: start it again, or `p2pnode remove` it",
+        _gone(lost, may_be_removed=_leads(status)),
     )
     votes = [peer for peer in peers if peer["role"] in ("leader", "voter")]
-    voting = [peer for peer in votes if peer["state"] == "alive"]
+    voting = [peer for peer in votes if peer in alive]
     yield _check(
         "quorum",
-        bool(cluster["quorum"] and leader),
+        _leads(status),
         f"{len(voting)} of {len(votes)} voters, led by {leader} in term {cluster['term']}",
-        "no leader that a majority of the voters follows: start the missing peers",
+        f"no leader that a majority of the voters follows; {len(voting)} of {len(votes)} answer: "
+        "start the missing ones",
     )
     slots = sum(peer["slots"] for peer in alive)
     used = sum(peer["trainers"] + peer["replicas"] for peer in alive)
@@ -97,6 +124,17 @@ async def _answers(client: "Client", told: Mapping[str, Any]) -> Check:
     count, seconds = asked.end.completion_tokens, asked.end.seconds
     said = f"{told['name']} on {asked.end.peer}: {count} tokens in {seconds:.2f} s, {text!r:.60}"
     return Check("prompt", count > 0, said)
+
+
+def _gone(lost: list[str], may_be_removed: bool) -> str:
+    if not lost:
+        return ""
+    if len(lost) > 1:
+        names = f"{', '.join(lost[:-1])} and {lost[-1]}"
+        removed = ", or `p2pnode remove` who is gone for good" if may_be_removed else ""
+        return f"{names} do not answer: start them again{removed}"
+    removed = f", or `p2pnode remove {lost[0]}`" if may_be_removed else ""
+    return f"{lost[0]} does not answer: start it again{removed}"
 
 
 def _bad(told: Mapping[str, Any]) -> str:

@@ -1,15 +1,11 @@
 """A small Llama as a local folder, and `generate` of transformers over it: what many start from."""
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-
-try:
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-except ImportError:
-    transformers = None
 
 PARAMETERS = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -17,11 +13,12 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 
 def is_there() -> bool:
     """Whether the optional extra `hf` is installed."""
-    return transformers is not None
+    return find_spec("transformers") is not None
 
 
 def saved(folder: Path, context: int) -> Path:
     """Random weights, bytes for tokens, and no token that ends an answer early."""
+    transformers, tokenizers = import_module("transformers"), import_module("tokenizers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         **PARAMETERS,
@@ -33,10 +30,11 @@ def saved(folder: Path, context: int) -> Path:
         pad_token_id=None,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer: Any = Tokenizer(models.BPE({c: n for n, c in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: number for number, character in enumerate(alphabet)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
     return folder
 
@@ -45,6 +43,7 @@ class TransformersLoop:
     """`generate`, greedy, with its own cache of keys and values."""
 
     def __init__(self, folder: Path) -> None:
+        transformers = import_module("transformers")
         self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 
     @torch.inference_mode()

@@ -1,0 +1,123 @@
+"""README's "Train it, then ask it" as it is written: on peers of this host, each command with what
+it prints and how long it took.
+
+Afterwards the job's loss is compared with the unigram entropy of its data, which is as far as a
+model gets that knows only how often each byte occurs; and a peer is killed with kill -9, for what
+`p2pnode verify` says of that. Exit code 1 when a command fails, when the loss is not well below
+the entropy, or when `verify` does not tell well from ill.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from p2p.errors import Unhealthy
+from p2p.local_cluster import LocalCluster
+from p2p.tasks import text
+
+README = Path(__file__).parent.parent / "README.md"
+HEADING = "## Train it, then ask it"
+JOB = "tales"
+WELL_BELOW = 0.75  # of the entropy
+PEERS = 3
+WITHIN_S = 600.0
+VERIFY = "p2pnode verify"
+
+Ended = subprocess.CompletedProcess[str]
+
+
+def commands(readme: str, steps: int | None = None) -> list[str]:
+    """The section's commands for a shell, in their order; with another number of steps if given."""
+    _, _, rest = readme.partition(f"\n{HEADING}\n")
+    section, _, _ = rest.partition("\n## ")
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    p2pnode ")]
+    return [line if steps is None else _with_steps(line, steps) for line in lines]
+
+
+def _with_steps(line: str, steps: int) -> str:
+    words = shlex.split(line, comments=True)
+    if "--steps" in words:
+        words[words.index("--steps") + 1] = str(steps)
+    return shlex.join(words)
+
+
+def carry_out(cluster: LocalCluster, line: str) -> Ended:
+    """As a shell would that finds this cluster's peers."""
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "p2pnode"
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "p2p.cli", *arguments],
+        env=cluster.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.train_and_ask",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, help="instead of those that README has")
+    chosen = parser.parse_args(arguments)
+    print(f"{PEERS} peers, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    problems: list[str] = []
+    with LocalCluster() as cluster:
+        cluster.start()
+        cluster.start_many(PEERS - 1)
+        *lines, last = commands(README.read_text(), chosen.steps)
+        for line in lines:
+            problems += shown(cluster, line)
+        problems += learned(cluster)
+        cluster.peers[-1].kill()
+        print("\n(one peer was killed with kill -9)")
+        wait_until_noticed(cluster)
+        problems += shown(cluster, VERIFY, Unhealthy.exit_code)
+        problems += shown(cluster, last)
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    return 1 if problems else 0
+
+
+def shown(cluster: LocalCluster, line: str, code: int = 0) -> list[str]:
+    """Problems, if the command does not end with this code."""
+    began_s = time.monotonic()
+    print(f"\n$ {line}", flush=True)
+    done = carry_out(cluster, line)
+    print(f"{done.stdout}{done.stderr}({time.monotonic() - began_s:.1f} s)", flush=True)
+    return [] if done.returncode == code else [f"{line}: exit code {done.returncode}, not {code}"]
+
+
+def learned(cluster: LocalCluster) -> list[str]:
+    """Problems, if the loss is not well below the entropy of the data."""
+    told = json.loads(carry_out(cluster, f"p2pnode job {JOB} --json").stdout)
+    data = text.read(None)
+    entropy_bits, held_out_bits = text.unigram_bits(data), told["metrics"]["bits_per_byte"]
+    factor = held_out_bits / entropy_bits
+    print(
+        f"\n{len(data):,} bytes have a unigram entropy of {entropy_bits:.3f} bits per byte; the "
+        f"model needs {held_out_bits:.3f} bits of what was held out, {factor:.2f} times as many"
+    )
+    return [] if factor <= WELL_BELOW else [f"that is not well below ({WELL_BELOW:g} times)"]
+
+
+def wait_until_noticed(cluster: LocalCluster) -> None:
+    """The leader has judged the peer that was killed, and somebody answers for it if it can."""
+    deadline_s = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline_s:
+        status = json.loads(carry_out(cluster, "p2pnode status --json").stdout)
+        if any(peer["state"] == "dead" for peer in status["peers"]):
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
