@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Many containers set it, and then each of the hundreds of processes of the tests compiles anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo scenarios test check install sim chaos parity sameness soak long-feed bench conformance clean
+.PHONY: demo scenarios test check install sim chaos parity sameness soak ask long-feed bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -50,6 +50,9 @@ chaos: install
 
 soak: install
 	@$(BIN)/python -m tools.storm --minutes $(MINUTES) --peers $(PEERS) --seed $(SEED)
+
+ask: install
+	@$(BIN)/python -m tools.train_and_ask
 
 long-feed: install
 	@TUI_HOURS=2 $(BIN)/python -m pytest -q --timeout 3600 tests/test_tui_long.py

@@ -29,6 +29,7 @@ from tests.cluster_fixtures import (
     wait_for,
     wait_job,
 )
+from tools import train_and_ask
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 EPOCHS = 8
@@ -543,6 +544,20 @@ def test_the_readme_s_examples_run_as_written(one: LocalCluster, tmp_path: Path)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert program == "python" or " finished " in done.stdout
+
+
+def test_the_readme_trains_a_model_and_asks_it(three: LocalCluster) -> None:
+    """As written but for the number of steps; `make ask` makes them all."""
+    serving_cluster.without_the_dead(three)
+    said = {}
+    for line in train_and_ask.commands(README, steps=2):
+        done = train_and_ask.carry_out(three, line)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said[line.split()[1]] = done.stdout
+    assert list(said) == ["submit", "serve", "prompt", "models", "verify", "unserve"]
+    assert " finished " in said["submit"]
+    assert said["prompt"].strip()
+    assert "BAD" not in said["verify"]
 
 
 READS = """

@@ -39,7 +39,7 @@ def load(order: Load) -> tuple[Engine, Ready]:
     # More threads would cut element-wise functions into other pieces, and give other bits.
     torch.set_num_threads(1)
     # All of it is written before it is read; filling it first takes a third of the layout's time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rows = rows_for(device)
     model, served = (_of_folder if order.folder else _of_job)(order, device, rows)
     shape = shape_of(served)
