@@ -55,6 +55,7 @@ class End:
 class _Told:
     ids: list[int] = field(default_factory=list)
     read: int = 0  # of them, by whoever iterates
+    begun: Mapping[str, Any] | None = None  # the weights that they come from
 
 
 class _Interrupted(P2PError):
@@ -172,7 +173,7 @@ class Generation:
         await link.shake_hands(CONNECT_TIMEOUT_S)
         left_s = max(deadline_s - loop.time(), 0.01)
         stream = uuid.uuid4().hex
-        args = {**self._order, "sent": list(told.ids), "timeout_s": left_s}
+        args = {**self._order, "sent": list(told.ids), "timeout_s": left_s, "begun": told.begun}
         sender, body = self._client.id, {"id": stream, "verb": "generate", "args": args}
         parts = link.open_stream(sender, body)
         reading = asyncio.ensure_future(self._say_read(link, stream))
@@ -228,6 +229,7 @@ class Generation:
             return ""
         if said["at"] != len(self._told.ids):
             raise _Interrupted("a piece of the answer was lost on the way")
+        self._told.begun = said.get("begun", self._told.begun)
         self._told.ids += said["ids"]
         return str(said["text"])
 

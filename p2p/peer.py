@@ -129,6 +129,7 @@ class Peer:
     def on_link(self, peer: str, up: bool) -> None:
         self.leadership.on_link(peer, up)
         self.measures.on_link(peer, up)
+        self.routing.on_link(peer, up)
         if up:
             self.bulletins.report_now()
             stand_with(self, peer)
@@ -136,7 +137,6 @@ class Peer:
             return
         self.raft.node.report_unreachable(peer)
         self.snapshots.on_link_lost(peer)
-        self.routing.on_peer_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
             succeed(self, peer)
@@ -273,7 +273,8 @@ class Peer:
     def _answering(self) -> frozenset[str]:
         """The peers that answer prompts."""
         served = self.state.services.values()
-        return frozenset(replica.peer for service in served for replica in service.replicas)
+        known = frozenset(replica.peer for service in served for replica in service.replicas)
+        return known | self.routing.entrusted
 
     def _sight(self) -> tuple[object, ...]:
         """What the planners look at and the log decides; compared, mostly by identity."""

@@ -60,10 +60,15 @@ class ReplicaDesk:
         self._files: dict[tuple[str, int], Files] = {}
         self._fetched: dict[str, None] = {}  # hashes of files that were not here before
         self._crashes = CrashRecords()
+        self._streams: dict[str, int] = {}  # by child, that it answers at a time
 
     @property
     def reports(self) -> tuple[ReplicaReport, ...]:
-        return tuple(self._told.values())
+        return tuple(self._with_load(told) for told in self._told.values())
+
+    @property
+    def is_answering(self) -> bool:
+        return not self._relay.is_idle
 
     def has(self, child: str) -> bool:
         return child in self._local
@@ -118,11 +123,11 @@ class ReplicaDesk:
         local, told = self._local[child], self._told[child]
         match news:
             case Tokens():
-                self._told[child] = replace(told, running=news.running, waiting=news.waiting)
                 self._relay.on_tokens(child, news)
             case Done():
                 self._relay.on_done(child, news)
             case Ready() if local.unwanted_s is None:
+                self._streams[child] = news.streams
                 names = ("name", "parameters", "bytes", "context", "digest")
                 model = {name: getattr(news, name) for name in names}
                 self._local[child] = replace(local, phase="ready")
@@ -136,7 +141,8 @@ class ReplicaDesk:
     def on_exit(self, child: str, how: str, now_s: float) -> None:
         """`how` is empty when `on_status` will say it."""
         local = self._local[child]
-        self._relay.on_exit(child)
+        self._streams.pop(child, None)
+        self._relay.on_exit(child, died=local.unwanted_s is None)
         if local.phase == "failed" and local.unwanted_s is None:
             return  # kept, so that the leader hears of it
         wanted = local.unwanted_s is not None
@@ -152,6 +158,12 @@ class ReplicaDesk:
         return self._crashes.explain(child, how) is not None
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _with_load(self, told: ReplicaReport) -> ReplicaReport:
+        """What it said last of its load is of before its last end or cancellation."""
+        prompts = self._relay.prompts(told.child)
+        running = min(prompts, self._streams.get(told.child, prompts))
+        return replace(told, running=running, waiting=prompts - running)
 
     def _fetch(self, state: State, service: Service) -> None:
         paths, key = [], (service.id, service.revision.number)

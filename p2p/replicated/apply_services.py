@@ -111,14 +111,15 @@ def wait(state: State, command: Command) -> Result:
 def ready(state: State, command: Command) -> Result:
     """A replica can answer from now on."""
     service, peer = active(state, command), _text(command["peer"])
-    made = Replica(peer, _text(command["child"]), as_uint(command["revision"], "revision"))
+    model = {name: command["model"][name] for name in MODEL_FIELDS}
+    if not all(type(model[name]) is kind for name, kind in MODEL_FIELDS.items()):
+        raise Rejected("malformed command: its model is wrong")
+    revision = as_uint(command["revision"], "revision")
+    made = Replica(peer, _text(command["child"]), revision, _text(model["digest"]))
     if peer not in service.assigned or peer not in state.members:
         raise Rejected(f"{service.name} is not served by {peer} any more")
     if made in service.replicas:
         raise Rejected("that was said already")
-    model = {name: command["model"][name] for name in MODEL_FIELDS}
-    if not all(type(model[name]) is kind for name, kind in MODEL_FIELDS.items()):
-        raise Rejected("malformed command: its model is wrong")
     # Its predecessor on that peer answers no new prompts.
     others = tuple(replica for replica in service.replicas if replica.peer != peer)
     service = replace(service, replicas=(*others, made), model=model, state="running", reason="")

@@ -252,7 +252,8 @@ class _Draft:
         self._change_service(revision=replace(revision, files=files))
 
     def add_replica(self, *values: Any) -> None:
-        self._change_service(replicas=(*self.last_service.replicas, _made(Replica, values)))
+        told = values if len(values) > 3 else (*values, "")  # an older version had no digest
+        self._change_service(replicas=(*self.last_service.replicas, _made(Replica, told)))
 
     def add_acknowledged(self, alert: Any, at_s: Any) -> None:
         _add(self.acknowledged, alert, float(at_s))

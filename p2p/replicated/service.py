@@ -49,11 +49,14 @@ def _name(file: ModelFile) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A child that can answer, with the weights of this revision."""
+    """A child that can answer, with the weights of this revision. `digest`: of these, and of the
+    way in which it computes with them; "" where an older version did not say.
+    """
 
     peer: str
     child: str
     revision: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +11,9 @@ from p2p.errors import Usage
 from p2p.find import find_service
 from p2p.measure.history import Summary
 from p2p.routing import letters
-from p2p.routing.front import Asked, Effect, Front, Target, ToClient, ToReplica
-from p2p.routing.letters import Alive, Ended, Gone, OrderFor, Pieces, ToFront, ToHost
+from p2p.routing.front import Front
+from p2p.routing.letters import Alive, Ended, Gone, Has, OrderFor, Pieces, Stuck, ToFront, ToHost
+from p2p.routing.prompts import Asked, Effect, Target, ToClient, ToReplica, Weights
 from p2p.serving.checking import Fields, Malformed
 from p2p.serving.protocol import generate
 from p2p.wire.network import Route
@@ -46,6 +47,8 @@ class RoutingDesk:
         self._peer = peer
         self.front = Front(peer.identity.incarnation)
         self._ticked_s = self._alive_s = 0.0
+        self._effects: deque[Effect] = deque()
+        self._is_at_it = False
         self._services: object = None
         self._members: object = None
 
@@ -81,6 +84,7 @@ class RoutingDesk:
             client,
             fields.text("conversation", 100) if fields.has("conversation") else None,
             fields.number("timeout_s", TIMEOUT_S, 0.001, TIMEOUT_MAX_S),
+            _weights(fields.map("begun")) if fields.has("begun") else None,
         )
 
     # -- replicas --------------------------------------------------------------------------------
@@ -91,28 +95,43 @@ class RoutingDesk:
         if state.services is self._services and state.members is self._members:
             return
         self._services, self._members = state.services, state.members
+        there = {name: told for name, told in state.services.items() if not told.is_ended}
         targets = [
-            Target(replica.child, replica.peer, service.id, replica.revision)
-            for service in state.services.values()
+            Target(replica.child, replica.peer, service.id, replica.revision, replica.digest)
+            for service in there.values()
             for replica in service.replicas
             if replica.peer in state.members and state.members[replica.peer].state == "alive"
         ]
-        effects = self.front.follow(targets, now_s)
-        ended = {service.id for service in state.services.values() if service.is_ended}
-        self._do([*effects, *self.front.unserved(ended, now_s)])
+        revisions = {service.id: service.revision.number for service in there.values()}
+        self._do(self.front.follow(targets, revisions, now_s))
+        for peer in self.front.replicas.peers():
+            if peer not in state.members or state.members[peer].state == "dead":
+                self._do(self.front.lost_peer(peer, now_s))  # it may hang, and its link stand
+
+    @property
+    def entrusted(self) -> frozenset[str]:
+        """The peers that answer prompts from here."""
+        return frozenset(self.front.replicas.peers())
 
     def on_letter(self, letter: ToFront) -> None:
-        now_s = self._now_s()
+        now_s, front = self._now_s(), self.front
         match letter:
             case Pieces():
-                self.front.load(letter.child, letter.running, letter.waiting)
+                front.replicas.heard(letter.child, now_s, letter.prompts)
                 for piece in letter.pieces:
                     told = (piece.request, piece.at, piece.ids, piece.text)
-                    self._do(self.front.tokens(letter.child, *told, now_s))
+                    self._do(front.tokens(letter.child, *told, now_s))
             case Ended():
-                self._do(self.front.done(letter.child, letter.done, now_s))
+                front.replicas.heard(letter.child, now_s, letter.prompts)
+                self._do(front.done(letter.child, letter.done, now_s))
             case Gone():
-                self._do(self.front.lost(letter.child, now_s))
+                self._do(front.lost(letter.child, now_s, letter.died))
+            case Stuck():
+                self._do(front.stuck(letter.child, now_s))
+            case Has():
+                for child, prompts in letter.prompts.items():
+                    front.replicas.heard(child, now_s, prompts)
+                self._do(front.unknown(letter.unknown, now_s))
 
     def on_stream(self, body: Mapping[str, Any]) -> None:
         """From the peer of a replica. Raises Malformed."""
@@ -129,8 +148,9 @@ class RoutingDesk:
         else:
             self.on_letter(letter)
 
-    def on_peer_lost(self, peer: str) -> None:
-        self._do(self.front.lost_peer(peer, self._now_s()))
+    def on_link(self, peer: str, up: bool) -> None:
+        changed = self.front.peer_back if up else self.front.lost_peer
+        self._do(changed(peer, self._now_s()))
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -157,17 +177,28 @@ class RoutingDesk:
     # -- inside ----------------------------------------------------------------------------------
 
     def _do(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case ToClient():
-                    self._tell(effect)
-                case ToReplica(target, order):
-                    if not self._send(target.peer, OrderFor(target.child, order)):
-                        # Not within this call: the front has more to say of the others first.
-                        self._peer.parts.call_later(0.0, partial(self._unreached, target))
+        """In their order, although an order to a replica here may be answered at once."""
+        self._effects.extend(effects)
+        if self._is_at_it:
+            return
+        self._is_at_it = True
+        try:
+            while self._effects:
+                self._do_one(self._effects.popleft())
+        finally:
+            self._is_at_it = False
+
+    def _do_one(self, effect: Effect) -> None:
+        match effect:
+            case ToClient():
+                self._tell(effect)
+            case ToReplica(target, order):
+                if not self._send(target.peer, OrderFor(target.child, order)):
+                    # Not within this call: the front has more to say of the others first.
+                    self._peer.parts.call_later(0.0, partial(self._unreached, target))
 
     def _unreached(self, target: Target) -> None:
-        self._do(self.front.lost(target.child, self._now_s(), died=False))
+        self._do(self.front.unreached(target.child, self._now_s()))
 
     def _send(self, peer: str, letter: ToHost) -> bool:
         if peer == self._peer.identity.id:
@@ -191,11 +222,13 @@ class RoutingDesk:
             return dict(told)
         state = self._peer.state
         member = state.members.get(told["peer"])
-        names = {"peer_name": member.name if member else told["peer"]}
-        for service in state.services.values():
-            if any(replica.child == told.get("replica") for replica in service.replicas):
-                names |= {"service": service.id, "model": service.name}
-        return {**told, **names}
+        service = state.services.get(told["service"])
+        names = {"model": service.name} if service else {}
+        return {**told, **names, "peer_name": member.name if member else told["peer"]}
 
     def _now_s(self) -> float:
         return self._peer.parts.clock.monotonic_s()
+
+
+def _weights(fields: Fields) -> Weights:
+    return Weights(fields.whole("revision"), fields.text("digest", 200))

@@ -6,96 +6,27 @@ depends on nothing else. Of one prompt one attempt counts at a time, and the att
 what an earlier one still says is ignored.
 """
 
-from collections import OrderedDict
+import heapq
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from p2p.measure.serving import ServingFigures
-from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, Order
+from p2p.routing.book import Book
+from p2p.routing.choice import Replicas
+from p2p.routing.endings import answered, overdue
+from p2p.routing.prompts import Asked, Effect, Prompt, Target, ToClient, ToReplica
+from p2p.serving.messages import Done
 
-QUEUED_MAX = 1_000  # prompts of one service that wait here
-QUEUED_BYTES_MAX = 64 * 1024 * 1024  # of all prompts here
-AT_REPLICA_MAX = 64  # prompts that this front gives to one replica at a time
-UNREAD_MAX = 256  # ids on their way to a client before its stream is held
-HELD_MAX_S = 60.0
+UNREAD_MAX = 256  # ids on their way to a client before its prompt is held
 SILENT_CLIENT_S = 15.0
-STALLED_S = 30.0  # a replica that says nothing of any prompt for so long is left
-NOBODY_MAX_S = 60.0  # so long a prompt waits while no replica can answer
-TELL_EVERY_S = 1.0  # a client whose prompt waits
-DEATHS_MAX = 3  # of replicas that had the prompt: it may be what ends them
-STICKY_SLACK = 4  # prompts more than elsewhere, and a conversation still stays with its replica
-CONVERSATIONS_MAX = 10_000
+SILENT_PEER_S = 6.0  # a replica of whose peer nothing is heard for so long is left
+TELL_EVERY_S = 2.0  # a client whose prompt waits
+LOOKS_MAX = 300  # at prompts, in one tick
+RETRY_S = 0.5  # until a replica that could not be reached is tried again
+STUCK_S = 2.5  # its peer says again and again that it is
+SLEPT_S = 1.0  # since the last tick: this peer did not run, and so heard nobody
 USUAL_S = 2.0  # per prompt, until some were answered
-RETRY_MIN_S, RETRY_MAX_S = 1, 60
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A replica that can answer."""
-
-    child: str
-    peer: str
-    service: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """`client` = whom to tell; a prompt asked again from elsewhere goes on there."""
-
-    order: Generate
-    service: str
-    client: Hashable
-    conversation: str | None = None
-    timeout_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ToReplica:
-    target: Target
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class ToClient:
-    """`told` is a part of the answer, or `is_last`: its end, with "error" if it failed."""
-
-    client: Hashable
-    request: str
-    told: Mapping[str, Any]
-    is_last: bool = False
-
-
-Effect = ToReplica | ToClient
-
-
-@dataclass(slots=True)
-class _Prompt:
-    asked: Asked
-    asked_s: float
-    heard_s: float  # of its client
-    told_s: float
-    ids: list[int]
-    read: int  # of the ids
-    wire_id: str = ""  # of the attempt that counts
-    target: Target | None = None
-    news_s: float = 0.0  # of its replica
-    held_s: float | None = None
-    deaths: int = 0
-    moves: int = 0
-    revision: int | None = None  # of the weights that its ids come from
-    waits_s: float = 0.0  # since when no replica has it
-    bytes: int = 0
-
-
-@dataclass(slots=True)
-class _Load:
-    running: int = 0
-    waiting: int = 0
-    since: int = 0  # prompts that it was given here since it told that
-    avoid_until_s: float = 0.0
-    heard_s: float = 0.0  # when it last said anything of a prompt from here
 
 
 @dataclass
@@ -105,309 +36,243 @@ class Front:
     """
 
     name: str = ""
-    targets: dict[str, Target] = field(default_factory=dict)  # by child
-    prompts: dict[str, _Prompt] = field(default_factory=dict)  # by request
-    loads: dict[str, _Load] = field(default_factory=dict)  # by child
+    replicas: Replicas = field(default_factory=Replicas)
     usual_s: float = USUAL_S
     figures: ServingFigures = field(default_factory=ServingFigures)
-    _queues: dict[str, OrderedDict[str, None]] = field(default_factory=dict)  # by service
-    _at: dict[str, dict[str, _Prompt]] = field(default_factory=dict)  # by child and wire id
-    _last_child: OrderedDict[str, str] = field(default_factory=OrderedDict)  # by conversation
-    _bytes: int = 0
+    _due: list[tuple[float, int, Prompt]] = field(default_factory=list)  # a heap: when to look
     _attempts: int = 0
+    _looks: int = 0
+    _ticked_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.book = Book(self.replicas)
+
+    @property
+    def prompts(self) -> Mapping[str, Prompt]:
+        return self.book.prompts
 
     # -- of clients ------------------------------------------------------------------------------
 
     def ask(self, asked: Asked, now_s: float) -> list[Effect]:
-        request = asked.order.request
         effects: list[Effect] = []
-        known = self.prompts.get(request)
+        known = self.prompts.get(asked.order.request)
         if known is not None:
             if known.asked.client != asked.client:
                 told = {"error": "this request was asked again from elsewhere", "exit_code": 1}
-                effects.append(ToClient(known.asked.client, request, told, is_last=True))
-            effects += self._drop(known)
-        queue = self._queues.setdefault(asked.service, OrderedDict())
-        size = _bytes_of(asked.order)
-        if len(queue) >= QUEUED_MAX or self._bytes + size > QUEUED_BYTES_MAX:
-            return [*effects, self._busy(asked, len(queue))]
-        ids = list(asked.order.sent)
-        made = _Prompt(asked, now_s, now_s, now_s, ids, len(ids), waits_s=now_s, bytes=size)
-        self.prompts[request] = made
-        self._bytes += size
-        queue[request] = None
+                effects.append(known.told(told, is_last=True))
+            effects += self.book.drop(known)
+        made = self.book.enter(asked, now_s, self.usual_s)
+        if isinstance(made, ToClient):
+            return [*effects, made]
+        self._look_later(made, now_s)
         return effects + self._dispatch(asked.service, now_s)
 
     def read(self, client: Hashable, request: str, read: int, now_s: float) -> list[Effect]:
         """The client lives, and has so many of the ids."""
-        prompt = self.prompts.get(request)
-        if prompt is None or prompt.asked.client != client:
+        prompt = self.book.of(client, request)
+        if prompt is None:
             told = {"error": "this peer does not have that request", "exit_code": 1, "lost": True}
             return [ToClient(client, request, told, is_last=True)]
         prompt.heard_s = now_s
-        prompt.read = max(prompt.read, min(read, len(prompt.ids)))
-        unread = len(prompt.ids) - prompt.read
-        if prompt.held_s is not None and prompt.target and unread <= UNREAD_MAX // 2:
-            prompt.held_s, prompt.news_s = None, now_s
-            return [ToReplica(prompt.target, GoOn(prompt.wire_id))]
+        before, prompt.read = prompt.read, max(prompt.read, min(read, len(prompt.ids)))
+        if prompt.held_s is None:
+            return []
+        if len(prompt.ids) - prompt.read <= UNREAD_MAX // 2:
+            return self.book.requeue(prompt, now_s) + self._dispatch(prompt.asked.service, now_s)
+        prompt.held_s = now_s if prompt.read > before else prompt.held_s
         return []
 
     def cancel(self, request: str, now_s: float) -> list[Effect]:
         prompt = self.prompts.get(request)
-        return [] if prompt is None else self._end(prompt, now_s, "cancelled")
+        if prompt is None:
+            return []
+        told = {"reason": "cancelled", "text": "", "seconds": now_s - prompt.asked_s}
+        return [*self.book.drop(prompt), prompt.told(told, is_last=True)]
 
     # -- of replicas -----------------------------------------------------------------------------
 
-    def follow(self, targets: Iterable[Target], now_s: float) -> list[Effect]:
-        """These can answer. Who cannot any more goes on with what it has until it is lost."""
-        self.targets = {target.child: target for target in targets}
-        for child in self.loads.keys() - self.targets.keys() - self._at.keys():
-            del self.loads[child]
-        return self._dispatch_all(now_s)
-
-    def load(self, child: str, running: int, waiting: int) -> None:
-        """As it was last told, of all fronts' prompts together."""
-        load = self.loads.setdefault(child, _Load())
-        load.running, load.waiting, load.since = running, waiting, 0
+    def follow(
+        self, targets: Iterable[Target], revisions: Mapping[str, int], now_s: float
+    ) -> list[Effect]:
+        """These can answer; `revisions`: what is served, and its newest weights. Who cannot any
+        more goes on with what it has until it is lost.
+        """
+        self.replicas.follow(targets)
+        return self.book.follow(revisions) + self._dispatch_all(now_s)
 
     def tokens(
         self, child: str, wire_id: str, at: int, ids: tuple[int, ...], text: str, now_s: float
     ) -> list[Effect]:
         """`at`: how many ids of the answer came before, those that were sent to it among them."""
-        prompt = self._at.get(child, {}).get(wire_id)
-        if prompt is None or prompt.target is None:
-            return []
-        if at != len(prompt.ids):  # something was lost on the way
-            return self._leave(prompt, now_s) + self._dispatch(prompt.asked.service, now_s)
-        if not prompt.ids:
-            self.figures.first_token(prompt.asked.service, now_s - prompt.asked_s)
-        self.figures.tokens(prompt.asked.service, len(ids))
-        prompt.ids.extend(ids)
-        self.loads.setdefault(child, _Load()).heard_s = prompt.news_s = now_s
-        prompt.revision = prompt.target.revision
-        told = {"kind": "tokens", "at": at, "ids": list(ids), "text": text}
-        effects: list[Effect] = [self._tell(prompt, told, now_s)]
-        if len(prompt.ids) - prompt.read > UNREAD_MAX and prompt.held_s is None:
-            prompt.held_s = now_s
-            effects.append(ToReplica(prompt.target, Hold(wire_id)))
-        return effects
-
-    def done(self, child: str, done: Done, now_s: float) -> list[Effect]:
-        prompt = self._at.get(child, {}).get(done.request)
+        prompt = self.replicas.attempt(child, wire_id)
         if prompt is None or prompt.target is None:
             return []
         service = prompt.asked.service
-        self.loads.setdefault(child, _Load()).heard_s = now_s
+        if at != len(prompt.ids):  # something was lost on the way
+            return self.book.leave(prompt, now_s) + self._dispatch(service, now_s)
+        if not prompt.ids:
+            self.figures.first_token(service, now_s - prompt.asked_s)
+        self.figures.tokens(service, len(ids))
+        told: dict[str, Any] = {"kind": "tokens", "at": at, "ids": list(ids), "text": text}
+        if prompt.needs is None:
+            told["begun"] = prompt.target.weights._asdict()
+        self.book.push(prompt, ids)
+        self.replicas.heard(child, now_s)
+        prompt.told_s = now_s
+        if len(prompt.ids) - prompt.read <= UNREAD_MAX:
+            return [prompt.told(told)]
+        return [prompt.told(told), *self.book.hold(prompt, now_s), *self._dispatch(service, now_s)]
+
+    def done(self, child: str, done: Done, now_s: float) -> list[Effect]:
+        prompt = self.replicas.attempt(child, done.request)
+        if prompt is None or prompt.target is None:
+            return []
+        service = prompt.asked.service
         if done.retry_s is not None or done.reason == "cancelled":  # it has too many, or ends
-            wait_s = done.retry_s or 0.0
-            self.loads.setdefault(child, _Load()).avoid_until_s = now_s + wait_s
-            self._requeue(prompt, now_s)
-            return self._dispatch(service, now_s)
+            self.replicas.avoid(child, now_s + (done.retry_s or 0.0))
+            return self.book.requeue(prompt, now_s) + self._dispatch(service, now_s)
         if done.reason != "error" and done.completion_tokens != len(prompt.ids):
-            return self._leave(prompt, now_s) + self._dispatch(service, now_s)
-        target, took_s = prompt.target, now_s - prompt.asked_s
-        told: dict[str, Any] = {
-            "reason": done.reason,
-            "text": done.text,
-            "usage": {
-                "prompt_tokens": done.prompt_tokens,
-                "completion_tokens": done.completion_tokens,
-            },
-            "peer": target.peer,
-            "replica": child,
-            "revision": target.revision,
-            "moves": prompt.moves,
-            "seconds": took_s,
-        }
-        if done.reason == "error":
-            told = {"error": done.error or "the replica failed", "exit_code": 1}
-        else:
+            return self.book.leave(prompt, now_s) + self._dispatch(service, now_s)
+        if done.reason != "error":
+            took_s = now_s - prompt.asked_s
             self.usual_s += 0.1 * (took_s - self.usual_s)
             self.figures.answered(service, took_s)
-        self._drop(prompt, tell_replica=False)
-        last = ToClient(prompt.asked.client, prompt.asked.order.request, told, is_last=True)
+        last = prompt.told(answered(prompt, prompt.target, done, now_s), is_last=True)
+        self.book.drop(prompt)  # its replica knows
         return [last, *self._dispatch(service, now_s)]
 
     def lost(self, child: str, now_s: float, died: bool = True) -> list[Effect]:
-        """It died, or cannot be reached: others go on with what it had."""
-        self.targets.pop(child, None)
-        self.loads.pop(child, None)
+        """It ended: others go on with what it had. `died`: nobody wanted that."""
+        self.replicas.ended(child)
+        effects = self.book.blame(child) if died else []
+        effects += self.book.leave_all(child, now_s)
+        return effects + self._dispatch_all(now_s)
+
+    def stuck(self, child: str, now_s: float) -> list[Effect]:
+        """Its peer does not hear of it, and says so until it does or ends it. What others can
+        answer goes there.
+        """
+        self.replicas.avoid(child, now_s + STUCK_S)
         effects: list[Effect] = []
-        for prompt in list(self._at.pop(child, {}).values()):
-            prompt.deaths += died
-            if prompt.deaths >= DEATHS_MAX:
-                why = f"{prompt.deaths} replicas ended while they answered this prompt"
-                effects += self._fail(prompt, why)
-                continue
-            self._requeue(prompt, now_s)
+        for prompt in reversed(self.replicas.at(child)):
+            if any(target.child != child for target in self.replicas.could(prompt)):
+                prompt.left.add(child)
+                effects += self.book.leave(prompt, now_s)
+        return effects + self._dispatch_all(now_s)
+
+    def unknown(self, wire_ids: Iterable[str], now_s: float) -> list[Effect]:
+        """A peer does not have these of the prompts that it should have: they never came, or their
+        end was lost.
+        """
+        effects: list[Effect] = []
+        for wire_id in wire_ids:
+            prompt = self.prompts.get(wire_id.split(".", 2)[-1])
+            if prompt is not None and prompt.target is not None and prompt.wire_id == wire_id:
+                effects += self.book.leave(prompt, now_s)
         return effects + self._dispatch_all(now_s)
 
     def lost_peer(self, peer: str, now_s: float) -> list[Effect]:
-        known = [*self.targets.values(), *(p.target for p in self.prompts.values() if p.target)]
-        children = dict.fromkeys(target.child for target in known if target.peer == peer)
-        return [effect for child in children for effect in self.lost(child, now_s, died=False)]
+        """It cannot be reached: others go on with what its replicas had."""
+        effects: list[Effect] = []
+        for child in self.replicas.of_peer(peer):
+            effects += self.book.leave_all(child, now_s)
+            self.replicas.avoid(child, now_s + RETRY_S)
+        return effects + self._dispatch_all(now_s)
 
-    def unserved(self, services: Iterable[str], now_s: float) -> list[Effect]:
-        """Nobody answers for these any more."""
-        gone = set(services)
-        ended = [prompt for prompt in self.prompts.values() if prompt.asked.service in gone]
-        return [e for prompt in ended for e in self._fail(prompt, "it is served no more")]
+    def unreached(self, child: str, now_s: float) -> list[Effect]:
+        """What was to be sent to it did not leave."""
+        self.replicas.avoid(child, now_s + RETRY_S)
+        effects: list[Effect] = []
+        for prompt in reversed(self.replicas.at(child)):
+            effects += self.book.requeue(prompt, now_s)
+        return effects + self._dispatch_all(now_s)
+
+    def peer_back(self, peer: str, now_s: float) -> list[Effect]:
+        self.replicas.come_back(peer)
+        return self._dispatch_all(now_s)
 
     # -- of time ---------------------------------------------------------------------------------
 
     def tick(self, now_s: float) -> list[Effect]:
-        effects: list[Effect] = []
-        ahead = {name: n for queue in self._queues.values() for n, name in enumerate(queue)}
-        for request, prompt in list(self.prompts.items()):
-            effects += self._look_at(prompt, ahead.get(request, 0), now_s)
+        """Looks at what is due and no more: its cost does not grow with what waits."""
+        effects = self._look_at_replicas(now_s)
+        for _ in range(LOOKS_MAX):
+            if not self._due or self._due[0][0] > now_s:
+                break
+            prompt = heapq.heappop(self._due)[2]
+            if not prompt.is_over:
+                effects += self._look_at(prompt, now_s)
         return effects + self._dispatch_all(now_s)
-
-    def _look_at(self, prompt: _Prompt, ahead: int, now_s: float) -> list[Effect]:
-        asked, target = prompt.asked, prompt.target
-        if now_s - prompt.heard_s >= SILENT_CLIENT_S:
-            return self._drop(prompt)
-        if now_s - prompt.asked_s >= asked.timeout_s:
-            return self._fail(prompt, f"it was not answered within {asked.timeout_s:g} s")
-        if prompt.held_s is not None and now_s - prompt.held_s >= HELD_MAX_S:
-            return self._fail(prompt, f"its client read nothing for {HELD_MAX_S:g} s")
-        if target is not None and prompt.held_s is None:
-            load = self.loads.setdefault(target.child, _Load())
-            if now_s - max(prompt.news_s, load.heard_s) >= STALLED_S:
-                load.avoid_until_s = now_s + STALLED_S
-                return self._leave(prompt, now_s)
-        if target is None and now_s - prompt.waits_s >= NOBODY_MAX_S and not self._able(prompt):
-            why = f"no replica could answer for {NOBODY_MAX_S:g} s: `p2pnode status` shows why"
-            return self._fail(prompt, why)
-        if now_s - prompt.told_s >= TELL_EVERY_S:
-            return [self._tell(prompt, {"kind": "waiting", "ahead": ahead}, now_s)]
-        return []
 
     def queued(self) -> dict[str, int]:
         """How many prompts wait here, by service."""
-        return {service: len(queue) for service, queue in self._queues.items() if queue}
+        return {service: len(queue) for service, queue in self.book.queues.items() if queue}
 
     def wire_ids(self) -> dict[Target, list[str]]:
         """What every replica should be at, of this front."""
-        found: dict[Target, list[str]] = {}
-        for prompts in self._at.values():
-            for wire_id, prompt in prompts.items():
-                if prompt.target is not None:
-                    found.setdefault(prompt.target, []).append(wire_id)
-        return found
+        return {target: list(load.at) for target, load in self.replicas.entrusted()}
 
     # -- inside ----------------------------------------------------------------------------------
 
+    def _look_later(self, prompt: Prompt, now_s: float) -> None:
+        times = (
+            prompt.told_s + TELL_EVERY_S,
+            prompt.asked_s + prompt.asked.timeout_s,
+            prompt.heard_s + SILENT_CLIENT_S,
+        )
+        self._looks += 1
+        heapq.heappush(self._due, (max(now_s, min(times)), self._looks, prompt))
+
+    def _look_at(self, prompt: Prompt, now_s: float) -> list[Effect]:
+        if now_s - prompt.heard_s >= SILENT_CLIENT_S:
+            return self.book.drop(prompt)
+        why = overdue(prompt, self.replicas, now_s)
+        if why is not None:
+            return self.book.fail(prompt, why)
+        effects: list[Effect] = []
+        if now_s - prompt.told_s >= TELL_EVERY_S:
+            prompt.told_s = now_s
+            queue = self.book.queues.get(prompt.asked.service)
+            waits = queue is not None and prompt.target is None
+            ahead = queue.ahead(prompt, now_s) if queue and waits else 0
+            effects.append(prompt.told({"kind": "waiting", "ahead": ahead}))
+        self._look_later(prompt, now_s)
+        return effects
+
+    def _look_at_replicas(self, now_s: float) -> list[Effect]:
+        slept_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
+        self._ticked_s = now_s
+        effects: list[Effect] = []
+        for target, load in self.replicas.entrusted():
+            load.heard_s += slept_s if slept_s >= SLEPT_S else 0.0
+            if now_s - load.heard_s >= SILENT_PEER_S:
+                effects += self.book.leave_all(target.child, now_s)
+                self.replicas.avoid(target.child, now_s + SILENT_PEER_S)
+        return effects
+
     def _dispatch_all(self, now_s: float) -> list[Effect]:
-        return [effect for service in self._queues for effect in self._dispatch(service, now_s)]
+        services = list(self.book.queues)
+        return [effect for service in services for effect in self._dispatch(service, now_s)]
 
     def _dispatch(self, service: str, now_s: float) -> list[Effect]:
         return list(self._dispatched(service, now_s))
 
     def _dispatched(self, service: str, now_s: float) -> Iterator[Effect]:
-        queue = self._queues.get(service, OrderedDict())
-        for request in list(queue):
-            prompt = self.prompts[request]
-            target = self._choose(prompt, now_s)
+        queue = self.book.queues.get(service)
+        if queue is None:
+            return
+        for prompt in queue.heads():
+            target = self.replicas.choose(prompt, now_s)
             if target is None:
-                return  # whoever came first is served first
-            del queue[request]
+                continue  # nor for those behind it
+            queue.remove(prompt)
             self._attempts += 1
-            prompt.wire_id = f"{self.name}.{self._attempts}.{request}"
-            prompt.target, prompt.news_s, prompt.held_s = target, now_s, None
-            self._at.setdefault(target.child, {})[prompt.wire_id] = prompt
-            self.loads[target.child].since += 1
-            if prompt.asked.conversation is not None:
-                self._last_child[prompt.asked.conversation] = target.child
-                self._last_child.move_to_end(prompt.asked.conversation)
-                if len(self._last_child) > CONVERSATIONS_MAX:
-                    self._last_child.popitem(last=False)
-            order = replace(prompt.asked.order, request=prompt.wire_id, sent=tuple(prompt.ids))
+            wire_id = f"{self.name}.{self._attempts}.{prompt.request}"
+            self.replicas.give(prompt, target, wire_id, now_s)
+            prompt.told_s = now_s
+            order = replace(prompt.asked.order, request=wire_id, sent=tuple(prompt.ids))
             yield ToReplica(target, order)
             told = {"kind": "routed", "peer": target.peer, "replica": target.child}
-            yield self._tell(prompt, {**told, "moves": prompt.moves}, now_s)
-
-    def _able(self, prompt: _Prompt) -> list[Target]:
-        return [told for told in self.targets.values() if told.service == prompt.asked.service]
-
-    def _choose(self, prompt: _Prompt, now_s: float) -> Target | None:
-        able = [
-            target
-            for target in self._able(prompt)
-            if len(self._at.get(target.child, ())) < AT_REPLICA_MAX
-            and self.loads.setdefault(target.child, _Load()).avoid_until_s <= now_s
-        ]
-        if prompt.ids and prompt.revision is not None:  # the same weights, if they are left
-            same = [target for target in able if target.revision == prompt.revision]
-            able = same or able
-        if not able:
-            return None
-        least = min(able, key=lambda target: (self._work(target), target.child))
-        last = self._last_child.get(prompt.asked.conversation or "")
-        sticky = next((target for target in able if target.child == last), least)
-        return sticky if self._work(sticky) <= self._work(least) + STICKY_SLACK else least
-
-    def _work(self, target: Target) -> int:
-        """Prompts it has: what it told and was given since, or at least those from here."""
-        load = self.loads[target.child]
-        told = load.running + load.waiting + load.since
-        return max(told, len(self._at.get(target.child, ())))
-
-    def _leave(self, prompt: _Prompt, now_s: float) -> list[Effect]:
-        """Away from its replica, which may still be there."""
-        target, wire_id = prompt.target, prompt.wire_id
-        self._requeue(prompt, now_s)
-        return [ToReplica(target, Cancel(wire_id))] if target else []
-
-    def _requeue(self, prompt: _Prompt, now_s: float) -> None:
-        """Before those that nobody has begun."""
-        self._forget_at(prompt)
-        prompt.moves += 1
-        prompt.waits_s, prompt.held_s = now_s, None
-        queue = self._queues.setdefault(prompt.asked.service, OrderedDict())
-        queue[prompt.asked.order.request] = None
-        queue.move_to_end(prompt.asked.order.request, last=False)
-
-    def _end(self, prompt: _Prompt, now_s: float, reason: str) -> list[Effect]:
-        told = {"reason": reason, "text": "", "seconds": now_s - prompt.asked_s}
-        client, request = prompt.asked.client, prompt.asked.order.request
-        return [*self._drop(prompt), ToClient(client, request, told, is_last=True)]
-
-    def _fail(self, prompt: _Prompt, why: str) -> list[Effect]:
-        told = {"error": why, "exit_code": 1}
-        client, request = prompt.asked.client, prompt.asked.order.request
-        return [*self._drop(prompt), ToClient(client, request, told, is_last=True)]
-
-    def _drop(self, prompt: _Prompt, tell_replica: bool = True) -> list[Effect]:
-        request, target = prompt.asked.order.request, prompt.target
-        self._forget_at(prompt)
-        del self.prompts[request]
-        self._queues.get(prompt.asked.service, OrderedDict()).pop(request, None)
-        self._bytes -= prompt.bytes
-        return [ToReplica(target, Cancel(prompt.wire_id))] if target and tell_replica else []
-
-    def _forget_at(self, prompt: _Prompt) -> None:
-        if prompt.target is not None:
-            at = self._at.get(prompt.target.child)
-            if at is not None:
-                at.pop(prompt.wire_id, None)
-                if not at:
-                    del self._at[prompt.target.child]
-            prompt.target = None
-
-    def _tell(self, prompt: _Prompt, told: Mapping[str, Any], now_s: float) -> Effect:
-        prompt.told_s = now_s
-        return ToClient(prompt.asked.client, prompt.asked.order.request, told)
-
-    def _busy(self, asked: Asked, queued: int) -> Effect:
-        able = sum(told.service == asked.service for told in self.targets.values())
-        each_s = self.usual_s / max(1, able * AT_REPLICA_MAX)
-        retry_s = min(max(RETRY_MIN_S, round(queued * each_s)), RETRY_MAX_S)
-        text = f"{queued} prompts wait here already: busy, retry after {retry_s} s"
-        told = {"error": text, "exit_code": 1, "kind": "Busy", "retry_s": retry_s}
-        return ToClient(asked.client, asked.order.request, told, is_last=True)
-
-
-def _bytes_of(order: Generate) -> int:
-    messages = sum(len(message["content"]) for message in order.messages or ())
-    ids = len(order.tokens or ()) + min(order.max_tokens, 8_192)
-    return len(order.text or "") + messages + 8 * ids
+            yield prompt.told({**told, "service": service, "moves": prompt.moves})
+        if not queue:
+            self.book.queues.pop(service, None)

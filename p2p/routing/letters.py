@@ -1,7 +1,8 @@
 """What a front and the peers of the replicas say to each other, built and checked. Pure.
 
 "prompt", to the peer of a replica: an order for it, or which of this front's prompts live.
-"stream", back: what its replica said of them in one decode step, or that it is gone.
+"stream", back: what its replica said of them in one decode step, or that it is stuck or gone, and
+what it has of those that shall live.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,40 +49,65 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
+    """`prompts`: how many that replica has, of all fronts."""
+
     child: str
-    running: int
-    waiting: int
+    prompts: int
     pieces: tuple[Piece, ...]
 
     def to_wire(self) -> dict[str, Any]:
         told = [[piece.request, piece.at, list(piece.ids), piece.text] for piece in self.pieces]
-        load = {"running": self.running, "waiting": self.waiting}
-        return {"child": self.child, **load, "pieces": told}
+        return {"child": self.child, "prompts": self.prompts, "pieces": told}
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Of one prompt."""
+    """Of one prompt; `prompts` are left at that replica."""
 
     child: str
+    prompts: int
     done: Done
 
     def to_wire(self) -> dict[str, Any]:
-        return {"child": self.child, "done": self.done.to_wire()}
+        return {"child": self.child, "prompts": self.prompts, "done": self.done.to_wire()}
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The replica."""
+    """The replica. `died`: nobody wanted that."""
+
+    child: str
+    died: bool
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"child": self.child, "gone": self.died}
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Nothing is heard of the replica, or it is at one thing for too long."""
 
     child: str
 
     def to_wire(self) -> dict[str, Any]:
-        return {"child": self.child, "gone": True}
+        return {"child": self.child, "stuck": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """The answer to Alive: how many prompts the replicas have, of all fronts, that have any of this
+    one; and which of its requests nobody has here.
+    """
+
+    prompts: Mapping[str, int]
+    unknown: tuple[str, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"has": dict(self.prompts), "unknown": list(self.unknown)}
 
 
 ToHost = OrderFor | Alive
-ToFront = Pieces | Ended | Gone
+ToFront = Pieces | Ended | Gone | Stuck | Has
 
 
 def to_host(body: Mapping[str, Any]) -> ToHost:
@@ -98,19 +124,25 @@ def to_host(body: Mapping[str, Any]) -> ToHost:
 def to_front(body: Mapping[str, Any]) -> ToFront:
     """Raises Malformed."""
     fields = Fields(body)
+    if fields.has("has"):
+        has = fields.map("has")
+        unknown = fields.texts("unknown", ALIVE_MAX, REQUEST_CHARACTERS_MAX)
+        return Has({child: has.whole(child) for child in has.wire}, unknown)
     child = _child(fields)
     if fields.has("gone"):
-        return Gone(child)
+        return Gone(child, body["gone"] is True)
+    if fields.has("stuck"):
+        return Stuck(child)
+    prompts = fields.whole("prompts")
     if fields.has("done"):
         done = protocol.news(fields.map("done").wire)
         if not isinstance(done, Done):
             raise Malformed("not the end of a prompt")
-        return Ended(child, done)
+        return Ended(child, prompts, done)
     told = body.get("pieces")
     if not isinstance(told, list) or len(told) > STREAMS_MAX:
         raise Malformed("pieces is not a list")
-    pieces = tuple(map(_piece, told))
-    return Pieces(child, fields.whole("running"), fields.whole("waiting"), pieces)
+    return Pieces(child, prompts, tuple(map(_piece, told)))
 
 
 def _piece(told: Any) -> Piece:
