@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import Busy, OutcomeUnknown, P2PError, Unreachable, Usage, from_wire
+from p2p.serving.checking import Fields, Malformed
+from p2p.serving.protocol import TIMEOUT_MAX_S, TIMEOUT_S, generate
 from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink
 
 if TYPE_CHECKING:
@@ -75,12 +77,15 @@ class Generation:
             raise Usage(f"generate has no option {unknown[0]!r}: there are {', '.join(OPTIONS)}")
         self.end: End | None = None
         self.answering: Mapping[str, Any] = {}  # which peer and replica answers now
-        seed = options.get("seed")
-        self.seed = _any_seed() if seed is None else int(seed)
         self._client = client
-        self._timeout_s = float(options.get("timeout_s") or 600.0)
         given = {name: options[name] for name in OPTIONS if options.get(name) is not None}
-        self._order = {**prompt, **given, "seed": self.seed, "request": uuid.uuid4().hex}
+        request = uuid.uuid4().hex
+        self._order = {"seed": random.getrandbits(32), **prompt, **given, "request": request}
+        try:
+            self.seed = generate(Fields(self._order)).sampling.seed
+            self._timeout_s = Fields(options).number("timeout_s", TIMEOUT_S, 0.001, TIMEOUT_MAX_S)
+        except Malformed as error:
+            raise Usage(str(error)) from error
         if options.get("model") is not None:
             self._order["service"] = options["model"]
         self._told = _Told()
@@ -258,7 +263,3 @@ async def _each(
 ) -> None:
     async for piece in pieces:
         said.put(piece)
-
-
-def _any_seed() -> int:
-    return random.getrandbits(32)

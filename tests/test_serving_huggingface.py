@@ -115,6 +115,24 @@ def test_answers_are_the_same_in_any_batch_and_gone_on_with(engine: Engine) -> N
     assert text.endswith(rest["a"][1])
 
 
+def test_a_conversation_begins_once(engine: Engine) -> None:
+    """Where the template writes the mark that the tokenizer puts before every text, too."""
+    served: Any = engine.served
+    mark = served.tokenizer.eos_token
+    served.tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    served.tokenizer.bos_token = mark
+    try:
+        messages = [{"role": "user", "content": "hi"}]
+        assert served.chat(messages) == f"{mark}hi"
+        served.encode = lambda text: [served.tokenizer.bos_token_id, 1]
+        assert served.chat(messages) == "hi"
+    finally:
+        served.__dict__.pop("encode", None)
+        served.tokenizer.chat_template = served.tokenizer.bos_token = None
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(P2PError, match=r"no config\.json"):
         load(Load("none", folder=str(tmp_path)))

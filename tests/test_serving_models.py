@@ -79,6 +79,18 @@ def test_attention_is_what_it_is_in_pytorch(rows: Rows, head_width: int) -> None
     assert mixed == pytest.approx(right.transpose(1, 2).reshape(context, -1).numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("rows", WAYS[1:], ids=lambda rows: rows.name)
+def test_what_the_loops_would_read_beyond_its_end_is_refused(rows: Rows) -> None:
+    cache = rows.cache(CacheShape(1, 2, 8, 16), 1)
+    at = Places(torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    right = torch.zeros(3, 16)
+    cache.attend(0, at, right, right, right)
+    for wrong in (right[:2], right[:, :8], right.double(), right.bfloat16(), right[0]):
+        for three in ((wrong, right, right), (right, wrong, right), (right, right, wrong)):
+            with pytest.raises(ValueError, match=r"attention of float32 \(3, 16\)"):
+                cache.attend(0, at, *three)
+
+
 @pytest.mark.parametrize("rows", WAYS, ids=lambda rows: rows.name)
 @pytest.mark.parametrize(("width", "heads"), [(24, 2), (20, 4)])
 def test_textgpt_row_by_row_is_the_model(rows: Rows, width: int, heads: int) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p.serving.batching import ROWS_MAX, Batch, Busy
-from p2p.serving.messages import Generate, Sampling
-from p2p.serving.sampling import chance, draw
+from p2p.serving.desk import Desk
+from p2p.serving.messages import Done, Generate, Sampling, Tokens
+from p2p.serving.sampling import are_numbers, chance, draw
 from p2p.serving.text import BytesText, Stops, WordsText
 
 CONTEXT = 200
@@ -158,6 +159,70 @@ def test_draws_follow_the_probabilities() -> None:
     assert shares({"top_k": 2}) == pytest.approx([0.625, 0.375, 0, 0], abs=0.04)
     assert shares({"top_p": 0.79}) == pytest.approx([0.625, 0.375, 0, 0], abs=0.04)
     assert shares({"top_p": 0.0}) == [1, 0, 0, 0]
+
+
+def test_temperatures_however_small_draw_the_likeliest() -> None:
+    scores = np.array([[1.0, 3.0, -np.inf, 2.999]], np.float32)
+    for temperature in (5e-324, 1e-300, 1e-9):
+        assert draw(scores, [Sampling(temperature, 9, 1.0, 3)], [0]) == [1]
+    drawn = {draw(scores, [Sampling(100.0, seed=seed)], [0])[0] for seed in range(99)}
+    assert drawn == {0, 1, 3}
+
+
+def test_a_model_without_numbers_ends_that_prompt_alone() -> None:
+    desk = Desk(Letters(), 2, 4)
+    assert not [desk.take(Generate(name, text="ab", max_tokens=1)) for name in "xy"][1]
+    rows = desk.plan()
+    scores = np.zeros((2, Letters.vocabulary), np.float32)
+    scores[0, 3] = np.nan
+    tokens, *done = desk.computed(rows, scores, 0.01)
+    assert isinstance(tokens, Tokens)
+    assert [stream.request for stream in tokens.streams] == ["y"]
+    told = {d.request: (d.reason, d.error) for d in done if isinstance(d, Done)}
+    assert told["y"] == ("length", None)
+    assert told["x"][0] == "error"
+    assert "NaN or Inf" in str(told["x"][1])
+    for lost in (np.inf, np.full(Letters.vocabulary, -np.inf, np.float32)):
+        scores[0] = lost
+        assert are_numbers(scores).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Generate("a", text="no"), "the model does not take this prompt: roles must alternate"),
+        (Generate("a", text="\x7f"), "token 127 is none of the model's 100"),
+        (Generate("a", tokens=(1, 100)), "token 100 is none of the model's 100"),
+        (Generate("a", text="a", sent=(100,)), "token 100 is none of the model's 100"),
+    ],
+)
+def test_a_prompt_that_the_model_refuses_is_its_own_end(asked: Generate, said: str) -> None:
+    (done,) = Desk(Letters(), 1, 1).take(asked)
+    assert isinstance(done, Done)
+    assert (done.reason, str(done.error)[: len(said)]) == ("error", said)
+
+
+def test_whoever_asks_for_much_is_not_sent_away_for_hours() -> None:
+    """A front gives nothing more to a replica that is busy, until that is over."""
+    desk = Desk(Letters(), 1, 2)
+    told = [desk.take(Generate(name, text="a", max_tokens=1 << 20)) for name in "wxyz"]
+    (done,) = told[-1]
+    assert isinstance(done, Done)
+    assert done.retry_s == 5.0
+
+
+class Letters:
+    """A model's language in which some texts are no prompts."""
+
+    vocabulary, context, ends = 100, 16, frozenset[int]()
+
+    def encode(self, text: str) -> list[int]:
+        if text == "no":
+            raise RuntimeError("roles must alternate\nand more")
+        return list(text.encode())
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        return bytes(ids)
 
 
 def test_chance_is_even_and_stays_what_it_is() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from p2p import view
 from p2p.errors import P2PError, Usage
-from p2p.generation import End
+from p2p.generation import End, Generation
 from p2p.replicated.service import Service
 from p2p.services import view as services_view
 from p2p.verbs import verify
@@ -137,6 +137,40 @@ def test_a_serve_job_has_the_keys_of_every_job() -> None:
     rows = view.peers(state(), view.RaftView("a", 1, "a", True, 1, 1, frozenset("a"), 0.0), {})
     assert [(row["trainers"], row["replicas"]) for row in rows] == [(1, 1), (1, 0)]
     assert "tales" in models_text(services_view.models(state()))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": -1}, "seed is -1: it must be a whole number from 0 to 18446744073709551615"),
+        ({"seed": 1 << 64}, "seed is 18446744073709551616"),
+        ({"seed": "7"}, "seed is '7'"),
+        ({"temperature": float("nan")}, "temperature is nan: it must be from 0 to 100"),
+        ({"temperature": 10**400}, "temperature is 1000"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"top_k": 1 << 70}, "top_k is 1180591620717411303424"),
+        ({"max_tokens": 0}, "max_tokens is 0: it must be a whole number from 1"),
+        ({"stop": [""]}, "stop has 0 characters"),
+        ({"stop": "a"}, "stop is not a list"),
+        ({"timeout_s": 0}, "timeout_s is 0"),
+        ({"wish": 1}, "generate has no option 'wish'"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_said_before_anybody_is_asked(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Usage) as refused:
+        Generation(None, {"text": "a"}, options)  # type: ignore[arg-type]
+    assert str(refused.value).startswith(said)
+
+
+def test_what_an_option_may_just_be() -> None:
+    most = {"seed": (1 << 64) - 1, "top_p": 0.0, "top_k": 1 << 20, "temperature": 100}
+    asked = Generation(None, {"text": ""}, {**most, "timeout_s": None})  # type: ignore[arg-type]
+    assert asked.seed == (1 << 64) - 1
+    assert Generation(None, {"text": "a"}, {}).seed >= 0  # type: ignore[arg-type]
 
 
 def test_how_many_replicas() -> None:

@@ -15,7 +15,7 @@ from p2p.routing.front import Front
 from p2p.routing.letters import Alive, Ended, Gone, Has, OrderFor, Pieces, Stuck, ToFront, ToHost
 from p2p.routing.prompts import Asked, Effect, Target, ToClient, ToReplica, Weights
 from p2p.serving.checking import Fields, Malformed
-from p2p.serving.protocol import generate
+from p2p.serving.protocol import TIMEOUT_MAX_S, TIMEOUT_S, generate
 from p2p.wire.network import Route
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 ALIVE_EVERY_S = 1.0
 REQUEST_CHARACTERS_MAX = 100
-TIMEOUT_S, TIMEOUT_MAX_S = 600.0, 86_400.0
 STREAMED = frozenset({"generate", "generate_read", "generate_cancel"})
 
 

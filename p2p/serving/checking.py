@@ -1,6 +1,5 @@
 """Fields of a map that came from elsewhere, each taken out with its type and range. Pure."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +54,8 @@ class Fields:
         value = self._given(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Malformed(f"{name} is {value!r:.50}: it must be a number")
-        if not (math.isfinite(value) and least <= value <= most):
-            raise Malformed(f"{name} is {value:g}: it must be from {least:g} to {most:g}")
+        if not least <= value <= most:  # nor is NaN, nor what no float can hold
+            raise Malformed(f"{name} is {value!r:.50}: it must be from {least:g} to {most:g}")
         return float(value)
 
     def map(self, name: str) -> "Fields":

@@ -4,18 +4,22 @@ Pure: what computes is p2p.serving.models, what talks p2p.serving.replica.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from p2p.serving.answer import Answer
 from p2p.serving.batching import Batch, Busy, Row, Stream
 from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, News, Order, Tokens
 from p2p.serving.messages import Stream as Told
-from p2p.serving.sampling import Scores, draw
+from p2p.serving.sampling import Scores, are_numbers, draw
 from p2p.serving.text import BytesText, Text
 
-RETRY_LEAST_S = 0.1
+RETRY_LEAST_S, RETRY_MOST_S = 0.1, 5.0
 STEP_S = 0.01  # of a step, until one was measured
 REMEMBERED = 0.9  # of the measured steps before the last one
+
+
+NO_NUMBERS = "the model gives NaN or Inf for this prompt: its weights are damaged, or overflow"
 
 
 class Language(Protocol):
@@ -59,8 +63,11 @@ class Desk:
         streams = list(self._batch.computed(rows))
         drawn = draw(scores, [s.asked.sampling for s in streams], [s.answered for s in streams])
         told, done = [], []
-        for stream, token in zip(streams, drawn, strict=True):
+        for stream, token, is_drawn in zip(streams, drawn, are_numbers(scores), strict=True):
             request = stream.asked.request
+            if not is_drawn:
+                done.append(replace(self._end(stream, "error"), error=NO_NUMBERS))
+                continue
             if token in self._language.ends:
                 done.append(self._end(stream, "stop"))
                 continue
@@ -78,7 +85,8 @@ class Desk:
             stream = self._batch.add(asked, prompt)
         except Busy:
             waits_s = self._batch.waiting * asked.max_tokens * self._step_s / self._slots
-            retry_s = max(RETRY_LEAST_S, waits_s)
+            # Nobody knows how soon those that wait are done: at most so long nobody need ask.
+            retry_s = min(max(RETRY_LEAST_S, waits_s), RETRY_MOST_S)
             error = f"busy: {self._batch.waiting} requests wait; ask again in {retry_s:.1f} s"
             return [Done(asked.request, "error", 0, 0, error=error, retry_s=retry_s)]
         except ValueError as error:
@@ -87,16 +95,26 @@ class Desk:
         return list(self._over(stream))
 
     def _prompt(self, asked: Generate) -> list[int]:
+        """Raises ValueError with a sentence."""
+        prompt = list(asked.tokens) if asked.tokens is not None else self._encoded(asked)
+        ids = (*prompt, *asked.sent)
+        if ids and not 0 <= min(ids) <= max(ids) < self._language.vocabulary:
+            wrong = min(ids) if min(ids) < 0 else max(ids)
+            raise ValueError(f"token {wrong} is none of the model's {self._language.vocabulary}")
+        return prompt
+
+    def _encoded(self, asked: Generate) -> list[int]:
+        """By the model's own code, which may refuse what it is given: a role that its template
+        does not know, say. That is this prompt's end, not the replica's."""
         language = self._language
-        ids = (*(asked.tokens or ()), *asked.sent)
-        if any(token >= language.vocabulary for token in ids):
-            raise ValueError(f"token {max(ids)} is none of the model's {language.vocabulary}")
-        if asked.tokens is not None:
-            return list(asked.tokens)
-        if asked.messages is None:
-            return language.encode(asked.text or "")
-        chat = getattr(language, "chat", None)
-        return language.encode((chat or plain_chat)([dict(m) for m in asked.messages]))
+        try:
+            if asked.messages is None:
+                return language.encode(asked.text or "")
+            chat = getattr(language, "chat", None) or plain_chat
+            return language.encode(chat([dict(message) for message in asked.messages]))
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"the model does not take this prompt: {first:.300}") from error
 
     def _over(self, stream: Stream) -> list[Done]:
         if self._answers[stream.asked.request].is_stopped:

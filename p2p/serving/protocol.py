@@ -30,6 +30,7 @@ MESSAGES_MAX = 1_000
 STOPS_MAX, STOP_CHARACTERS_MAX = 16, 256
 TOP_K_MAX = 1 << 20
 TEMPERATURE_MAX = 100.0
+TIMEOUT_S, TIMEOUT_MAX_S = 600.0, 86_400.0  # of a prompt, until its last token
 SEED_MAX = (1 << 64) - 1
 ROLES = ("system", "user", "assistant", "tool")
 REASONS = ("stop", "length", "cancelled", "error")

@@ -23,8 +23,15 @@ def chance(seed: int, place: int) -> float:
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 
+def are_numbers(scores: Scores) -> NDArray[np.bool_]:
+    """By row: whether one can be drawn from it, which NaN and Inf do not allow."""
+    found: NDArray[np.bool_] = np.isfinite(scores.max(axis=1))
+    return found
+
+
 def draw(scores: Scores, how: Sequence[Sampling], places: Sequence[int]) -> list[int]:
     """A token for every row of scores[rows, vocabulary]; places: of the tokens in their answers.
+    Of a row that `are_numbers` says no to, any number.
 
     The likeliest of equals is the one with the lowest number.
     """
@@ -37,7 +44,7 @@ def draw(scores: Scores, how: Sequence[Sampling], places: Sequence[int]) -> list
 
 def _drawn(scores: Scores, sampling: Sampling, at: float) -> int:
     """The token at which the summed probabilities pass `at`, the tokens in order of number."""
-    with np.errstate(under="ignore"):
+    with np.errstate(all="ignore"):  # a tiny temperature: infinitely far, and of weight 0
         distance = scores.astype(np.float64) - float(scores.max())
         weights = np.exp(distance / sampling.temperature)
     kept = _kept(weights, sampling)

@@ -19,6 +19,8 @@ from p2p.serving.models.rows import Linear, Rows
 from p2p.serving.text import Text, WordsText
 
 ATTENTION = "p2p_rows"
+# What models hand to attention beside queries, keys and values, and would give other numbers.
+NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
 
 
 class FolderRows:
@@ -62,7 +64,13 @@ class FolderRows:
         told = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return str(told)
+        return self._begun_once(str(told))
+
+    def _begun_once(self, text: str) -> str:
+        """Templates write the mark of the beginning, and `encode` would once more."""
+        mark = self.tokenizer.bos_token
+        adds = bool(mark) and self.encode("")[:1] == [self.tokenizer.bos_token_id]
+        return text.removeprefix(mark) if adds else text
 
     def scores(self, tokens: Tensor, places: Tensor, attend: Any, wanted: Tensor | None) -> Tensor:
         self._attend = attend
@@ -93,6 +101,9 @@ class FolderRows:
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **told: Any
     ) -> tuple[Tensor, None]:
         """query[1, heads, rows, width], key and value with as many heads or fewer."""
+        for name in NOT_COMPUTED:
+            if told.get(name) is not None:
+                raise P2PError(f"this model's attention has {name}, which replicas do not compute")
         scaling = told.get("scaling")
         if scaling is not None and scaling != self.head_width**-0.5:
             query = query * (scaling * self.head_width**0.5)

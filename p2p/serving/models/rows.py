@@ -121,7 +121,12 @@ class NativeCache:
 
     def attend(self, layer: int, at: Places, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         shape = self._shape
-        count, width = query.shape
+        count, width = expected = at.slots.shape[0], shape.heads * shape.head_width
+        for each in (query, key, value):
+            # The loops believe what they are told: what is not so would be read beyond its end.
+            if each.shape != expected or each.dtype != torch.float32 or each.device.type != "cpu":
+                told = f"{each.dtype} {tuple(each.shape)} on {each.device}"
+                raise ValueError(f"attention of float32 {expected} on the processor got {told}")
         strides = {query.stride(), key.stride(), value.stride()}
         if len(strides) > 1 or query.stride(1) != 1:
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
