@@ -65,6 +65,7 @@ PURE = [
     "tui/caption.py",
     *("tui/panes", "tui/views", "tui/pane.py", "tui/frame.py", "tui/layout.py", "tui/scene.py"),
     *("tui/moves.py", "tui/bars.py", "tui/actions.py", "tui/plans_peer.py", "tui/plans_job.py"),
+    *("tui/chat.py", "tui/asking.py", "tui/plans_model.py", "tui/lines.py"),
     *("tui/proposal.py", "tui/asks.py", "tui/wanted.py", "tui/parsing.py", "tui/parsing_told.py"),
 ]
 IMPURE_MODULES = {

@@ -15,7 +15,7 @@ from tests.tui_fake import FakeCluster
 from tui.app import ClusterApp
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.help import HelpScreen, help_text
-from tui.screens.submit import SubmitScreen
+from tui.screens.line import LineScreen
 from tui.widgets.body import Bar, Body
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -238,7 +238,7 @@ def test_a_job_is_submitted_from_a_line_and_a_wrong_line_stays_open() -> None:
     async def steer() -> None:
         async with screen(FakeCluster(3, jobs=0)) as driver:
             await driver.press("S")
-            assert isinstance(driver.app.screen, SubmitScreen)
+            assert isinstance(driver.app.screen, LineScreen)
             line = driver.app.screen.query_one(Input)
             line.value = "digits --epochs many"
             await driver.press("enter")

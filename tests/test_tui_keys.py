@@ -15,8 +15,8 @@ from tui.keys import KEYS
 from tui.screens.choose import ChooseScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.help import HelpScreen
-from tui.screens.submit import SubmitScreen
-from tui.views.catalog import VIEWS
+from tui.screens.line import LineScreen
+from tui.views.catalog import numbered
 from tui.widgets.body import Body
 from tui.widgets.filter import FilterInput
 
@@ -29,7 +29,7 @@ def test_keys_that_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         cluster.alerts = tui_fake_told.storm(3)
         async with screen(cluster) as driver:
             app = driver.app
-            for digit, view in enumerate(VIEWS, start=1):
+            for digit, view in numbered():
                 await driver.press(str(digit))
                 assert app.scene.view == view.name
             await driver.press("1")
@@ -112,6 +112,7 @@ PROPOSES = {
     "J": ("pause", {"job": "j01"}),
     "C": ("cancel", {"job": "j01"}),
     "W": ("checkpoint", {"job": "j01"}),
+    "U": ("unserve", {"model": "serve-1"}),
 }
 MENUS = {
     "F": ("partition", ("fault", {"kind": "partition", "peer": "p02", "side": ["p02"]})),
@@ -123,7 +124,7 @@ MENUS = {
 
 def test_the_keys_that_steer_are_all_tried_here() -> None:
     steering = {key.keys for key in KEYS if key.steers}
-    assert steering == {*PROPOSES, *MENUS, "S"}
+    assert steering == {*PROPOSES, *MENUS, "S", "M"}
 
 
 def test_keys_that_steer() -> None:
@@ -147,8 +148,19 @@ def test_keys_that_steer() -> None:
                 await driver.press("y")
                 await driver.until(lambda: bool(driver.requests), key)
                 assert driver.requests.pop() == expected
+            await driver.press("0")
+            await driver.sees("tales")
+            await driver.press("U")
+            assert isinstance(driver.app.screen, ConfirmScreen)
+            await driver.press("y")
+            await driver.until(lambda: bool(driver.requests), "U")
+            assert driver.requests.pop() == PROPOSES["U"]
+            await driver.press("M", "enter")
+            await driver.until(lambda: bool(driver.requests), "M")
+            bounds = {"replicas_min": 1, "replicas_max": 2}
+            assert driver.requests.pop() == ("serve", {"model": "job:j01", **bounds})
             await driver.press("S")
-            assert isinstance(driver.app.screen, SubmitScreen)
+            assert isinstance(driver.app.screen, LineScreen)
             assert driver.app.screen.query_one(Input).value
             await driver.press("escape")
             assert not driver.requests

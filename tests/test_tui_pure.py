@@ -9,9 +9,10 @@ from p2p.errors import Usage
 from tests.tui_fake import HASH, FakeCluster, event, job, peer
 from tests.tui_fake_told import storm
 from tui import bars, curve, ringmap
-from tui.actions import PLANS, cannot_submit, propose, submission
+from tui.actions import PLANS, cannot_decide, propose
 from tui.health import JOB_MARKS, PEER_MARKS, ROLE_MARKS, link_mark
 from tui.keys import GROUPS, KEYS
+from tui.lines import LINES, submission
 from tui.panes.curves import axis_end
 from tui.parsing import parse_detail, parse_events, parse_status
 from tui.parsing_told import parse_alerts
@@ -169,10 +170,10 @@ def test_nothing_is_proposed_read_only_offline_or_without_quorum(action: str) ->
 
 def test_nothing_is_submitted_without_a_quorum_and_the_key_is_grey() -> None:
     cluster = FakeCluster(3)
-    assert cannot_submit(live(cluster), False, False) is None
+    assert cannot_decide("submit", live(cluster), False, False) is None
     assert bars.is_usable(SUBMIT, Scene(snapshot=live(cluster)))
     cluster.quorum = False
-    told = cannot_submit(live(cluster), False, False)
+    told = cannot_decide("submit", live(cluster), False, False)
     assert told is not None
     assert "no job can be submitted" in told.reason
     assert not bars.is_usable(SUBMIT, Scene(snapshot=live(cluster)))
@@ -371,7 +372,7 @@ def test_the_key_table_is_sound() -> None:
     assert len(names) == len(set(names))
     assert {key.group for key in KEYS} == set(GROUPS)
     assert all(key.help for key in KEYS if key.shown)
-    assert all(key.steers in {*PLANS, "submit", None} for key in KEYS)
+    assert all(key.steers in {*PLANS, *LINES, None} for key in KEYS)
 
 
 @pytest.mark.parametrize(

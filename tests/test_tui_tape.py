@@ -82,6 +82,10 @@ def test_a_replay_is_played_and_moved_by_keys_and_steers_nothing(tmp_path: Path)
             await driver.sees("100/450", "1/5")
             await driver.press("X", "S")
             await driver.sees("this screen is read-only")
+            await driver.press("0")
+            await driver.sees("tales", "this is a recording: nobody answers in it")
+            await driver.press("i", "1")  # no line to type in: a key
+            assert app.scene.view == "overview"
             await driver.click("#reel", 119, 0)
             await driver.sees("140/450", "✖ dead", "5/5")
             await driver.press("p")  # from the beginning, for the end was reached

@@ -10,14 +10,19 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from p2p.errors import P2PError, Unreachable
+from p2p.generation import End
 from tests import tui_fake_told
 
 HASH = "sha256:" + "3fa94c0be1d2" * 5 + "abcd"
 Answer = dict[str, Any]
-TOLD = ("peers", "metrics", "alerts", "health", "insights", "data", "data_shards", "data_preview")
+TOLD = (
+    *("peers", "metrics", "alerts", "health", "insights", "data", "data_shards", "data_preview"),
+    "models",
+)
 
 
 def peer(number: int, **changes: Any) -> Answer:
@@ -103,6 +108,8 @@ class FakeCluster:
         self.age = 0.0
         self.is_older, self.gpus = False, 0
         self.alerts: list[Answer] = []
+        self.models = tui_fake_told.models(self.peers)[: 2 if jobs else 0]
+        self.answers: list[FakeAnswer] = []  # that were asked for; `say` and `finish` them
         self.refuse: Exception | None = None
         self.requests: list[tuple[str, Answer]] = []
         self.asked: list[str] = []
@@ -135,6 +142,12 @@ class FakeCluster:
             raise self.refuse
         self._do(verb, args)
         return {"schema": 1}
+
+    async def generate(self, prompt: Any, **options: Any) -> "FakeAnswer":
+        if self.down:
+            raise Unreachable("no peer answers at 10.0.0.1:7700, 10.0.0.2:7700")
+        self.answers.append(FakeAnswer(prompt, options))
+        return self.answers[-1]
 
     def _status(self) -> Answer:
         leader = next((told["id"] for told in self.peers if told["role"] == "leader"), None)
@@ -178,7 +191,7 @@ class FakeCluster:
     def _told(self, verb: str, args: Answer) -> Answer:
         if verb == "metrics":
             if args.get("latest"):
-                return tui_fake_told.latest(self.peers, self.jobs)
+                return tui_fake_told.latest(self.peers, self.jobs, self.models)
             return tui_fake_told.series(args["peer"], args["names"], self.gpus)
         if verb == "data_shards":
             return tui_fake_told.shards(self.find_job(args["job"]))
@@ -190,6 +203,7 @@ class FakeCluster:
             "health": lambda: tui_fake_told.health(self.peers, self.alerts),
             "insights": tui_fake_told.insights,
             "data": tui_fake_told.datasets,
+            "models": lambda: {"models": self.models},
         }[verb]()
 
     def find_job(self, job: str) -> Answer:
@@ -221,6 +235,10 @@ class FakeCluster:
             self.find_job(args["job"]).update(args["changes"])
         elif verb == "alert.acknowledge":
             next(told for told in self.alerts if told["id"] == args["alert"])["acknowledged"] = True
+        elif verb == "serve":
+            self.models = tui_fake_told.models(self.peers)[:1]
+        elif verb == "unserve":
+            self.models = [told for told in self.models if told["id"] != args["model"]]
         elif verb in ("checkpoint", "restore"):
             self.tell(f"{args['job']}: {verb}")
         else:
@@ -232,6 +250,39 @@ class FakeCluster:
         told["role"] = "leader"
         self.term += 1
         self.tell(f"{told['name']} leads in term {self.term}")
+
+
+class FakeAnswer:
+    """An answer that says what a test tells it to, when it tells it to."""
+
+    def __init__(self, prompt: Any, options: Answer) -> None:
+        self.prompt, self.options = prompt, options
+        self.seed = int(options.get("seed", 11))
+        self.end: End | None = None
+        self.answering: Answer = {}
+        self.told_ids: list[int] = []
+        self.is_left = False
+        self._said: asyncio.Queue[str | Exception | None] = asyncio.Queue()
+
+    def say(self, *pieces: str) -> None:
+        self.answering = {"peer": "p02", "peer_name": "node-2", "replica": "r1"}
+        for piece in pieces:
+            self._said.put_nowait(piece)
+
+    def finish(self, problem: Exception | None = None, moves: int = 0) -> None:
+        count = len(self.told_ids) + self._said.qsize()
+        self.end = End("length", "tales", "node-2", "r1", 3, count, 0.5, moves)
+        self._said.put_nowait(problem)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        try:
+            while (piece := await self._said.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise piece
+                self.told_ids.append(len(self.told_ids))
+                yield piece
+        finally:
+            self.is_left = True
 
 
 async def train(cluster: FakeCluster) -> None:

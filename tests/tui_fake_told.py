@@ -25,7 +25,7 @@ def devices(peers: list[Answer], gpus: int) -> Answer:
     return {"peers": rows}
 
 
-def latest(peers: list[Answer], jobs: list[Answer]) -> Answer:
+def latest(peers: list[Answer], jobs: list[Answer], models: list[Answer]) -> Answer:
     told = {}
     for number, peer in enumerate(peers):
         figures = {
@@ -41,8 +41,54 @@ def latest(peers: list[Answer], jobs: list[Answer]) -> Answer:
                 figures[f"job.{job['id']}.compute_s"] = 0.011 + 0.001 * number
                 figures[f"job.{job['id']}.barrier_s"] = 0.006
                 figures[f"job.{job['id']}.wire_bytes_per_s"] = 410_000.0 + 7_000 * number
+        for model in models:
+            if model["replicas"]:
+                figures[f"serve.{model['id']}.requests_per_s"] = 2.5 + number
+                figures[f"serve.{model['id']}.tokens_per_s"] = 310.0 + number
+                figures[f"serve.{model['id']}.waiting"] = 3.0 * (number == 0)
+                figures[f"serve.{model['id']}.first_token_s"] = 0.012 + 0.001 * number
         told[peer["id"]] = figures
     return {"latest": told}
+
+
+def models(peers: list[Answer]) -> list[Answer]:
+    """One that answers, and one that is being loaded."""
+    answering: Answer = {
+        "id": "serve-1",
+        "name": "tales",
+        "source": "job:j01",
+        "state": "running",
+        "reason": "",
+        "replicas_min": 1,
+        "replicas_max": 2,
+        "target": 2,
+        "device": "auto",
+        "revision": 3,
+        "step": 240,
+        "state_hash": None,
+        "bytes": 3_600_000,
+        "model": {"name": "textgpt", "parameters": 900_000, "context": 128, "digest": "ab12"},
+        "replicas": [
+            {"peer": told["id"], "peer_name": told["name"], "replica": f"r{at}", "revision": 3}
+            for at, told in enumerate(peers[:2], start=1)
+        ],
+        "loading": [],
+        "excluded": {},
+    }
+    loading = {
+        "id": "serve-2",
+        "name": "chat",
+        "source": "hf:/models/chat",
+        "state": "starting",
+        "reason": "node-3 loads it",
+        "target": 1,
+        "revision": 1,
+        "step": 0,
+        "model": None,
+        "replicas": [],
+        "loading": ["p03"],
+    }
+    return [answering, {**answering, **loading}]
 
 
 def series(peer: str, names: list[str], gpus: int) -> Answer:
@@ -62,7 +108,13 @@ def series(peer: str, names: list[str], gpus: int) -> Answer:
 
 
 def _scale(name: str) -> float:
-    for end, scale in (("percent", 60.0), ("bytes", 40e6), ("bytes_per_s", 3e6), ("_s", 0.02)):
+    for end, scale in (
+        ("percent", 60.0),
+        ("bytes", 40e6),
+        ("bytes_per_s", 3e6),
+        ("_per_s", 8.0),
+        ("_s", 0.02),
+    ):
         if name.endswith(end):
             return scale
     return 500.0

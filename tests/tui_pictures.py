@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests import tui_fake_told
 from tests.tui_fake import FakeCluster
+from tui.chat import Answered, Chat, Turn
 from tui.feed import Feed
 from tui.frame import whole
 from tui.scene import Scene
@@ -29,6 +30,20 @@ RECEIVED_AT = tui_fake_told.NOW
 STATES = (
     *("live", "empty", "stale", "disconnected", "paused", "read-only", "alert storm", "no GPU"),
     *("64 peers", "older peer", "nobody"),
+)
+
+
+_ANSWER = "def main() -> None:\n    print('a tale of two peers')\n" + 12 * "and so it went on, "
+TALK = Chat(
+    turns=(
+        Turn(
+            *(1, "serve-1", "tales", "def main(", -9.0, _ANSWER, 96, "node-2", -8.5),
+            end=Answered("length", "node-2", "r2", 96, 0.52, 7, 1, 0.014),
+        ),
+        Turn(2, "serve-1", "tales", "go on", -7.0, "and th", 3, "node-1", -6.0, stopped=True),
+        Turn(3, "serve-1", "tales", "x" * 200, -5.0, ended_s=-4.9, problem="it is too long"),
+        Turn(4, "serve-1", "tales", "Once upon", -2.0, "a time there was", 12, "node-1"),
+    )
 )
 
 
@@ -66,8 +81,9 @@ def scene(state: str) -> Scene:
     if state == "disconnected":
         lost = {"state": "lost", "attempt": 4, "retry_at_s": 47.0, "error": "no peer answers"}
         snapshot = replace(snapshot, link=replace(snapshot.link, **lost))  # type: ignore[arg-type]
+    chat = Chat() if none else TALK
     frozen, read_only = state == "paused", state == "read-only"
-    return Scene(snapshot=snapshot, now_s=now_s, frozen=frozen, read_only=read_only)
+    return Scene(snapshot=snapshot, now_s=now_s, frozen=frozen, read_only=read_only, chat=chat)
 
 
 def pictures(view: str) -> Iterator[tuple[str, list[str]]]:

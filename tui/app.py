@@ -29,7 +29,9 @@ from tui.palette import MONO, PALETTES, Palette
 from tui.scene import Scene
 from tui.snapshot import Snapshot
 from tui.tape import Replay
+from tui.views.prompt import NAME as PROMPT
 from tui.wanted import wants
+from tui.widgets.asking import AskingInput
 from tui.widgets.body import Bar, Body
 from tui.widgets.filter import FilterInput
 
@@ -110,6 +112,7 @@ class ClusterApp(LookingApp):
         yield Static(id="small", markup=False)
         yield Bar("reel")
         yield FilterInput()
+        yield AskingInput()
         yield Bar("footer")
 
     def on_mount(self) -> None:
@@ -190,6 +193,8 @@ class ClusterApp(LookingApp):
     def look(self, scene: Scene) -> None:
         """The user looks at something else: draw it, and ask for what it needs."""
         self.set_scene(scene)
+        if scene.view != PROMPT:
+            self.action_leave_line()
         if self._ask_for():
             self.feed.nudge()
 

@@ -98,6 +98,7 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         "datasets", "data", _none, lambda t, a, w: replace(t, datasets=parsing.parse_datasets(a)), 2
     ),
+    Ask("models", "models", _none, lambda t, a, w: replace(t, models=parsing.parse_models(a))),
     Ask(
         *("shards", "data_shards", lambda w, t, s: {"job": w.job} if w.job else None),
         lambda t, a, w: replace(t, shards=parsing.parse_shards(a)),

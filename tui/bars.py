@@ -1,12 +1,14 @@
 """The lines around the panes: header, banner and footer."""
 
 from tui import health, text
-from tui.actions import cannot_submit, propose
+from tui.actions import cannot_decide, propose
+from tui.asking import cannot_ask
 from tui.keys import Key, footer_keys
 from tui.layout import too_small
+from tui.lines import LINES
 from tui.proposal import Refusal
 from tui.scene import Line, Scene, both_ends, cut_line, line_width
-from tui.views.catalog import VIEWS, view_of
+from tui.views.catalog import VIEWS, numbered, view_of
 
 NAME_WIDTH_MAX = 18
 
@@ -70,7 +72,7 @@ def tabs(scene: Scene, width: int) -> Line:
 def tab_at(scene: Scene, width: int, x: int) -> int | None:
     """The digit of the view whose tab is at column `x`."""
     start = 0
-    for digit, (title, _) in enumerate(_tab_words(scene, width), start=1):
+    for (digit, _), (title, _) in zip(numbered(), _tab_words(scene, width), strict=True):
         if start <= x < start + len(title):
             return digit
         start += len(title)
@@ -82,7 +84,7 @@ def _tab_words(scene: Scene, width: int) -> Line:
     long = sum(len(view.title) + 4 for view in VIEWS) <= width
     open_alerts = len([one for one in scene.told.open_alerts if not one.acknowledged])
     words: Line = []
-    for digit, view in enumerate(VIEWS, start=1):
+    for digit, view in numbered():
         title = view.title if long else view.short
         if view.name == "alerts" and open_alerts and long:
             title += f" {open_alerts}"
@@ -156,10 +158,12 @@ def footer(scene: Scene, width: int, height: int) -> Line:
 
 def is_usable(key: Key, scene: Scene) -> bool:
     """Would the key do something now? (Asking is allowed where the answer needs a dialogue.)"""
+    if key.action == "ask":
+        return cannot_ask(scene) is None
     if key.steers is None:
         return True
     stale = scene.is_greyed
-    if key.steers == "submit":
-        return cannot_submit(scene.snapshot, scene.read_only, stale) is None
+    if key.steers in LINES:
+        return cannot_decide(key.steers, scene.snapshot, scene.read_only, stale) is None
     made = propose(key.steers, scene.snapshot, scene.selection, scene.read_only, stale)
     return not isinstance(made, Refusal)

@@ -4,7 +4,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from tui.keys import KEYS
 from tui.palette import PALETTES
-from tui.views.catalog import VIEWS
+from tui.views.catalog import numbered
 
 Entry = tuple[str, str, str]  # title, help, action
 OWN = ("command_palette", "view(1)")  # listed otherwise
@@ -13,8 +13,7 @@ OWN = ("command_palette", "view(1)")  # listed otherwise
 def entries() -> list[Entry]:
     """What the palette offers, in its order."""
     made = [
-        (f"{view.title} ({digit})", view.summary, f"view({digit})")
-        for digit, view in enumerate(VIEWS, start=1)
+        (f"{view.title} ({digit})", view.summary, f"view({digit})") for digit, view in numbered()
     ]
     made += [
         (f"{key.label} ({key.shown})", key.help, key.action)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from p2p.errors import OutcomeUnknown, P2PError, Unreachable
+from tui.chat import Question
 
 if TYPE_CHECKING:
     from p2p.client import Client
+    from p2p.generation import Generation
 
 TIMEOUT_S = 5.0
 
@@ -25,6 +27,7 @@ class ClusterSource:
         self._asked = argparse.Namespace(peer=addresses, token_file=token_file)
         self._timeout_s = timeout_s
         self._client: Client | None = None
+        self._asking: Client | None = None  # for answers
         self._made_for: Sequence[str] = ()
         self._one_at_a_time = asyncio.Lock()
 
@@ -42,10 +45,26 @@ class ClusterSource:
                 await self._look_again()
                 raise
 
+    async def generate(self, prompt: Question, **options: Any) -> "Generation":
+        """An answer to iterate. Over connections of its own: those of the requests are closed when
+        their peers are gone, and an answer goes on at other peers.
+        """
+        from p2p.client import Client
+
+        async with self._one_at_a_time:
+            known = self._client or await self._find()
+            if self._asking is None or self._asking.known != known.known:
+                old, self._asking = self._asking, Client(known.known, known.key, self._timeout_s)
+                if old is not None:
+                    await old.close()
+        self._asking.address = known.address
+        return self._asking.generate(prompt, **options)
+
     async def close(self) -> None:
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
+        clients, self._client, self._asking = (self._client, self._asking), None, None
+        for client in clients:
+            if client is not None:
+                await client.close()
 
     async def _find(self) -> "Client":
         from p2p.client import Client
@@ -66,5 +85,7 @@ class ClusterSource:
             addresses, _ = target(self._asked)
         except P2PError:
             return
-        if set(addresses) - set(self._made_for):
-            await self.close()
+        client = self._client
+        if client is not None and set(addresses) - set(self._made_for):
+            self._client = None  # an answer may go on over its own connections
+            await client.close()

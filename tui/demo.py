@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from p2p.errors import P2PError, Unreachable
+from p2p.errors import P2PError, Refused, Unreachable
 from p2p.training.death import die_with
+from tui.chat import Question
 from tui.connect import ClusterSource
+from tui.feed import Answer
 
 LINE_BYTES_MAX = 16 * 1024 * 1024  # the last one is the whole verdict
 ENDS_WITHIN_S = 20.0
@@ -86,6 +88,9 @@ class DemoSource:
         if self._inner is None:
             raise Unreachable("the peers of the next scenario are being started")
         return await self._inner.request(verb, **args)
+
+    async def generate(self, prompt: Question, **options: Any) -> Answer:
+        raise Refused("this is a demonstration: any key stops it")
 
     def told(self, news: News) -> bool:
         """Whether it is another cluster, or another side of one, from now on."""

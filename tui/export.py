@@ -7,7 +7,7 @@ from typing import Any
 
 from tui.frame import focused_pane, places
 from tui.pane import Record
-from tui.scene import Scene, cut_line, text_of
+from tui.scene import Scene
 from tui.text import moment
 
 
@@ -46,12 +46,12 @@ def as_csv(scene: Scene, size: tuple[int, int]) -> str | None:
 
 
 def selected_text(scene: Scene, size: tuple[int, int]) -> str | None:
-    """The selected line, as it could be pasted."""
+    """What is selected, as it could be pasted."""
     focused = focused_pane(scene, places(scene, *size))
     item = focused.selected(scene) if focused is not None else None
     if focused is None or item is None:
         return None
-    return " ".join(text_of(cut_line(focused.line(scene, item, 200), 200)).split())
+    return focused.copied(scene, item)
 
 
 def file_name(scene: Scene, kind: str, now_s: float) -> str:

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from p2p.errors import OutcomeUnknown, P2PError, Unreachable
 from tui.asks import ASKS, LATER_INTERVALS, Ask, Wants
+from tui.chat import Question
 from tui.parsing import parse_detail, parse_events, parse_status
 from tui.snapshot import Detail, Event, Snapshot, Status, shown_job
 from tui.text import clean
@@ -28,6 +29,21 @@ DUE_MAX = 500
 DETAIL_INTERVALS = 2  # a job's curve is the largest answer: ask for it every second poll
 
 
+class Answer(Protocol):
+    """What is used of `p2p.generation.Generation`."""
+
+    end: Any
+    answering: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def told_ids(self) -> Sequence[int]: ...
+
+    def __aiter__(self) -> AsyncIterator[str]: ...
+
+
 class Source(Protocol):
     """What the feed and the actions need of `p2p.client.Client`."""
 
@@ -35,6 +51,8 @@ class Source(Protocol):
     def address(self) -> str: ...
 
     async def request(self, verb: str, /, **args: Any) -> dict[str, Any]: ...
+
+    async def generate(self, prompt: Question, **options: Any) -> Answer: ...
 
 
 class Feed:

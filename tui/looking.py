@@ -8,36 +8,24 @@ from textual.widgets import Input
 
 from tui import bars, export, moves
 from tui.palette import BY_NAME
-from tui.scene import Scene
+from tui.prompting import PromptingApp
 from tui.screens.help import HelpScreen
-from tui.steering import SteeredApp
 from tui.tape import Replay
+from tui.views.prompt import NAME as PROMPT
 from tui.widgets.body import Bar, Body
 from tui.widgets.filter import FilterInput
 
 INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 10.0
 
 
-class LookingApp(SteeredApp):
+class LookingApp(PromptingApp):
     """Each key makes another scene of the present one (tui/moves.py), and it is drawn."""
 
     replay: Replay | None
 
-    def look(self, scene: Scene) -> None:
-        """Draw it, and ask for what it needs."""
-        raise NotImplementedError
-
-    def set_scene(self, scene: Scene | None = None, **changes: object) -> None:
-        raise NotImplementedError
-
-    @property
-    def body_size(self) -> tuple[int, int]:
-        size = self.screen_stack[0].query_one(Body).size
-        return size.width, size.height
-
     # -- keys and clicks that only look ----------------------------------------------------------
 
-    def action_view(self, digit: int) -> None:
+    def action_view(self, digit: int | None) -> None:
         self.look(moves.view(self.scene, digit))
 
     def action_pane(self, delta: int) -> None:
@@ -53,10 +41,14 @@ class LookingApp(SteeredApp):
         self.look(moves.last(self.scene, self.body_size))
 
     def action_open_selected(self) -> None:
-        self.look(moves.open_(self.scene, self.body_size))
+        if self.scene.view == PROMPT:
+            self.action_ask()
+        else:
+            self.look(moves.open_(self.scene, self.body_size))
 
     def action_step_back(self) -> None:
-        self.look(moves.step_back(self.scene, self.body_size))
+        if self.scene.view != PROMPT or not self.stop_answer():
+            self.look(moves.step_back(self.scene, self.body_size))
 
     def action_chart(self) -> None:
         self.look(moves.chart(self.scene))
@@ -79,8 +71,8 @@ class LookingApp(SteeredApp):
 
     def on_bar_clicked(self, event: Bar.Clicked) -> None:
         width = self.size.width
-        if event.bar_id == "tabs" and (digit := bars.tab_at(self.scene, width, event.x)):
-            self.action_view(digit)
+        if event.bar_id == "tabs":
+            self.action_view(bars.tab_at(self.scene, width, event.x))
         elif event.bar_id == "reel" and self.replay is not None:
             self.replay.seek_part(event.x / max(1, width - 1))
             self._rewound()

@@ -6,18 +6,17 @@ from typing import TypeVar
 
 from tui.frame import focused_pane, listings, places
 from tui.scene import CHARTS, LEVELS, SMOOTHINGS, Scene
-from tui.views.catalog import VIEWS
+from tui.views.catalog import VIEWS, numbered
 
 T = TypeVar("T")
 Size = tuple[int, int]
 OPENS = {"peers": "peers", "jobs": "training", "events": "events", "alerts": "alerts"}
 
 
-def view(scene: Scene, digit: int) -> Scene:
+def view(scene: Scene, digit: int | None) -> Scene:
     """The view at this digit; a digit without one changes nothing."""
-    if not 1 <= digit <= len(VIEWS):
-        return scene
-    return replace(scene, view=VIEWS[digit - 1].name, maximised=False)
+    found = next((told for at, told in numbered() if at == digit), None)
+    return scene if found is None else replace(scene, view=found.name, maximised=False)
 
 
 def pane(scene: Scene, size: Size, delta: int) -> Scene:

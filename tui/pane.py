@@ -70,6 +70,10 @@ class Listing(Pane, Generic[T]):
         """The text in which the view's filter looks."""
         return text_of(self.line(scene, item, 200))
 
+    def copied(self, scene: Scene, item: T) -> str:
+        """What of a row could be pasted."""
+        return " ".join(text_of(self.line(scene, item, 200)).split())
+
     # -- what follows from these -------------------------------------------------------------------
 
     def items(self, scene: Scene) -> Sequence[T]:

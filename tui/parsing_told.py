@@ -12,6 +12,7 @@ from tui.told import (
     Device,
     Gpu,
     Insight,
+    Model,
     Part,
     Preview,
     PreviewRow,
@@ -170,6 +171,36 @@ def parse_datasets(answer: Answer) -> tuple[Dataset, ...]:
             registrar=fields.text(row, "peer"),
         )
         for row in fields.rows(answer, "datasets")
+    )
+
+
+def parse_models(answer: Answer) -> tuple[Model, ...]:
+    return tuple(_model(row) for row in fields.rows(answer, "models"))
+
+
+def _model(row: Answer) -> Model:
+    made = fields.table(row, "model")
+    return Model(
+        id=fields.text(row, "id"),
+        name=fields.text(row, "name") or fields.text(row, "id"),
+        source=fields.text(row, "source"),
+        state=fields.text(row, "state"),
+        reason=fields.text(row, "reason"),
+        target=fields.whole(row, "target"),
+        revision=fields.whole(row, "revision"),
+        step=fields.whole(row, "step"),
+        parameters=fields.whole(made, "parameters") or None,
+        context=fields.whole(made, "context") or None,
+        replicas=tuple(
+            (
+                fields.text(replica, "peer"),
+                fields.text(replica, "peer_name") or fields.text(replica, "peer"),
+                fields.text(replica, "replica"),
+                fields.whole(replica, "revision"),
+            )
+            for replica in fields.rows(row, "replicas")
+        ),
+        loading=fields.texts(row, "loading"),
     )
 
 

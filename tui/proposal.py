@@ -41,6 +41,7 @@ class Selection:
     peer: str | None = None
     job: str | None = None
     alert: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

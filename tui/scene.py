@@ -7,12 +7,13 @@ Scene to lines; only tui/widgets turns lines into Textual's strips.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tui.chat import Chat
 from tui.health import link_mark
 from tui.palette import DARK, Palette
 from tui.proposal import Selection
 from tui.snapshot import Detail, Job, Snapshot, Status, shown_job
 from tui.text import fit, width_of
-from tui.told import Told
+from tui.told import Model, Told, shown_model
 
 Span = tuple[str, str]
 Line = list[Span]
@@ -56,6 +57,7 @@ class Scene:
     smoothing: float = 0.0
     level: str = "all"
     maximised: bool = False
+    chat: Chat = field(default_factory=Chat)
     reel: Reel | None = None
 
     @property
@@ -72,11 +74,17 @@ class Scene:
         peer, peers = self.cursors.get("peers"), self.status.peers if self.status else ()
         if all(told.id != peer for told in peers):
             peer = peers[0].id if peers else None
-        return Selection(peer, self.cursors.get("jobs"), self.cursors.get("alerts"))
+        chosen = self.cursors
+        return Selection(peer, chosen.get("jobs"), chosen.get("alerts"), chosen.get("models"))
 
     @property
     def job(self) -> Job | None:
         return shown_job(self.snapshot.status, self.cursors.get("jobs"))
+
+    @property
+    def model(self) -> Model | None:
+        """The one that would be asked."""
+        return shown_model(self.told, self.cursors.get("models"))
 
     @property
     def detail(self) -> Detail | None:

@@ -184,10 +184,11 @@ class Snapshot:
 
 def shown_job(status: Status | None, chosen: str | None) -> Job | None:
     """The chosen job while it exists, else the newest that has trainers, else the newest that
-    waits for some, else the newest at all.
+    waits for some, else the newest at all; one that serves only where none trains.
     """
     if status is None or not status.jobs:
         return None
-    waiting = [job for job in status.jobs if not job.is_final]
+    jobs = [job for job in status.jobs if job.kind != "serve"] or list(status.jobs)
+    waiting = [job for job in jobs if not job.is_final]
     training = [job for job in waiting if job.members]
-    return status.job(chosen) or (training or waiting or list(status.jobs))[-1]
+    return status.job(chosen) or (training or waiting or jobs)[-1]

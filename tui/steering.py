@@ -10,14 +10,15 @@ from dataclasses import replace
 from textual import work
 from textual.app import App
 
-from tui.actions import PLANS, cannot_submit, propose, submission
+from tui.actions import PLANS, cannot_decide, propose
 from tui.feed import Feed
 from tui.layout import HEIGHT_MIN, WIDTH_MIN, too_small
+from tui.lines import LINES
 from tui.proposal import Choice, Made, Menu, Proposal, Refusal, Selection
 from tui.scene import Scene
 from tui.screens.choose import ChooseScreen
 from tui.screens.confirm import ConfirmScreen
-from tui.screens.submit import SubmitScreen
+from tui.screens.line import LineScreen
 from tui.snapshot import Snapshot
 from tui.text import clean
 
@@ -33,8 +34,8 @@ class SteeredApp(App[None]):
 
     def action_steer(self, action: str) -> None:
         """Say what would happen, ask if it is destructive, then do it."""
-        if action == "submit":
-            self._submit()
+        if action in LINES:
+            self._type(action)
             return
         assert action in PLANS
         self._offer(action, self._propose(action), self.scene.selection)
@@ -88,22 +89,24 @@ class SteeredApp(App[None]):
         else:
             self._carry_out(now)
 
-    def _submit(self) -> None:
-        problem = self._cannot_submit()
+    def _type(self, action: str) -> None:
+        """A line after a command's name; what it asks for is done when it is typed."""
+        problem = self._cannot_type(action)
         if problem is not None:
             self.say(problem, "warning")
             return
-        address = self.newest.link.address
-        self.push_screen(SubmitScreen(lambda line: submission(line, address)), self._submitted)
+        newest, job = self.newest, self.scene.selection.job
+        typed = LINES[action].typed(newest.status, job, newest.link.address)
+        self.push_screen(LineScreen(typed), lambda made: self._typed(action, made))
 
-    def _cannot_submit(self) -> str | None:
+    def _cannot_type(self, action: str) -> str | None:
         if too_small(*self.size):
             return TOO_SMALL
-        problem = cannot_submit(self.newest, self.scene.read_only, self._is_stale())
+        problem = cannot_decide(action, self.newest, self.scene.read_only, self._is_stale())
         return None if problem is None else problem.reason
 
-    def _submitted(self, made: Proposal | None) -> None:
-        problem = self._cannot_submit()
+    def _typed(self, action: str, made: Proposal | None) -> None:
+        problem = self._cannot_type(action)
         if made is None:
             return
         if problem is not None:

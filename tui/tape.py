@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 from p2p.errors import P2PError, Refused, Usage
 from tui.asks import ASKS, SERIES_WINDOW_S
-from tui.feed import Source
+from tui.chat import Question
+from tui.feed import Answer, Source
 from tui.scene import Reel
 
 LOOKS = frozenset({"status", "events", "job", "history", *(ask.verb for ask in ASKS)})
@@ -46,6 +47,9 @@ class Recorder:
         if verb in LOOKS and self._file is not None:
             self._write(verb, args, answer)
         return answer
+
+    async def generate(self, prompt: Question, **options: Any) -> Answer:
+        return await self._source.generate(prompt, **options)
 
     def close(self) -> None:
         if self._file is not None:
@@ -165,6 +169,9 @@ class Replay:
         if verb == "metrics" and not args.get("latest"):
             return self._series(kept, place)
         return self._answer(kept.offsets[place - 1])
+
+    async def generate(self, prompt: Question, **options: Any) -> Answer:
+        raise Refused("this is a recording: nobody answers in it")
 
     def close(self) -> None:
         self._file.close()

@@ -16,8 +16,13 @@ SHOWN_CHARACTERS_MAX = 500
 
 def clean(text: str) -> str:
     """One printable line: control, format and surrogate characters become '·'."""
-    shown = text[:SHOWN_CHARACTERS_MAX].replace("\n", " ").replace("\t", " ")
-    return "".join("·" if unicodedata.category(c)[0] == "C" else c for c in shown)
+    return _printable(text[:SHOWN_CHARACTERS_MAX].replace("\n", " ").replace("\t", " "))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join("·" if unicodedata.category(c)[0] == "C" else c for c in text)
 
 
 def width_of(text: str) -> int:
@@ -54,6 +59,32 @@ def wrap(text: str, width: int) -> list[str]:
         else:
             line = joined
     return [*lines, line] if line else lines
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Printable lines of at most `width` cells: lines and spaces stay, long lines are broken
+    after a space where there is one in their second half.
+    """
+    lines = []
+    for whole in text.split("\n"):
+        line = _printable(whole.expandtabs(4))
+        while cell_len(line) > width:
+            fits = _fitting(line, width)
+            at = line.rfind(" ", fits // 2, fits) + 1 or fits
+            lines.append(line[:at])
+            line = line[at:]
+        lines.append(line)
+    return lines
+
+
+def _fitting(line: str, width: int) -> int:
+    """How many characters have room, at least one."""
+    used = 0
+    for at, character in enumerate(line):
+        used += cell_len(character)
+        if used > width:
+            return max(1, at)
+    return len(line)
 
 
 def memory(size: int) -> str:

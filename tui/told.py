@@ -139,6 +139,31 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """One that is served. `replicas` are (peer, its name, replica, revision of the weights);
+    `loading` are peers whose replica cannot answer yet.
+    """
+
+    id: str
+    name: str
+    source: str
+    state: str
+    reason: str
+    target: int
+    revision: int
+    step: int
+    parameters: int | None
+    context: int | None
+    replicas: tuple[tuple[str, str, str, int], ...] = ()
+    loading: tuple[str, ...] = ()
+
+    @property
+    def is_chat(self) -> bool:
+        """Made for conversations; others only go on with a text."""
+        return self.source.startswith("hf:")
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """`latest` by peer and metric; `series` of `series_peer` by metric, as they were asked for by
     `series_names`; `untold` by request.
@@ -156,11 +181,20 @@ class Told:
     datasets: tuple[Dataset, ...] | None = None
     shards: Shards | None = None
     preview: Preview | None = None
+    models: tuple[Model, ...] | None = None
     untold: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def open_alerts(self) -> tuple[Alert, ...]:
         return tuple(alert for alert in self.alerts or () if alert.is_open)
 
+    def model(self, model_id: str | None) -> Model | None:
+        return next((model for model in self.models or () if model.id == model_id), None)
+
     def score_of(self, peer: str | None) -> Score | None:
         return next((score for score in self.health or () if score.peer == peer), None)
+
+
+def shown_model(told: Told, chosen: str | None) -> Model | None:
+    """The chosen model while it is served, else the first."""
+    return told.model(chosen) or next(iter(told.models or ()), None)

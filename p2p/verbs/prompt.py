@@ -86,13 +86,18 @@ def summary(asked: Any) -> str:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="id or name (the only one)")
     parser.add_argument("text", metavar="TEXT", nargs="?", help="without it: a conversation")
+    add_options(parser)
+    add_common(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Of how an answer is made."""
     parser.add_argument("--max-tokens", metavar="N", type=int, help="at most so many (256)")
     parser.add_argument("--temperature", metavar="X", type=float, help="0 = always the likeliest")
     parser.add_argument("--top-k", metavar="N", type=int, help="draw among the N likeliest")
     parser.add_argument("--top-p", metavar="X", type=float, help="draw among the likeliest X")
     parser.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same text")
     parser.add_argument("--stop", metavar="TEXT", action="append", default=[], help="end before it")
-    add_common(parser)
 
 
 def interruptible(args: argparse.Namespace) -> int:

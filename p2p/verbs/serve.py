@@ -17,20 +17,35 @@ SCAN_EVERY_S = 0.05
 
 
 async def serve(client: "Client", args: argparse.Namespace) -> int:
-    bounds = replicas_range(args.replicas)
-    request = {"model": args.model, "name": args.name, "device": args.device, **bounds}
-    if not args.model.startswith(JOB):
-        request |= await _files(client, args)
-    elif args.task or args.set:
-        raise Usage("--task and --set are for files: a job has its own")
-    given = {name: value for name, value in request.items() if value is not None}
-    answer = await client.request("serve", **given)
+    if is_job(args):
+        request = job_request(args)
+    else:
+        request = {**_request(args), **await _files(client, args)}
+    answer = await client.request("serve", **request)
     if args.json:
         print_json(answer)
     else:
         print(answer["job"])
         say(f"`p2pnode prompt {answer['name']}` asks it, `p2pnode models` shows where it is")
     return 0
+
+
+def is_job(args: argparse.Namespace) -> bool:
+    """Is it a job's model? Then nothing has to be read before it can be asked for."""
+    return bool(args.model.startswith(JOB))
+
+
+def job_request(args: argparse.Namespace) -> dict[str, Any]:
+    """Raises Usage."""
+    if args.task or args.set:
+        raise Usage("--task and --set are for files: a job has its own")
+    return _request(args)
+
+
+def _request(args: argparse.Namespace) -> dict[str, Any]:
+    bounds = replicas_range(args.replicas)
+    request = {"model": args.model, "name": args.name, "device": args.device, **bounds}
+    return {name: value for name, value in request.items() if value is not None}
 
 
 async def _files(client: "Client", args: argparse.Namespace) -> dict[str, Any]:

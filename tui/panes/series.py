@@ -39,6 +39,10 @@ def _bytes(value: float) -> str:
     return text.memory(int(value)) if value >= 1 else "0"
 
 
+def _rate(value: float) -> str:
+    return text.rate(value) if value else "0"
+
+
 CPU = Measure("cpu of the host", "system.cpu_percent", _percent, "loss", 100.0)
 MEMORY = Measure("memory of the host", "system.memory_bytes", _bytes, "accuracy")
 RSS = Measure("memory of the peer", "process.rss_bytes", _bytes, "accuracy")
@@ -52,6 +56,10 @@ WIRE = Measure("wire /s", "job.<job>.wire_bytes_per_s", _bytes)
 COMMITS = Measure("commits/s", "raft.commits_per_s", text.short_count)
 COMMIT_LATENCY = Measure("commit latency", "raft.commit_latency_s", _seconds, "loss")
 REQUESTS = Measure("requests/s", "process.requests_per_s", text.short_count)
+PROMPTS = Measure("prompts/s", "serve.*.requests_per_s", _rate)
+FIRST_TOKEN = Measure("first token", "serve.*.first_token_s", _seconds, "loss")
+ANSWER = Measure("answer", "serve.*.answer_s", _seconds, "loss")
+TOKENS = Measure("tokens/s", "serve.*.tokens_per_s", text.short_count)
 CHECKPOINT = Measure("checkpoint bytes/s", "checkpoint.bytes_per_s", _bytes, "accuracy")
 LAG = Measure("loop lag", "process.loop_lag_s", _seconds, "loss")
 
@@ -62,6 +70,9 @@ class SeriesPane(Pane):
     def __init__(self, measure: Measure) -> None:
         self.id = f"series-{measure.title}"
         self._measure = measure
+
+    def is_measured(self, scene: Scene) -> bool:
+        return bool(self._samples(scene))
 
     def title(self, scene: Scene, box: Box) -> tuple[str, Line]:
         samples = self._samples(scene)
@@ -126,7 +137,7 @@ def _drawn_points(samples: tuple[Sample, ...]) -> list[tuple[float, float]]:
     return points
 
 
-def panes(measures: tuple[Measure, ...]) -> list[Pane]:
+def panes(measures: tuple[Measure, ...]) -> list[SeriesPane]:
     return [SeriesPane(measure) for measure in measures]
 
 

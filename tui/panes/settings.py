@@ -79,24 +79,18 @@ class ScreenPane(Pane):
 
 
 class KeysPane(Pane):
-    """The table of keys, in as many columns as there is room for."""
+    """The table of keys, in as many columns as there is room for: the last ones move about."""
 
     id = "keys"
 
     def title(self, scene: Scene, box: Box) -> tuple[str, Line]:
-        return "keys", []
+        return "keys", [("? shows all", "dim")]
 
     def draw(self, scene: Scene, box: Box) -> list[Drawn]:
-        entries: list[Line] = []
-        for group in GROUPS:
-            entries.append([(group.upper(), "strong")])
-            entries += [
-                [(f"{key.shown:<8}", "accent"), (key.help, "text")]
-                for key in KEYS
-                if key.group == group and key.shown
-            ]
-            entries.append([])
         columns = max(1, box.width // 44)
+        entries = self._entries(apart=True)
+        if len(entries) > columns * box.height:
+            entries = self._entries(apart=False)
         height = max(box.height, -(-len(entries) // columns))
         width = box.width // columns
         lines: list[Line] = []
@@ -106,6 +100,19 @@ class KeysPane(Pane):
                 line += [*cut_line(entry, width - 1), (" ", "text")]
             lines.append(line)
         return plain_lines(lines)
+
+    def _entries(self, apart: bool) -> list[Line]:
+        """`apart`: an empty line after each group."""
+        entries: list[Line] = []
+        for group in GROUPS:
+            entries.append([(group.upper(), "strong")])
+            entries += [
+                [(f"{key.shown:<8}", "accent"), (key.help, "text")]
+                for key in KEYS
+                if key.group == group and key.shown
+            ]
+            entries += [[]] * apart
+        return entries
 
 
 def _line(pair: Pair) -> Line:

@@ -13,7 +13,7 @@ from tui import health
 from tui.actions import cannot_steer
 from tui.keys import GROUPS, KEYS
 from tui.scene import Scene
-from tui.views.catalog import VIEWS
+from tui.views.catalog import numbered
 
 CLOSE = "escape,question_mark,f1,q,enter"
 
@@ -26,10 +26,7 @@ def help_text(scene: Scene) -> str:
     for group in GROUPS:
         lines += [group.upper()]
         if group == "Views":
-            lines += [
-                f"  {digit:<7} {view.title}: {view.summary}"
-                for digit, view in enumerate(VIEWS, start=1)
-            ]
+            lines += [f"  {digit:<7} {view.title}: {view.summary}" for digit, view in numbered()]
         else:
             lines += [
                 f"  {key.shown:<7} {key.help}" for key in KEYS if key.group == group and key.shown

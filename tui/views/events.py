@@ -13,7 +13,7 @@ def place(scene: Scene, area: Area) -> list[Placed]:
 VIEW = View(
     name="events",
     title="Events",
-    short="Events",
+    short="Log",
     summary="everything that happened: follow, filter by level (v) and text (/)",
     place=place,
 )

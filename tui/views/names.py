@@ -10,4 +10,5 @@ NAMES = (
     "events",
     "alerts",
     "settings",
+    "prompt",
 )

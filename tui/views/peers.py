@@ -1,6 +1,7 @@
 """Peers: the table, and the selected one in words and charts."""
 
 from tui.layout import Area, Placed, across, down, grid, share
+from tui.pane import Pane
 from tui.panes import series
 from tui.panes.peer import PEER
 from tui.panes.peers import PEERS
@@ -25,7 +26,7 @@ def place(scene: Scene, area: Area) -> list[Placed]:
     table = share(4, peers, max(area.height // 2, area.height - 30))
     detail = share(36, area.width // 3, 56)
     # Without a GPU anywhere its chart says nothing.
-    shown = [one for one in CHARTS if _has_gpu(scene) or one.id != "series-gpu busy"]
+    shown: list[Pane] = [one for one in CHARTS if _has_gpu(scene) or one.id != "series-gpu busy"]
 
     def lower(part: Area) -> list[Placed]:
         return across(part, (PEER, detail), (lambda rest: grid(rest, shown, 34, 7), 0))

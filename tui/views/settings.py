@@ -10,10 +10,8 @@ def place(scene: Scene, area: Area) -> list[Placed]:
     def upper(part: Area) -> list[Placed]:
         return across(part, (CONNECTION, 0), (SCREEN, 0))
 
-    if area.height < 30:
-        # The keys are behind ? as well: what is set has no other place.
-        return down(area, (upper, 11), (KEYS_PANE, 0))
-    return down(area, (upper, 13), (KEYS_PANE, 0))
+    # The keys are behind ? as well: what is set has no other place.
+    return down(area, (upper, 11 if area.height < 45 else 13), (KEYS_PANE, 0))
 
 
 VIEW = View(
