@@ -95,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", metavar="D", help="its trainers' device: auto, cpu or cuda")
     parser.add_argument("--allow-faults", action="store_true", default=None, help="for drills")
     parser.add_argument("--metrics-port", metavar="[HOST:]PORT", help="metrics for Prometheus")
+    parser.add_argument("--http", metavar="[HOST:]PORT", help="door for OpenAI's clients")
+    parser.add_argument("--http-token-file", metavar="FILE", help="its token, or $P2P_HTTP_TOKEN")
     parser.add_argument("--json", action="store_true", help="announce the peer as JSON")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", action=OneOf)
     for verb in VERBS:
@@ -127,6 +129,8 @@ def _run_peer(args: argparse.Namespace) -> int:
         raise Usage(f"files_gb is {settings['files_gb']}: it must not be negative")
     if settings["metrics_port"] and not settings["measure"]:
         raise Usage("--metrics-port has nothing to show: measure is false in the settings")
+    if resolved["http_token_file"].source == "flag" and not settings["http"]:
+        raise Usage("--http-token-file is for a door: give --http [HOST:]PORT, too")
     options = host.Options(
         name=settings["name"],
         listen=settings["listen"],
@@ -138,6 +142,8 @@ def _run_peer(args: argparse.Namespace) -> int:
         files_gb=settings["files_gb"],
         measure=settings["measure"],
         metrics_port=settings["metrics_port"],
+        http=settings["http"],
+        http_token_file=settings["http_token_file"],
         rules=rules_file.read(settings["alert_rules"]),
         notify_command=settings["notify_command"],
         notify_url=checked_url(settings["notify_url"]),
@@ -156,6 +162,8 @@ def _announce(told: dict[str, Any]) -> None:
     print(f"join from elsewhere:   {told['join']}")
     if "metrics" in told:
         print(f"for Prometheus:        {told['metrics']}")
+    if "http" in told:
+        print(f"for OpenAI's clients:  {told['http']}")
     print("look at it:            p2ptui        stop: Ctrl-C", flush=True)
 
 

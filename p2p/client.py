@@ -121,19 +121,22 @@ class Client:
 
     def generate(
         self,
-        prompt: str | Sequence[Mapping[str, str]],
+        prompt: str | Sequence[Mapping[str, str]] | Sequence[int],
         **options: Any,
     ) -> "Generation":
         """The answer of a served model, to be iterated: `async for text in …`, or `for text in …`
-        where no loop runs. `prompt` is a text, or the messages of a conversation.
+        where no loop runs. `prompt` is a text, its token ids, or the messages of a conversation.
 
         Options: model, max_tokens, temperature, top_k, top_p, seed, stop, conversation (an id: its
-        prompts go to the same replica where they can), timeout_s. Raises Usage.
+        prompts go to the same replica where they can), timeout_s, waits_when_busy (True; False:
+        Busy is raised at once). Raises Usage.
         """
         from p2p.generation import Generation  # not needed for anything else
 
-        given = {"text": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
-        return Generation(self, given, options)
+        if isinstance(prompt, str):
+            return Generation(self, {"text": prompt}, options)
+        kind = "tokens" if prompt and isinstance(prompt[0], int) else "messages"
+        return Generation(self, {kind: list(prompt)}, options)
 
     @property
     def known(self) -> list[str]:

@@ -72,12 +72,13 @@ class Generation:
     def __init__(
         self, client: Client, prompt: Mapping[str, Any], options: Mapping[str, Any]
     ) -> None:
-        unknown = sorted(set(options) - {*OPTIONS, "model", "timeout_s"})
+        unknown = sorted(set(options) - {*OPTIONS, "model", "timeout_s", "waits_when_busy"})
         if unknown:
             raise Usage(f"generate has no option {unknown[0]!r}: there are {', '.join(OPTIONS)}")
         self.end: End | None = None
         self.answering: Mapping[str, Any] = {}  # which peer and replica answers now
         self._client = client
+        self._waits_when_busy = bool(options.get("waits_when_busy", True))
         given = {name: options[name] for name in OPTIONS if options.get(name) is not None}
         request = uuid.uuid4().hex
         self._order = {"seed": random.getrandbits(32), **prompt, **given, "request": request}
@@ -158,6 +159,8 @@ class Generation:
                             self._told.read = len(self._told.ids) if reads else self._told.read
                     return
                 except Busy as busy:
+                    if not (self._waits_when_busy or self._told.ids):
+                        raise
                     problem = busy
                     retry_s = min(float(getattr(busy, "retry_s", 1.0)), 5.0)
                     await asyncio.sleep(min(retry_s, max(0.0, deadline_s - loop.time())))

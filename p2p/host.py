@@ -24,6 +24,7 @@ from p2p.clock import SystemClock
 from p2p.content.folder import ContentFolder
 from p2p.content.thread import ContentThread
 from p2p.devices import gpus
+from p2p.door.keeper import Door, given_token
 from p2p.errors import P2PError
 from p2p.measure.prometheus import Endpoint
 from p2p.measure.system import HostSystem
@@ -73,6 +74,8 @@ class Options:
     files_gb: int = 256
     measure: bool = True
     metrics_port: str | None = None  # [HOST:]PORT for Prometheus
+    http: str | None = None  # [HOST:]PORT for OpenAI's clients
+    http_token_file: str | None = None
     rules: tuple[Rule, ...] = BUILT_IN
     notify_command: str | None = None
     notify_url: str | None = None
@@ -89,12 +92,13 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
     """
     found = gpus.find(options.device, folder=runtime_dir.base_dir)
     metrics = Endpoint(options.metrics_port) if options.metrics_port else None
+    door = Door(options.http, given_token(options.http_token_file)) if options.http else None
     key = key_for(options.join, options.key) if options.join else None
     folder = data_dir.open_data_dir(options.data_dir, key.cluster_id if key else None)
     try:
         if key is not None and data_dir.recall(folder) is None:
             asyncio.run(_knock(options, key))
-        host = _Host(options, folder, key, found, metrics)
+        host = _Host(options, folder, key, found, metrics, door)
         return asyncio.run(host.serve(announce))
     finally:
         data_dir.discard_if_unused(folder)
@@ -102,6 +106,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> int:
         found.close()
         if metrics is not None:
             metrics.close()
+        if door is not None:
+            door.close()
 
 
 async def _knock(options: Options, key: ClusterKey) -> None:
@@ -121,8 +127,9 @@ class _Host:
         key: ClusterKey | None,
         found: gpus.Gpus,
         metrics: Endpoint | None,
+        door: Door | None,
     ) -> None:
-        self.options, self.gpus, self.metrics = options, found, metrics
+        self.options, self.gpus, self.metrics, self.door = options, found, metrics, door
         default = max(1, len(found.offered))
         self.slots = default if options.slots is None else options.slots
         self.folder = folder
@@ -208,15 +215,20 @@ class _Host:
             await self.membership.enter(self.options.cluster_name or default_name)
             if self.slots:
                 children.start_spare()
+            if self.door is not None:
+                log = self.folder.path / "logs" / "door.log"
+                self.door.start([self.who.address], self.key, log, self.terminal.say)
             announce(self._announcement())
             asking = asyncio.ensure_future(self.membership.ask_while_lost())
             asking.add_done_callback(self._on_task_ended)
             await self.stop.wait()
             asking.cancel()
             if self.failure is None:
-                await self.membership.leave()
+                await asyncio.gather(self.membership.leave(), self._leave_door())
             ticking.cancel()
         finally:
+            if self.door is not None:
+                self.door.close()
             children.close()
             self.workers.close()
             self.content.close()
@@ -226,6 +238,10 @@ class _Host:
         if self.failure is not None:
             raise self.failure
         return 0
+
+    async def _leave_door(self) -> None:
+        if self.door is not None:
+            await self.door.leave()
 
     def _make_peer(self, children: TrainerProcesses) -> Peer:
         _allow_open_files()
@@ -324,6 +340,7 @@ class _Host:
             "token_file": str(token_file),
             "join": f"p2pnode --join {self.who.address} --token-file {token_file}",
             **({"metrics": self.metrics.url} if self.metrics is not None else {}),
+            **({"http": self.door.url} if self.door is not None else {}),
         }
 
     def _start_peers(self, count: int) -> list[int]:
@@ -337,6 +354,7 @@ class _Host:
         arguments += ["--slots", str(max(self.slots, 1)), "--device", self.options.device]
         arguments += ["--allow-faults"] if self.options.allow_faults else []
         arguments += ["--metrics-port", "0"] if self.metrics is not None else []  # any free one
+        arguments += ["--http", ""]  # a door is where it was asked for, whatever the settings say
         if not data_dir.is_default(self.folder):
             # Among the user's own folders it takes the next free one, and plain `p2pnode` finds it.
             arguments += ["--data-dir", str(home / str(number))]

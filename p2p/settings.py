@@ -35,6 +35,8 @@ SETTINGS = (
     Setting("files_gb", int, 256, "how many GB of files from other peers this peer keeps at most"),
     Setting("measure", bool, True, "measure this peer and its host, and keep the histories"),
     Setting("metrics_port", str, None, "[HOST:]PORT on which Prometheus finds its metrics"),
+    Setting("http", str, None, "[HOST:]PORT of an OpenAI-compatible door to what is served"),
+    Setting("http_token_file", str, None, "file with the token that the door's clients give"),
     Setting(
         "alert_rules", str, None, "TOML file with rules (default: alerts.toml beside this file)"
     ),

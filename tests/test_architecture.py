@@ -51,6 +51,8 @@ PURE = [
     *("p2p/routing/endings.py", "p2p/routing/book.py", "p2p/routing/front.py"),
     "p2p/routing/letters.py",
     *("p2p/serving/batching.py", "p2p/serving/sampling.py", "p2p/serving/text.py"),
+    *("p2p/door/asked.py", "p2p/door/told.py", "p2p/door/gate.py", "p2p/door/room.py"),
+    "p2p/listen_at.py",
     *("p2p/serving/answer.py", "p2p/serving/desk.py", "p2p/serving/memory.py"),
     *("p2p/measure/catalog.py", "p2p/measure/history.py", "p2p/measure/pings.py"),
     *("p2p/measure/commits.py", "p2p/measure/jobs.py", "p2p/measure/told.py"),
@@ -89,7 +91,12 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+@lru_cache(None)
+def imported(tree: ast.AST) -> list[tuple[str, int]]:
+    return list(imports(tree))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -142,6 +149,19 @@ def test_the_peer_never_imports_torch() -> None:
         for name, line in imported(tree)
         if name.split(".")[0] in {"torch", "safetensors"}
         and not any(str(path.relative_to(ROOT)).startswith(folder) for folder in may)
+    ]
+    assert not wrong
+
+
+def test_the_peer_never_imports_the_web_server() -> None:
+    """Only the files of the door's own process do; nobody else may import those."""
+    inside = {f"p2p.door.{name}" for name in ("answering", "app", "connections", "process")}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path, tree in sources("p2p", "tui", "tools")
+        if ".".join(path.relative_to(ROOT).with_suffix("").parts) not in inside
+        for name, line in imported(tree)
+        if name.split(".")[0] in {"starlette", "uvicorn", "h11"} or name in inside
     ]
     assert not wrong
 

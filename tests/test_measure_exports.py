@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from p2p.errors import P2PError, Usage
+from p2p.listen_at import parse
 from p2p.measure.catalog import CATALOG
-from p2p.measure.prometheus import Endpoint, exposed, parse_port
+from p2p.measure.prometheus import Endpoint, exposed
 from p2p.training.tensorboard import EventFiles
 from p2p.verbs.scalars import over_steps
 
@@ -18,13 +19,13 @@ from p2p.verbs.scalars import over_steps
     [("9100", ("127.0.0.1", 9100)), ("0.0.0.0:0", ("0.0.0.0", 0)), ("::1:9", ("::1", 9))],
 )
 def test_metrics_port_is_on_loopback_unless_said(text: str, address: tuple[str, int]) -> None:
-    assert parse_port(text) == address
+    assert parse(text, "--metrics-port") == address
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:", "70000", "-1", "9100/metrics"])
 def test_what_is_no_metrics_port(text: str) -> None:
     with pytest.raises(Usage, match="--metrics-port"):
-        parse_port(text)
+        parse(text, "--metrics-port")
 
 
 def test_prometheus_reads_what_was_measured_last() -> None:

@@ -14,7 +14,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from aiohttp import WSMsgType, web
 from textual_serve.download_manager import DownloadManager
 
 from p2p.errors import P2PError, Usage
+from p2p.listen_at import in_url, is_loopback, parse
 from tui.served_page import page
 from tui.served_screen import Screen
 
@@ -41,23 +41,13 @@ HEADERS = {
 
 def where(text: str) -> tuple[str, int]:
     """(host, port) of "[HOST:]PORT". Raises Usage for what is no loopback address."""
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not (port.isdigit() and int(port) < 65536):
-        raise Usage(f"--serve {text!r} is not [HOST:]PORT")
+    host, port = parse(text, "--serve")
     if not is_loopback(host):
         raise Usage(
             f"--serve listens on this machine only, not at {host}: "
             f"from another one, ssh -L {port}:127.0.0.1:{port} leads to it"
         )
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host, port
 
 
 class Server:
@@ -88,8 +78,7 @@ class Server:
             why = error.strerror or str(error)
             raise P2PError(f"cannot serve at {self._host}:{self._port}: {why}") from error
         port = self._runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{port}/{self._token}/"
+        return f"http://{in_url(self._host, port)}/{self._token}/"
 
     async def close(self) -> None:
         """All screens end, and are waited for."""

@@ -8,22 +8,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from p2p.errors import P2PError, Usage
+from p2p.errors import P2PError
+from p2p.listen_at import in_url, parse
 from p2p.measure.catalog import CATALOG, Metric, parts_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
 
 PREFIX = "p2p_"
-LOOPBACK = "127.0.0.1"
-
-
-def parse_port(text: str) -> tuple[str, int]:
-    """[HOST:]PORT. Raises Usage."""
-    host, _, port = text.strip().rpartition(":")
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise Usage(f"--metrics-port {text!r} is not PORT or HOST:PORT")
-    return host or LOOPBACK, int(port)
 
 
 class Endpoint:
@@ -32,7 +24,7 @@ class Endpoint:
 
     def __init__(self, text: str) -> None:
         self.newest: Callable[[], Mapping[str, float]] = dict
-        host, port = parse_port(text)
+        host, port = parse(text, "--metrics-port")
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError as error:
@@ -44,11 +36,12 @@ class Endpoint:
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except (OSError, OverflowError) as error:
+            at = in_url(host, port)
             raise P2PError(
-                f"cannot serve metrics on {host}:{port} ({error}): give another --metrics-port"
+                f"cannot serve metrics on {at} ({error}): give another --metrics-port"
             ) from error
         self.port = int(self._server.server_port)
-        self.url = f"http://{host}:{self.port}/metrics"
+        self.url = f"http://{in_url(host, self.port)}/metrics"
 
     def close(self) -> None:
         self._server.shutdown()

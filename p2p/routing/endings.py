@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from p2p.errors import P2PError, Usage
 from p2p.routing.choice import AT_REPLICA_MAX, Replicas
 from p2p.routing.prompts import DEATHS_MAX, Asked, Prompt, Target, ToClient
 from p2p.serving.messages import Done
@@ -50,7 +51,9 @@ def hopeless(prompt: Prompt, replicas: Replicas, is_served: bool, newest: int | 
 
 def answered(prompt: Prompt, target: Target, done: Done, now_s: float) -> dict[str, Any]:
     if done.reason == "error":
-        return {"error": done.error or "the replica failed", "exit_code": 1}
+        # Nothing of the prompt was counted: the model cannot take it.
+        code = P2PError.exit_code if done.prompt_tokens else Usage.exit_code
+        return {"error": done.error or "the replica failed", "exit_code": code}
     tokens = {"prompt_tokens": done.prompt_tokens, "completion_tokens": done.completion_tokens}
     return {
         "reason": done.reason,
