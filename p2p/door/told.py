@@ -115,7 +115,7 @@ def event(told: Mapping[str, Any]) -> bytes:
 
 
 def models(served: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of what p2p.serve_view tells. When each was first served is not known: 0."""
+    """Of what p2p.services.view tells. When each was first served is not known: 0."""
     return {"object": "list", "data": [_model(each["name"]) for each in served]}
 
 
