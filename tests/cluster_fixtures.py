@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any
 
 from p2p.local_cluster import LocalCluster, LocalPeer
 from p2p.replicated.job_states import FINAL
+from tests.command_forks import forks
 
 WAIT_S = 90.0
 
@@ -29,16 +28,7 @@ class Ended:
 
 def p2pnode(cluster: LocalCluster, *arguments: str, **environment: str) -> Ended:
     """Run a command to its end, as from a shell that finds this cluster's peers."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "p2p.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        stdin=subprocess.DEVNULL,
-        env={**cluster.environment, **environment},
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return Ended(*forks().run(arguments, {**cluster.environment, **environment}, WAIT_S))
 
 
 def ask(cluster: LocalCluster, verb: str, /, **args: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Random tests try the same examples everywhere; EXPLORE=1 makes them look for new ones.
 
 A failure prints the smallest example found; an example worth keeping goes into the test as
-`@example`.
+`@example`. Files with real processes come first, the longest of all before the others: they mostly
+wait, and what is left at the end goes to whichever worker is free.
 """
 
 import os
@@ -15,6 +16,15 @@ from hypothesis import settings
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
+
+LONGEST = ("test_cluster_training.py", "test_cluster_tasks.py", "test_cluster_control.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In an order by files: those of LONGEST, others with processes, and then the rest as it is."""
+    slow = {item.path.name for item in items if item.get_closest_marker("processes")}
+    rank = {name: len(LONGEST) for name in slow} | {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST) + 1))
 
 
 @pytest.fixture
