@@ -29,7 +29,9 @@ class Forks:
         for end in (self._orders, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ORDER_BYTES_MAX)
         with theirs:
-            self._process = subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__], stdin=theirs.fileno()
+            )
         atexit.register(self._close)
 
     def run(
