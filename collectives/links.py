@@ -239,9 +239,10 @@ class Links:
 
     def _say_broken(self, cause: int) -> None:
         """Over connections of their own: the old ones may have dropped all we ever sent, our hello
-        as well, and whom nobody heard of nobody misses."""
+        as well, and whom nobody heard of nobody misses. Not to who was lost: nobody may be there
+        to take it, and who closes the plane would wait for that."""
         broken = self.header(Stream.CONTROL, 0, 0, 0, part=Control.BROKEN, chunk=cause).pack()
-        for to in self._there():
+        for to in self._there() - {cause}:
             push = self._plane.open()
             self._plane.connect(push, self.members[to])
             push.send_multipart((broken, b""), zmq.NOBLOCK)

@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -429,8 +430,9 @@ def other_process(ipc_dir: str, keys: CurveKeys, parent: Connection) -> None:
 
 @pytest.mark.parametrize("after", [0, 7])
 def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
-    planes: Planes, tmp_path: Path, after: int
+    planes: Planes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
+    monkeypatch.setattr(links, "LINGER_MS", 60_000)
     (first,) = planes(1)
     with member_elsewhere(tmp_path / "other") as (child, ours):
         members = [first.endpoints, ours.recv()]
@@ -446,6 +448,9 @@ def test_a_member_killed_mid_way_costs_nothing_but_the_generation(
         with pytest.raises(LostPeer, match="rank 1"):  # nobody aborts it: the plane itself sees it
             future.result(5)
     assert sums(300_000)(first.enter("job", 2, 0, [first.endpoints]))
+    began_s = time.monotonic()
+    first.close()
+    assert time.monotonic() - began_s < 30, "it does not wait for who is gone"
 
 
 # Who and what is let in.
