@@ -19,8 +19,7 @@ scenarios: install
 	@$(BIN)/p2pnode demo --scenario all --headless --report scenarios.json
 
 test: install
-	@$(BIN)/python -m pytest -n 2 -m "not processes"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m processes
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: install
 	@$(BIN)/ruff check .
