@@ -105,10 +105,10 @@ def test_parts_load_without_our_code(tmp_path: Path, count: int) -> None:
     found: dict[str, Tensor] = {}
     for number, contents in enumerate(files(tensors, count, memory)):
         path = tmp_path / name_of(3, number, count)
-        digest, _ = checkpoint.write(path, contents)
+        checkpoint.write(path, contents)
         data = path.read_bytes()
         assert len(data) == contents.size
-        assert digest == digest_of(data)
+        assert contents.digest == digest_of(data)
         found |= load_file(path)
         entries, metadata = safetensors_file.parse(data[: safetensors_file.header_bytes(data[:8])])
         assert metadata == {"format": "pt", "step": "3"}
@@ -181,10 +181,8 @@ def test_what_is_there_is_whole_wherever_the_machine_ends(tmp_path: Path, begin:
     older = files(state(), 1)[0]
     done = False
     newer = large(begin)
-    known = {
-        checkpoint.write(path, older)[0],
-        digest_of(memoryview(newer.head + bytes(newer.data))),
-    }
+    known = {older.digest, digest_of(memoryview(newer.head + bytes(newer.data)))}
+    checkpoint.write(path, older)
     for after in range(40):
         with pytest.MonkeyPatch.context() as patch:
             seen = crashing(patch, after, Crash())
@@ -230,8 +228,8 @@ def _gone_soon(path: Path) -> None:
 def test_an_error_at_any_point_leaves_the_older_one_and_nothing_else(
     tmp_path: Path, error: int
 ) -> None:
-    older = tmp_path / name_of(1, 0, 1)
-    digest, _ = checkpoint.write(older, files(state(), 1)[0])
+    older, contents = tmp_path / name_of(1, 0, 1), files(state(), 1)[0]
+    checkpoint.write(older, contents)
     newer = tmp_path / name_of(2, 0, 1)
     for after in (0, 1, 2, 3):
         with pytest.MonkeyPatch.context() as patch:
@@ -240,7 +238,7 @@ def test_an_error_at_any_point_leaves_the_older_one_and_nothing_else(
                 checkpoint.write(newer, large())
         left = set(tmp_path.iterdir())
         assert older in left
-        assert digest_of(memoryview(older.read_bytes())) == digest
+        assert digest_of(memoryview(older.read_bytes())) == contents.digest
         for path in left - {older}:  # here not even deleting works
             path.unlink()
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import struct
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +92,10 @@ class Contents:
     def size(self) -> int:
         return len(self.head) + len(self.data)
 
+    @property
+    def digest(self) -> str:
+        return digest_of(self.head, self.data)
+
 
 def digest_of(*data: bytes | memoryview) -> str:
     """The SHA-256 of a file of these pieces."""
@@ -102,23 +105,17 @@ def digest_of(*data: bytes | memoryview) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
-def write(path: Path, contents: Contents) -> tuple[str, float]:
-    """Durable under its final name, or CheckpointFailed and nothing left behind.
-
-    Returns its digest, and when it was durable, in monotonic seconds.
-    """
+def write(path: Path, contents: Contents) -> None:
+    """Durable under its final name, or CheckpointFailed and nothing left behind."""
     temporary = path.parent / f"{TEMPORARY}{path.name}.{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_from_pages(path, temporary, contents.head, contents.data)
-        durable = time.monotonic()
     except OSError as error:
         raise CheckpointFailed(
             f"cannot write checkpoint {path}: {error.strerror}; make room there, older checkpoints "
             "are untouched"
         ) from error
-    # Only now: it takes longer than the disk, and at the same time it takes the writer's processor.
-    return digest_of(contents.head, contents.data), durable
 
 
 def sweep(folder: Path) -> None:

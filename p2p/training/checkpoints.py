@@ -31,7 +31,8 @@ from p2p.training.stream import Message
 EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
 ALIGNMENT = PAGE_BYTES  # of a part, which is written from where it lies
-NICER_BY = 5  # what the thread that writes yields to training
+WRITER_NICENESS = 10  # hardly any processor, and the disk should not wait for it
+HASHER_NICENESS = 19  # two passes over all of it, and nobody waits
 
 
 def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:
@@ -155,7 +156,7 @@ class Checkpoints:
             told = {"generation": generation, "count": 1, "writers": trainers}
             work = self._prepare(told, rank, written_by(rank, trainers, whole=True))
             work.copy.finish()
-            self._write(work)
+            self._tell(work, self._store(work))
             self._final = final
 
     def wait_copied(self) -> None:
@@ -198,36 +199,39 @@ class Checkpoints:
                 work.copy.finish()  # an update may wait for it
             finally:
                 self._copied.set()
-            _yield_to_training()
-            self._write(work)
+            _yield_to_training(WRITER_NICENESS)
+            stored = self._store(work)
+            # Only now: it takes longer than the disk, and may not have training's processor.
+            _yield_to_training(HASHER_NICENESS)
+            self._tell(work, stored)
         except Exception as error:  # whatever it is, training goes on and the peer hears of it
             failed = {"step": work.told["step"], "error": sentence(error)}
             self._send({"kind": "checkpoint_failed", **failed})
 
-    def _write(self, work: "_Work") -> None:
-        parts = []
+    def _store(self, work: "_Work") -> list[tuple[Contents, Message]]:
+        """All parts durable, and what is to be told of each but for its hash."""
+        stored: list[tuple[Contents, Message]] = []
         step, count = work.told["step"], work.told["count"]
         for number, entries, data in work.copy.parts:
             path = self._folder / name_of(step, number, count)
             contents = Contents.of(entries, data, work.metadata)
-            digest, durable = checkpoint.write(path, contents)
-            parts.append(
-                {
-                    "number": number,
-                    "path": str(path),
-                    "bytes": contents.size,
-                    "seconds": durable - work.began,
-                    "digest": digest,
-                }
-            )
+            checkpoint.write(path, contents)
+            seconds = time.monotonic() - work.began
+            told = {"number": number, "path": str(path), "bytes": contents.size}
+            stored.append((contents, {**told, "seconds": seconds}))
+        return stored
+
+    def _tell(self, work: "_Work", stored: list[tuple[Contents, Message]]) -> None:
+        parts = [{**told, "digest": contents.digest} for contents, told in stored]
         digest = work.state_hash or state_hash(common(work.copy.tensors))
         self._send({"kind": "checkpoint", **work.told, "state_hash": digest, "parts": parts})
 
 
-def _yield_to_training() -> None:
-    """Linux keeps a priority for every thread; those that it starts have the same."""
+def _yield_to_training(niceness: int) -> None:
+    """Linux keeps a priority for every thread; those that it starts have the same. It can only be
+    given up, so somebody nicer than that already stays so."""
     me = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + NICER_BY)
+    os.setpriority(os.PRIO_PROCESS, me, max(niceness, os.getpriority(os.PRIO_PROCESS, me)))
 
 
 @dataclass(frozen=True)
