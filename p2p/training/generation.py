@@ -24,7 +24,7 @@ from p2p.training.stream import Message
 
 PROGRESS_EVERY_S = 0.2
 FLOAT32_BYTES = 4
-MARKS_SHARE = 0.02  # of the time may go into marks, if they are not more than
+MARKS_SHARE = 0.01  # of the time may go into marks, if they are not more than
 MARKS_RARER = 20  # times as far apart as ordered
 LEDGER_LINES_TOLD = 1_000  # the log has the older ones from earlier marks
 
