@@ -58,7 +58,7 @@ def _work(spec: Spec, rank: int, count: int, backend: str, folder: str, parent: 
 
     os.nice(NICENESS)
     torch.set_num_threads(1)
-    job = JobSpec(id="ddp", task_class="", **spec)
+    job = JobSpec(id="ddp", task_class=spec["task"].rpartition(":")[2], **spec)
     task = tasks.create(tasks.load(job, folder), job)
     torch.manual_seed(0)
     dist.init_process_group(

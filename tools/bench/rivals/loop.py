@@ -56,7 +56,7 @@ def _work(spec: Spec, shards: int, folder: str, parent: Connection) -> None:
 
     os.nice(NICENESS)
     torch.set_num_threads(1)
-    job = JobSpec(id="loop", task_class="", **spec)
+    job = JobSpec(id="loop", task_class=spec["task"].rpartition(":")[2], **spec)
     task = tasks.create(tasks.load(job, folder), job)
     torch.manual_seed(0)
     model = task.model()
