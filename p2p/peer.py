@@ -147,7 +147,7 @@ class Peer:
     def on_trainer(self, child: str, message: dict[str, Any]) -> None:
         try:
             if self.replicas.has(child):  # what it says at every token concerns no planner
-                self.replicas.on_message(child, message)
+                self.replicas.on_message(child, message, self.parts.clock.monotonic_s())
                 return
             self.desk.on_message(child, message, self.parts.clock.monotonic_s())
         except (Malformed, Unclear):
@@ -202,7 +202,8 @@ class Peer:
     @property
     def has_left(self) -> bool:
         """Whether nothing depends on this peer any more, so that it may end."""
-        return may_end(self.identity.id, self.state, all_voters(self.raft.status))
+        may = may_end(self.identity.id, self.state, all_voters(self.raft.status))
+        return may and not self.replicas.is_answering
 
     @property
     def is_known(self) -> bool:

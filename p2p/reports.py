@@ -71,11 +71,13 @@ class ReplicaReport:
     child: str
     service: str
     revision: int
-    phase: str  # starting | ready | stopping | failed
+    phase: str  # starting | ready | stopping | failed | crashed (another will be started)
     model: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     running: int = 0  # prompts that it answers now
     waiting: int = 0
+    # How often those of this service died here of late, as of a trainer.
+    crashed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,10 @@ def _replica_from_wire(value: Any) -> ReplicaReport:
     told = _map(value)
     if not all(type(told[name]) is kind for name, kind in _REPLICA.items()):
         raise TypeError("a replica's report is wrong")
-    return ReplicaReport(**{name: told[name] for name in _REPLICA})
+    crashed = _map(told.get("crashed", {}))
+    if crashed:
+        check_trainer_message("crashed", crashed)
+    return ReplicaReport(**{name: told[name] for name in _REPLICA}, crashed=crashed)
 
 
 def parse_queued(value: Any) -> dict[str, int]:

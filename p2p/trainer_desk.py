@@ -11,7 +11,7 @@ from typing import Any
 from p2p.agent import GiveUp, Kill, Local, LocalTrainer, Prepare, Remove, Start, Stop, Tell, plan
 from p2p.checkpoints.shelf import MemoryShelf, Shelf
 from p2p.control.crash_records import CrashRecords
-from p2p.control.deadlines import pulse
+from p2p.control.deadlines import Awake, heard_later, pulse
 from p2p.data_desk import DataDesk
 from p2p.job_spec import for_trainers
 from p2p.processes import Children
@@ -25,8 +25,6 @@ URGENT = frozenset({*KEPT_MESSAGES, "checkpoint"} - {"progress"})
 # A trainer that was told to stop and is still there after this long is killed.
 STOP_WITHIN_S = 5.0
 CHECKPOINTS_TOLD = 20  # the newest; the log has the others
-# A peer that did not run for so long hears only afterwards what its trainers said meanwhile.
-OVERSLEPT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class TrainerDesk:
         self._local: dict[str, LocalTrainer] = {}  # by job
         self._crashes = CrashRecords()
         self._stopping: dict[str, float] = {}  # by child, since when
-        self._acted_s: float | None = None
+        self._awake = Awake()
         self._leased_s = 0.0
 
     def act(self, state: State, now_s: float, leaving: bool) -> None:
@@ -221,15 +219,10 @@ class TrainerDesk:
             self.reports[job] = replace(report, crashed=told)
 
     def _allow_for_sleep(self, now_s: float) -> None:
-        slept_s = 0.0 if self._acted_s is None else now_s - self._acted_s
-        self._acted_s = now_s
-        if slept_s < OVERSLEPT_S:
-            return
-        for job, trainer in self._local.items():
+        slept_s = self._awake.slept_s(now_s)
+        for job, trainer in self._local.items() if slept_s else ():
             if trainer.pulse is not None:
-                heard_s = trainer.pulse.heard_s + slept_s
-                beat = replace(trainer.pulse, heard_s=heard_s)
-                self._local[job] = replace(trainer, pulse=beat)
+                self._local[job] = replace(trainer, pulse=heard_later(trainer.pulse, slept_s))
 
     def _forget(self, state: State) -> None:
         """Crashes of a job that runs here no more: another time it begins anew."""

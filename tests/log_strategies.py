@@ -72,6 +72,7 @@ VALID: list[dict[str, Any]] = [
     {**SERVICE, "type": "serve.assign", "peers": {"a": 1, "b": 1}, "reason": "x"},
     *(replica_ready(peer, child) for peer, child in (("a", "r1"), ("b", "r2"))),
     {**SERVICE, "type": "serve.lost", "child": "r1", "reason": "x"},
+    {**SERVICE, "type": "serve.crashed", "peer": "a", "child": "r1", "reason": "x"},
     {**SERVICE, "type": "serve.scale", "target": 2, "reason": "x"},
     {**SERVICE, "type": "serve.wait", "reason": "x"},
     {**SERVICE, "type": "serve.revise", "after": 1, "revision": served()["revision"], "reason": ""},

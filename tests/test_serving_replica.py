@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from p2p.errors import P2PError
 from p2p.serving.memory import TooLarge, check_weights, streams_that_fit
-from p2p.serving.messages import Done, Failed, Generate, Load, News, Ready, Sampling, Tokens
+from p2p.serving.messages import Done, Failed, Generate, Load, News, Pulse, Ready, Sampling, Tokens
 from p2p.serving.models.loading import NoFirstValues, load
 from p2p.serving.protocol import news
 from p2p.tasks.textgpt import Gpt
@@ -73,7 +73,8 @@ class Played:
         while not self._heard:
             data = self.line.recv(1 << 16)
             assert data, "the replica ended"
-            self._heard += map(news, self._decoder.feed(data))
+            heard = map(news, self._decoder.feed(data))
+            self._heard += [each for each in heard if not isinstance(each, Pulse)]
         return self._heard.pop(0)
 
     def answers(self, requests: list[str]) -> dict[str, tuple[tuple[int, ...], str, Done]]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from p2p.agent import CRASHES_MAX, FORGIVEN_EVERY_S, backoff_s
+from p2p.replicas.agent import STUCK_S
 from p2p.replicated.state import State
 from p2p.serving.messages import Generate, Sampling
 from tests.peer_fakes import spec
@@ -73,9 +75,15 @@ def expected(text: str, max_tokens: int = 256, seed: int = 0) -> list[int]:
     return answer_of(Generate("r", text=text, max_tokens=max_tokens, sampling=Sampling(seed=seed)))
 
 
-def host_of(cluster: TwinCluster, service: str = "serve-1") -> Twin:
-    (replica,) = cluster.leader.peer.state.services[service].replicas
+def host_of(cluster: TwinCluster, service: str = "serve-1", within_s: float = 15.0) -> Twin:
+    told = lambda: cluster.leader.peer.state.services[service].replicas  # noqa: E731
+    cluster.until(lambda: len(told()) == 1, "one replica answers", within_s)
+    (replica,) = told()
     return cluster.twins[replica.peer]
+
+
+def hosts_of(cluster: TwinCluster, service: str = "serve-1") -> set[str]:
+    return {replica.peer for replica in cluster.leader.peer.state.services[service].replicas}
 
 
 def test_a_served_model_answers_at_any_peer() -> None:
@@ -326,6 +334,98 @@ def test_a_replica_that_dies_alone_is_started_again_while_another_goes_on() -> N
     assert "ok" in cluster.ask("a", "cancel", job="serve-1")
     assert cluster.ask("a", "job", job="serve-1")["ok"]["state"] == "cancelled"
     assert cluster.ask("a", "job", job="tales")["ok"]["kind"] == "train"
+
+
+def test_a_replica_that_answered_for_a_while_before_it_died_is_forgiven() -> None:
+    cluster = grown(1)
+    serving(cluster)
+    seen: list[str] = []
+    service = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+
+    def is_back() -> bool:
+        return any(replica.child not in seen for replica in service().replicas)
+
+    for _ in range(CRASHES_MAX + 2):
+        cluster.until(is_back, "another answers")
+        seen.append(service().replicas[0].child)
+        cluster.run(FORGIVEN_EVERY_S + 1.0)
+        cluster.leader.children.kill(seen[-1])
+    cluster.until(is_back, "it is not set aside")
+    assert not service().excluded
+    events = [e.text for e in cluster.leader.peer.state.events if e.kind == "replica-crashed"]
+    assert events[0] == ("tales: the replica of name-a: its process ended; it starts again at once")
+
+
+def test_a_replica_that_keeps_dying_is_restarted_later_and_later_then_set_aside() -> None:
+    cluster = grown(2)
+    serving(cluster)
+    host = host_of(cluster)
+    cluster.run(0.5)
+    began_s, died_s = cluster.clock.now_s, []
+    while host_of(cluster, within_s=40.0) is host:
+        (child,) = [c for c, begin in host.children.started.items() if begin["kind"] == "load"]
+        died_s.append(cluster.clock.now_s - began_s)
+        host.children.kill(child)
+        cluster.until(lambda child=child: child not in host.children.started, "its end")  # type: ignore[misc]
+    assert len(died_s) == CRASHES_MAX
+    assert died_s[-1] >= sum(map(backoff_s, range(CRASHES_MAX)))
+    (why,) = cluster.leader.peer.state.services["serve-1"].excluded.values()
+    assert "its replica died 6 times in a row" in why
+
+
+def test_a_replica_that_hangs_is_left_soon_and_ended_later() -> None:
+    cluster = grown(3)
+    serving(cluster, replicas=2)
+    via = next(name for name in cluster.twins if name not in hosts_of(cluster))
+    stream = prompt(cluster, via, "Once", max_tokens=200, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    routed = next(part for part in cluster.parts[stream] if part["kind"] == "routed")
+    host = cluster.twins[routed["peer"]]
+    host.replicas.hang(routed["replica"])
+    had = len(answered_so_far(cluster, stream))
+    took_s = cluster.until(lambda: len(answered_so_far(cluster, stream)) > had + 1, "more")
+    assert took_s < STUCK_S + 1.0
+    cluster.until(lambda: routed["replica"] in host.children.killed, "it is ended", within_s=12.0)
+    kinds = lambda: [event.kind for event in cluster.leader.peer.state.events]  # noqa: E731
+    cluster.until(lambda: "replica-crashed" in kinds(), "an event")
+    text = next(e.text for e in cluster.leader.peer.state.events if e.kind == "replica-crashed")
+    assert "it hung: no sign of life for 10 s; it starts again at once" in text
+    for _ in range(40):
+        reads(cluster, via, stream, "q")
+        cluster.run(0.5)
+    assert answered(cluster, stream)[0] == expected("Once", 200)
+    assert len(hosts_of(cluster)) == 2
+
+
+def test_a_peer_that_leaves_answers_what_it_has_begun() -> None:
+    cluster = grown(3)
+    serving(cluster)
+    host = host_of(cluster)
+    via = next(twin.name for twin in cluster.live() if twin is not host)
+    stream = prompt(cluster, via, "Once", max_tokens=60, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    host.peer.leaving = True
+    cluster.leader.peer.propose({"type": "member.leave", "peer": host.name})
+    left = cluster.until(lambda: host.peer.has_left, "it may end")
+    assert stream in cluster.replies, left
+    assert cluster.replies[stream]["ok"]["moves"] == 0
+    assert cluster.replies[stream]["ok"]["model"] == "tales"
+    cluster.until(lambda: host_of(cluster) is not host, "another one answers")
+
+
+def test_what_never_reached_its_replica_is_noticed_within_a_second() -> None:
+    cluster = grown(3)
+    serving(cluster)
+    host = host_of(cluster)
+    via = next(twin.name for twin in cluster.live() if twin is not host)
+    stream = prompt(cluster, via, "Once", max_tokens=40, request="q")
+    cluster.until(lambda: len(answered_so_far(cluster, stream)) >= 10, "some ids")
+    relay = host.peer.replicas._relay
+    (wire_id,) = relay._streams
+    relay._forget(wire_id)  # as if the end of the answer were lost, too
+    took_s = cluster.until(lambda: stream in cluster.replies, "an answer")
+    assert took_s < 2.5
+    assert answered(cluster, stream)[0] == expected("Once", 40)
 
 
 def test_who_stops_a_prompt_leaves_nothing_behind() -> None:

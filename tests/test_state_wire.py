@@ -50,6 +50,7 @@ def full() -> State:
         served(),
         {**of_service("assign"), "peers": {"a": 1}, "excluded": {"c": "x"}, "reason": "y"},
         replica_ready(),
+        {**of_service("crashed"), "peer": "a", "child": "r0", "reason": "r"},
         {**of_service("wait"), "reason": "z"},
         {"type": "alert.acknowledge", "alert": "no-quorum"},
         {"type": "session.open", "request": "r"},

@@ -1,6 +1,7 @@
 """What cannot go on as it is: the user's code raised, a machine fails, a method does not fit."""
 
 from collections.abc import Iterator, Mapping, Set
+from typing import Any
 
 from p2p.control.seated import Command, Names, Trainers, of, seated_reports
 from p2p.replicated.state import Job, Member, as_submitted
@@ -34,11 +35,16 @@ def crashes(job: Job, names: Names, trainers: Trainers) -> Iterator[Command]:
         told = trainer.crashed
         if not told or not told["error"] or job.crashed.get(peer) == told["child"]:
             continue
-        again = f"in {told['again_s']:g} s" if told["again_s"] else "at once"
-        row = f", {told['count']} times in a row" if told["count"] > 1 else ""
-        reason = f"the trainer of {names[peer]}: {told['error']}{row}; it starts again {again}"
+        reason = crash_sentence(f"the trainer of {names[peer]}", told)
         fields = {"peer": peer, "child": told["child"], "reason": reason}
         yield {"type": "job.crashed", "job": job.id, **fields}
+
+
+def crash_sentence(who: str, told: Mapping[str, Any]) -> str:
+    """`told`: as p2p.control.crash_records has it."""
+    again = f"in {told['again_s']:g} s" if told["again_s"] else "at once"
+    row = f", {told['count']} times in a row" if told["count"] > 1 else ""
+    return f"{who}: {told['error']}{row}; it starts again {again}"
 
 
 def refused(job: Job, trainers: Trainers) -> Command | None:

@@ -6,6 +6,7 @@ First match wins, and one thing at a time: the next is planned when this one has
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from p2p.control.failures import crash_sentence
 from p2p.control.placement import free_slots, least_peers, priority
 from p2p.control.scaling import scaled
 from p2p.replicated.service import Service
@@ -32,6 +33,7 @@ def plan_services(
         }
         rules = (
             _changed(service, state, peers, observed, told),
+            _crashed(service, peers, told),
             _failed(service, peers, told),
             _newer(service, state),
             scaled(service, observed),
@@ -72,10 +74,20 @@ def _changed(
             yield {**_of("ready", service), **facts, "model": dict(report.model)}
 
 
+def _crashed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterator[Command]:
+    """What died is told of once, with what happens next."""
+    for peer, report in told.values():
+        dead = report.crashed
+        if dead and dead["error"] and service.crashed.get(peer) != dead["child"]:
+            reason = crash_sentence(f"the replica of {peers[peer].name}", dead)
+            facts = {"peer": peer, "child": dead["child"], "reason": reason}
+            yield {**_of("crashed", service), **facts}
+
+
 def _failed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterator[Command]:
     """A peer whose replica cannot be is set aside; with no peer left the service fails."""
     for peer, report in told.values():
-        if report.phase == "failed" and peer in service.assigned:
+        if report.phase == "failed" and service.assigned.get(peer) == report.revision:
             why = f"{peers[peer].name} is set aside: {report.error or 'its replica failed'}"
             kept = {other: n for other, n in service.assigned.items() if other != peer}
             yield {**_assign(service, kept, why), "excluded": {peer: why}}

@@ -9,11 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from p2p.agent import CRASHES_MAX, STATUS_WITHIN_S, Crashes, backoff_s
+from p2p.control.deadlines import FLOOR_S, Pulse, hung
 from p2p.replicated.service import Service
 from p2p.replicated.state import State
 
 # Who is replaced or not wanted any more may answer so long what it has begun.
 DRAIN_MAX_S = 30.0
+# A replica that is silent, or at one thing, for so long loses its prompts to others; when a trainer
+# would count as hung it is ended. One that loads may wait for its machine, or for its own code.
+STUCK_S = 3.0
+LOADING_SILENT_S = 60.0
 MEMORY_FACTOR = 1.25  # of the files' bytes: the weights, and what a few prompts need beside them
 MEMORY_LEAST_BYTES = 64 * 1024 * 1024
 
@@ -27,6 +32,7 @@ class LocalReplica:
     prompts: int = 0  # that it answers now, or that wait for it
     unwanted_s: float | None = None  # since when
     gpu: str | None = None
+    pulse: Pulse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,18 @@ class Unwanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class Doubt:
+    """It seems to hang: what it has may be given to others."""
+
     child: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """`hung`: the sentence that says so, or it is not wanted any more."""
+
+    child: str
+    hung: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +102,23 @@ class GiveUp:
     error: str
 
 
-Action = Fetch | Start | Unwanted | Kill | GiveUp
+Action = Fetch | Start | Unwanted | Doubt | Kill | GiveUp
 
 
 def plan(state: State, local: Local) -> list[Action]:
-    return [*_ends(state, local), *_starts(state, local)]
+    return [*_ends(state, local), *_hangs(local), *_starts(state, local)]
+
+
+def _hangs(local: Local) -> Iterator[Doubt | Kill]:
+    for replica in local.replicas.values():
+        if replica.pulse is None or replica.phase == "failed":
+            continue
+        floor_s = LOADING_SILENT_S if replica.phase == "starting" else FLOOR_S
+        why = hung(replica.pulse, local.now_s, floor_s)
+        if why is not None:
+            yield Kill(replica.child, why)
+        elif replica.phase == "ready" and hung(replica.pulse, local.now_s, STUCK_S):
+            yield Doubt(replica.child)
 
 
 def _ends(state: State, local: Local) -> Iterator[Unwanted | Kill]:

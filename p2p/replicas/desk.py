@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from p2p.control.crash_records import CrashRecords
+from p2p.control.deadlines import Awake, Pulse, heard_later
 from p2p.fetching import Fetching
 from p2p.processes import Children
 from p2p.replicas.agent import (
+    Doubt,
     Fetch,
     Files,
     GiveUp,
@@ -23,11 +25,12 @@ from p2p.replicated.service import Service
 from p2p.replicated.state import State
 from p2p.reports import ReplicaReport
 from p2p.routing.letters import ToFront, ToHost
-from p2p.serving import protocol
+from p2p.serving import messages, protocol
 from p2p.serving.messages import Done, Failed, Load, Ready, Tokens
 from p2p.trainer_desk import Workplace
 
 FETCH_FAILURES_MAX = 6
+DOUBTED_EVERY_S = 1.0  # the fronts hear of it again
 
 
 class ReplicaDesk:
@@ -61,10 +64,17 @@ class ReplicaDesk:
         self._fetched: dict[str, None] = {}  # hashes of files that were not here before
         self._crashes = CrashRecords()
         self._streams: dict[str, int] = {}  # by child, that it answers at a time
+        self._awake = Awake()
+        self._doubted_s: dict[str, float] = {}  # by child that seems to hang, when that was said
 
     @property
     def reports(self) -> tuple[ReplicaReport, ...]:
-        return tuple(self._with_load(told) for told in self._told.values())
+        told = [self._with_load(each) for each in self._told.values()]
+        there = {each.service for each in told}
+        for service in self._crashes.by_job.keys() - there:
+            crashed = self._crashes.told(service)
+            told.append(ReplicaReport(crashed["child"], service, 0, "crashed", crashed=crashed))
+        return tuple(told)
 
     @property
     def is_answering(self) -> bool:
@@ -75,6 +85,7 @@ class ReplicaDesk:
 
     def act(self, state: State, now_s: float, leaving: bool) -> None:
         self._forget(state)
+        self._allow_for_sleep(now_s)
         if not self._local and not any(
             self._workplace.self_id in service.assigned for service in state.services.values()
         ):
@@ -96,32 +107,41 @@ class ReplicaDesk:
             unstartable=self._children.problem,
             free_bytes=self._free_bytes() if may_start else None,  # a look at the whole host
         )
-        for action in plan(state, local):
+        actions = plan(state, local)
+        doubted = {action.child for action in actions if isinstance(action, Doubt)}
+        self._doubted_s = {c: at_s for c, at_s in self._doubted_s.items() if c in doubted}
+        for action in actions:
             match action:
                 case Fetch():
                     self._fetch(state, action.service)
                 case Start():
-                    self._start(action)
+                    self._start(action, now_s)
                 case Unwanted():
                     self._let_go(action.child, now_s)
+                case Doubt():
+                    self._doubt(action.child, now_s)
                 case Kill():
-                    self._children.kill(action.child)
+                    self._kill(action)
                 case GiveUp():
                     self._give_up(action)
 
     def on_letter(self, front: Hashable, letter: ToHost, now_s: float) -> None:
         child = getattr(letter, "child", "")
         told = self._told.get(child)
-        self._relay.on_letter(front, letter, told is not None and told.phase == "ready", now_s)
+        answers = told is not None and told.phase == "ready" and child not in self._doubted_s
+        self._relay.on_letter(front, letter, answers, now_s)
 
     def on_tick(self, now_s: float) -> None:
         self._relay.on_tick(now_s)
 
-    def on_message(self, child: str, message: Mapping[str, Any]) -> None:
+    def on_message(self, child: str, message: Mapping[str, Any], now_s: float) -> None:
         """Raises protocol.Malformed."""
         news = protocol.news(message)
         local, told = self._local[child], self._told[child]
         match news:
+            case messages.Pulse():
+                beat = Pulse(news.doing, None, news.for_s, news.usual_s, now_s)
+                self._local[child] = replace(local, pulse=beat)
             case Tokens():
                 self._relay.on_tokens(child, news)
             case Done():
@@ -131,8 +151,11 @@ class ReplicaDesk:
                 names = ("name", "parameters", "bytes", "context", "digest")
                 model = {name: getattr(news, name) for name in names}
                 self._local[child] = replace(local, phase="ready")
+                self._crashes.trains(child, now_s)
                 self._told[child] = replace(told, phase="ready", model=model)
                 self._changed()
+            case Failed() if local.phase == "ready":
+                self._crashes.condemn(child, news.error)  # a crash that says how
             case Failed():
                 self._local[child] = replace(local, phase="failed")
                 self._told[child] = replace(told, phase="failed", error=news.error)
@@ -163,7 +186,8 @@ class ReplicaDesk:
         """What it said last of its load is of before its last end or cancellation."""
         prompts = self._relay.prompts(told.child)
         running = min(prompts, self._streams.get(told.child, prompts))
-        return replace(told, running=running, waiting=prompts - running)
+        crashed = self._crashes.told(told.service)
+        return replace(told, running=running, waiting=prompts - running, crashed=crashed)
 
     def _fetch(self, state: State, service: Service) -> None:
         paths, key = [], (service.id, service.revision.number)
@@ -181,10 +205,30 @@ class ReplicaDesk:
             self._files[key] = Files(tuple(paths))
             self._changed()
 
-    def _start(self, start: Start) -> None:
+    def _allow_for_sleep(self, now_s: float) -> None:
+        slept_s = self._awake.slept_s(now_s)
+        for child, local in self._local.items() if slept_s else ():
+            if local.pulse is not None:
+                self._local[child] = replace(local, pulse=heard_later(local.pulse, slept_s))
+
+    def _doubt(self, child: str, now_s: float) -> None:
+        if now_s - self._doubted_s.get(child, -DOUBTED_EVERY_S) >= DOUBTED_EVERY_S:
+            self._doubted_s[child] = now_s
+            self._relay.on_stuck(child)
+
+    def _kill(self, kill: Kill) -> None:
+        if kill.hung and self._crashes.condemn(kill.child, kill.hung):
+            self._told[kill.child] = replace(self._told[kill.child], phase="stopping")
+            self._changed()
+        self._children.kill(kill.child)
+
+    def _start(self, start: Start, now_s: float) -> None:
         service, child = start.service, self._new_id()
         number = service.revision.number
-        self._local[child] = LocalReplica(child, service.id, number, "starting", gpu=start.gpu)
+        unborn = Pulse("loading", None, 0.0, None, now_s)
+        self._local[child] = LocalReplica(
+            child, service.id, number, "starting", gpu=start.gpu, pulse=unborn
+        )
         self._told[child] = ReplicaReport(child, service.id, number, "starting")
         source_dir = self._workplace.source_dir
         if service.job is not None:
@@ -231,8 +275,9 @@ class ReplicaDesk:
             for service in state.services.values()
             if me in service.assigned
         }
-        for key in [key for key in self._files if here.get(key[0]) is None]:
-            del self._files[key]
+        for service, number in list(self._files):
+            if service not in here or here[service].number != number:
+                del self._files[service, number]
         for service in [name for name in self._crashes.by_job if name not in here]:
             self._crashes.forget(service)
         if self._fetched:

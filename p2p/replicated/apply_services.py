@@ -89,8 +89,9 @@ def assign(state: State, command: Command) -> Result:
         service, assigned=assigned, replicas=kept, excluded={**service.excluded, **aside}
     )
     reason = _text(command["reason"])
-    if service.state in ("queued", "starting", "recovering"):
-        state_: ServiceState = "recovering" if service.state == "recovering" else "starting"
+    if service.state in ("queued", "starting", "recovering") or not kept:
+        again = service.state in ("running", "recovering")
+        state_: ServiceState = "recovering" if again else "starting"
         service = replace(service, state=state_ if assigned else "queued", reason=reason)
     state, answer = _told(state, command, service, "serve-placed", f"{service.name}: {reason}")
     for peer, why in aside.items():
@@ -140,6 +141,17 @@ def lost(state: State, command: Command) -> Result:
         service = replace(service, state="recovering", reason=reason)
     text, peer = f"{service.name} lost a replica: {reason}", gone[0].peer
     return _told(state, command, service, "replica-lost", text, "warning", peer)
+
+
+def crashed(state: State, command: Command) -> Result:
+    """A replica died, whether it could answer already or not; its peer starts another."""
+    service, peer = active(state, command), _text(command["peer"])
+    if service.crashed.get(peer) == command["child"]:
+        raise Rejected(f"{service.name}: that was said already")
+    known = {other: child for other, child in service.crashed.items() if other in state.members}
+    service = replace(service, crashed={**known, peer: _text(command["child"])})
+    text = f"{service.name}: {_text(command['reason'])}"
+    return _told(state, command, service, "replica-crashed", text, "warning", peer)
 
 
 def scale(state: State, command: Command) -> Result:
@@ -213,6 +225,7 @@ SERVICE_COMMANDS: dict[str, Callable[[State, Command], Result]] = {
     "serve.wait": wait,
     "serve.ready": ready,
     "serve.lost": lost,
+    "serve.crashed": crashed,
     "serve.scale": scale,
     "serve.fail": fail,
     "serve.stop": stop,

@@ -174,10 +174,8 @@ class _Draft:
         job.job = replace(job.job, was_set=_made(Method, values))
 
     def add_crashed(self, children: Any) -> None:
-        if not isinstance(children, dict):
-            raise ValueError("the trainers that crashed are no map")
         job = self.last_job
-        job.job = replace(job.job, crashed=children)
+        job.job = replace(job.job, crashed=_children(children))
 
     def add_samples(self, epoch: Any, step: Any) -> None:
         job = self.last_job
@@ -242,6 +240,9 @@ class _Draft:
         made = Service(**dict(zip(SERVICE, values, strict=True)))
         _add(self.services, made.id, made)
 
+    def add_replicas_crashed(self, children: Any) -> None:
+        self._change_service(crashed=_children(children))
+
     def add_revision(self, *values: Any) -> None:
         revision = Revision(**dict(zip(REVISION, values, strict=True)))
         self._change_service(revision=revision)
@@ -293,6 +294,12 @@ _READ: dict[str, Callable[..., None]] = {
     for name in vars(_Draft)
     if name.startswith("add_")
 }
+
+
+def _children(crashed: Any) -> dict[str, str]:
+    if not isinstance(crashed, dict):
+        raise ValueError("the children that crashed are no map")
+    return crashed
 
 
 def _head(format_: Any, cluster_id: Any, name: Any, turn: Any) -> State:

@@ -80,6 +80,7 @@ class Service:
     assigned: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)  # what the last replica said of it
+    crashed: Mapping[str, str] = field(default_factory=dict)  # by peer, the last replica told of
     revision: Revision = field(default_factory=Revision)
     replicas: tuple[Replica, ...] = ()
 

@@ -8,10 +8,10 @@ A stream of msgpack arrays [kind, field, …], cut into chunks wherever a chunk 
         asks number open, origin job step, generation … (after each: method …, seat …), mark …,
         notice …, ledger row, checkpoint … (after each: part …)
                                         method and set: only where it is not as it was submitted;
-                                        crashed, asks, origin: only if there is any
+                                        what crashed, asks, origin: only if there is any
     event …
     dataset …
-    service …, and after each: revision …, file …, replica …
+    service …, and after each: replicas_crashed child by peer, revision …, file …, replica …
     acknowledged alert at                            only if there is any
     session id used unseen_from, and after each: answer number answer
     value key bytes                                  the store, in its own order
@@ -63,7 +63,7 @@ _member, _seat, _mark, _part, _event, _dataset, _method = map(
     _fields_of, (Member, Seat, Mark, Part, Event, Dataset, Method)
 )
 GENERATION = ("number", "reason", "start_step", "stall_s", "steps_repeated", "closed")
-SERVICE = tuple(each.name for each in fields(Service))[:-2]  # without its revision and replicas
+SERVICE = tuple(each.name for each in fields(Service))[:-3]  # the rest has records of its own
 REVISION = ("number", "step", "state_hash")
 JOB = ("id", "name", "spec", "state", "reason", "excluded", "steps_total")
 _generation = attrgetter(*GENERATION)
@@ -87,6 +87,8 @@ def _records(state: State) -> Iterator[Record]:
         yield ("dataset", *_dataset(dataset))
     for service in state.services.values():
         yield ("service", *_service(service))
+        if service.crashed:
+            yield ("replicas_crashed", service.crashed)
         yield ("revision", *_revision(service.revision))
         yield from (("file", *_file(file)) for file in service.revision.files)
         yield from (("replica", *_replica(replica)) for replica in service.replicas)

@@ -78,6 +78,10 @@ class Batch:
         found = self._streams.get(request)
         return found or next((s for s in self._waiting if s.asked.request == request), None)
 
+    def at(self, slot: int) -> Stream:
+        """Raises KeyError."""
+        return {stream.slot: stream for stream in self._streams.values()}[slot]
+
     def add(self, asked: Generate, prompt: Sequence[int]) -> Stream:
         """Raises Busy; ValueError with a sentence for a prompt that cannot be answered."""
         ids = [*prompt, *asked.sent]
@@ -85,8 +89,8 @@ class Batch:
             raise ValueError("the prompt is empty: give at least one character")
         if len(prompt) >= self._context or len(ids) > self._context:
             raise ValueError(
-                f"prompt and answer have {len(ids)} tokens, and the model takes {self._context}: "
-                "give a shorter one"
+                f"the prompt has {len(prompt):,} tokens and the model's context is "
+                f"{self._context:,}, of prompt and answer together: give a shorter one"
             )
         if not self._free and len(self._waiting) >= self._waiting_max:
             raise Busy

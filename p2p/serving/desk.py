@@ -72,16 +72,26 @@ class Desk:
                 done.append(self._end(stream, "stop"))
                 continue
             stream.ids.append(token)
-            told.append(Told(request, (token,), self._answers[request].push(token)))
+            try:
+                text = self._answers[request].push(token)
+            except Exception as error:  # the tokenizer is the task's
+                done.append(self._failed(stream, f"token {token} is no text: {error!r:.200}"))
+                continue
+            told.append(Told(request, (token,), text))
             done += self._over(stream)
         tokens = [Tokens(tuple(told), self._batch.running, self._batch.waiting)] if told else []
         return [*tokens, *done]
+
+    def fail(self, slot: int, error: str) -> Done:
+        """The stream there cannot be computed."""
+        return self._failed(self._batch.at(slot), error)
 
     def _begin(self, asked: Generate) -> list[News]:
         if asked.request in self._batch:
             return []  # asked twice, answered once
         try:
             prompt = self._prompt(asked)
+            answer = Answer(self._text(), asked.stop, asked.sent)
             stream = self._batch.add(asked, prompt)
         except Busy:
             waits_s = self._batch.waiting * asked.max_tokens * self._step_s / self._slots
@@ -91,7 +101,7 @@ class Desk:
             return [Done(asked.request, "error", 0, 0, error=error, retry_s=retry_s)]
         except ValueError as error:
             return [Done(asked.request, "error", 0, 0, error=str(error))]
-        self._answers[asked.request] = Answer(self._text(), asked.stop, asked.sent)
+        self._answers[asked.request] = answer
         return list(self._over(stream))
 
     def _prompt(self, asked: Generate) -> list[int]:
@@ -120,6 +130,12 @@ class Desk:
         if self._answers[stream.asked.request].is_stopped:
             return [self._end(stream, "stop")]
         return [self._end(stream, "length")] if self._batch.is_full(stream) else []
+
+    def _failed(self, stream: Stream, error: str) -> Done:
+        request = stream.asked.request
+        self._batch.end(request)
+        del self._answers[request]
+        return Done(request, "error", stream.prompt, stream.answered, error=error)
 
     def _end(self, stream: Stream, reason: str) -> Done:
         request = stream.asked.request

@@ -171,5 +171,19 @@ class Done:
         return {**told, "text": self.text, "error": error, "retry_s": self.retry_s}
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What it is at, for how long so far, and what that usually takes, in seconds; None = it never
+    did that before. "wait" = it waits for its peer.
+    """
+
+    doing: str
+    for_s: float
+    usual_s: float | None
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"kind": "pulse", **asdict(self)}
+
+
 Order = Load | Generate | Cancel | Hold | GoOn
-News = Ready | Failed | Tokens | Done
+News = Ready | Failed | Tokens | Done | Pulse

@@ -17,6 +17,7 @@ from p2p.serving.messages import (
     Load,
     News,
     Order,
+    Pulse,
     Ready,
     Sampling,
     Stream,
@@ -32,6 +33,7 @@ TOP_K_MAX = 1 << 20
 TEMPERATURE_MAX = 100.0
 TIMEOUT_S, TIMEOUT_MAX_S = 600.0, 86_400.0  # of a prompt, until its last token
 SEED_MAX = (1 << 64) - 1
+SECONDS_MAX = 1e9
 ROLES = ("system", "user", "assistant", "tool")
 REASONS = ("stop", "length", "cancelled", "error")
 
@@ -64,6 +66,8 @@ def news(wire: object) -> News:
         return Tokens(streams, fields.whole("running"), fields.whole("waiting"))
     if kind == "done":
         return _done(fields)
+    if kind == "pulse":
+        return _pulse(fields)
     raise Malformed(f"there are no news {kind!r}")
 
 
@@ -138,6 +142,11 @@ def _ready(fields: Fields) -> Ready:
         digest=model.text("digest", 200),
         streams=fields.whole("streams", 1, MESSAGES_MAX),
     )
+
+
+def _pulse(fields: Fields) -> Pulse:
+    usual_s = fields.number("usual_s", 0.0, 0.0, SECONDS_MAX) if fields.has("usual_s") else None
+    return Pulse(fields.text("doing", 100), fields.number("for_s", 0.0, 0.0, SECONDS_MAX), usual_s)
 
 
 def _stream(fields: Fields) -> Stream:

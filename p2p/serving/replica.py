@@ -1,7 +1,7 @@
 """The life of a replica, from its peer's Load to the end of the stream: in a fork of the spare.
 
-One thread: between two steps it hears what the peer wants; with nothing to do it waits for that.
-Its peer's end is its own.
+One thread works: between two steps it hears what the peer wants; with nothing to do it waits for
+that. Another one says what it is at. Its peer's end is its own.
 """
 
 import contextlib
@@ -10,16 +10,18 @@ import select
 import signal
 import socket
 import sys
-import time
+import threading
 import traceback
 from collections.abc import Iterable
 
 from p2p.serving.checking import Malformed
 from p2p.serving.desk import Desk
+from p2p.serving.heart import Heart
 from p2p.serving.messages import Done, Failed, Load, News, Order
-from p2p.serving.models.engine import Engine, Unfit
+from p2p.serving.models.engine import Unfit
 from p2p.serving.models.loading import load
 from p2p.serving.protocol import order
+from p2p.serving.stepping import Stepping
 from p2p.training.blame import sentence
 from p2p.training.stream import Decoder, MalformedFrame, Message, encode
 
@@ -56,28 +58,29 @@ def live(line: "Line") -> int:
     first, *orders = orders
     if not isinstance(first, Load):
         raise Malformed("the first order is no load")
-    engine, ready = load(first)
-    desk = Desk(engine.served, engine.slots, first.waiting)
+    heart = Heart(line.say)
+    heart.start()
+    with heart.at("loading"):
+        engine, ready = load(first)
+    stepping = Stepping(
+        engine, Desk(engine.served, engine.slots, first.waiting), heart, _file_of(engine.served)
+    )
     line.say([ready])
     while True:
         for each in orders:
-            line.say(desk.take(each))
-        is_busy = step(engine, desk, line)
-        heard = line.hear(wait=not is_busy)
+            line.say(stepping.take(each))
+        news = stepping.step()
+        if news is not None:
+            line.say(news)
+        heard = line.hear(wait=news is None)
         if heard is None:
             return 0
         orders = heard
 
 
-def step(engine: Engine, desk: Desk, line: "Line") -> bool:
-    """Compute and tell what comes next; False = there is nothing to do."""
-    rows = desk.plan()
-    if not rows:
-        return False
-    began = time.monotonic()
-    scores = engine.step(rows)
-    line.say(desk.computed(rows, scores, time.monotonic() - began))
-    return True
+def _file_of(served: object) -> str | None:
+    """Where the code is that computes."""
+    return getattr(sys.modules.get(type(served).__module__), "__file__", None)
 
 
 class Line:
@@ -87,6 +90,7 @@ class Line:
         self._stream, self._decoder = stream, Decoder()
         self._poll = select.poll()
         self._poll.register(stream, select.POLLIN)
+        self._saying = threading.Lock()  # the heart says something, too
 
     def hear(self, wait: bool) -> list[Order] | None:
         """What has come; None at the end. Raises MalformedFrame."""
@@ -100,7 +104,8 @@ class Line:
     def say(self, news: Iterable[News]) -> None:
         frames = b"".join(encode(each.to_wire()) for each in news)
         if frames:
-            self._stream.sendall(frames)
+            with self._saying:
+                self._stream.sendall(frames)
 
     def _read(self, wire: Message) -> Order | None:
         """None for what is no order; whoever waits for an answer gets the reason."""

@@ -17,6 +17,7 @@ from p2p.serving.messages import (
     GoOn,
     Hold,
     Load,
+    Pulse,
     Ready,
     Stream,
     Tokens,
@@ -24,6 +25,7 @@ from p2p.serving.messages import (
 from p2p.serving.protocol import order as parsed
 
 STREAMS = 4
+STEPS_PER_BEAT = 50
 
 
 def answer_of(order: Generate, count: int | None = None) -> list[int]:
@@ -52,13 +54,20 @@ class Replicas:
     def __init__(self, children: MemoryChildren) -> None:
         self._children = children
         self._replicas: dict[str, _Replica] = {}
+        self._hung: set[str] = set()
+        self._steps = 0
         self.generated = 0
+
+    def hang(self, child: str) -> None:
+        """It says nothing more."""
+        self._hung.add(child)
 
     def play(
         self, say: Callable[[str, dict[str, Any]], None], end: Callable[[str, str], None]
     ) -> int:
         """Every replica takes one step; returns how many had something to do."""
         busy = 0
+        self._steps += 1
         for child, begin in list(self._children.started.items()):
             if begin["kind"] != "load":
                 continue
@@ -68,6 +77,10 @@ class Replicas:
                 end(child, "its process ended")
                 busy += 1
                 continue
+            if child in self._hung:
+                continue
+            if self._steps % STEPS_PER_BEAT == 0:
+                say(child, Pulse("wait", 0.0, None).to_wire())
             replica = self._replicas.setdefault(child, _Replica())
             said = self._step(replica, begin, self._children.told[child])
             for message in said:

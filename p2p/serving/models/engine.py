@@ -1,5 +1,6 @@
 """One model and the caches of the streams that it is computing: rows in, scores out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +53,7 @@ class Engine:
     rows: Rows
     slots: int
     device: torch.device
+    row_s: float = 0.0  # more than a row takes, once it was checked
 
     def __post_init__(self) -> None:
         self._cache: Cache = self.rows.cache(shape_of(self.served), self.slots)
@@ -83,7 +85,9 @@ class Engine:
         count = min(CHECKED_ROWS, served.context)
         tokens = [(number * 37 + 11) % served.vocabulary for number in range(count)]
         checked = [(place, token, True) for place, token in enumerate(tokens)]
+        began_s = time.monotonic()
         whole = self.step([Row(self.slots - 1, *told) for told in checked])
+        self.row_s = time.monotonic() - began_s
         for pieces in CHECKED_PIECES:
             at = 0
             for taken in pieces:

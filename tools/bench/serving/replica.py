@@ -12,7 +12,7 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from p2p.serving.messages import Done, Failed, Generate, Load, News, Ready, Tokens
+from p2p.serving.messages import Done, Failed, Generate, Load, News, Pulse, Ready, Tokens
 from p2p.serving.protocol import news
 from p2p.tasks.textgpt import Gpt
 from p2p.training.death import die_with
@@ -123,7 +123,8 @@ class Replica:
 
     def _hear(self) -> News:
         while not self._heard:
-            self._heard += map(news, self._decoder.feed(self._line.recv(1 << 16)))
+            heard = map(news, self._decoder.feed(self._line.recv(1 << 16)))
+            self._heard += [each for each in heard if not isinstance(each, Pulse)]
         return self._heard.pop(0)
 
 
