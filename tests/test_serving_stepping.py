@@ -9,7 +9,7 @@ import pytest
 from p2p.control.deadlines import FIRST_S, FLOOR_S, Awake, Pulse, heard_later, hung
 from p2p.serving import heart
 from p2p.serving.batching import Row
-from p2p.serving.desk import Desk
+from p2p.serving.desk import NO_NUMBERS, Desk
 from p2p.serving.heart import Heart, Pace
 from p2p.serving.messages import Done, Generate, News, Tokens
 from p2p.serving.models.engine import Unfit
@@ -100,8 +100,8 @@ def test_a_prompt_that_cannot_be_computed_fails_alone(token: int) -> None:
         "bad": "error",
         "soon": "error",
     }
-    for request in ("bad", "soon"):
-        assert str(done[request].error).startswith("the model cannot answer this prompt: ")
+    why = NO_NUMBERS if token == NAN else "the model cannot answer this prompt: IndexError"
+    assert all(str(done[request].error).startswith(why) for request in ("bad", "soon"))
     made.take(ask("bad", 1))
     assert until_idle(made)[1]["bad"].reason == "length", "its place is free again"
 
@@ -125,7 +125,7 @@ def test_a_tokenizer_that_raises_fails_that_prompt_alone() -> None:
     made = stepping()
     (told,) = made.take(Generate("no", text="a#"))
     assert isinstance(told, Done)
-    assert "cannot answer this prompt: KeyError" in str(told.error)
+    assert told.error == "the model does not take this prompt: '#'"
     made.take(ask("text", NO_TEXT - 1))
     made.take(ask("a", 1))
     ids, done = until_idle(made)

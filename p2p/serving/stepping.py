@@ -4,24 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-import numpy as np
-
 from p2p.serving.batching import Row
 from p2p.serving.desk import Desk
 from p2p.serving.heart import Heart, Pace
 from p2p.serving.messages import Done, Generate, News, Order
 from p2p.serving.models.engine import Engine, Unfit
-from p2p.serving.sampling import Scores
 from p2p.training.blame import is_out_of_memory, sentence
 
 FAILURES_MAX = 8  # prompts in a row, and none that could be computed: it is the replica
-
-
-class NoNumbers(Exception):
-    """What a model gives for a token where it should give scores."""
-
-    def __str__(self) -> str:
-        return "it gives NaN or Inf instead of scores"
 
 
 class Stepping:
@@ -75,7 +65,6 @@ class Stepping:
         with self._heart.at("computing", self._pace.usual_s(len(rows))):
             scores = self._engine.step(rows)
             took_s = time.monotonic() - began_s
-            _check(scores)
             news = self._desk.computed(rows, scores, took_s)
         self._pace.took(len(rows), took_s)
         self._failures = 0
@@ -87,12 +76,6 @@ class Stepping:
     @staticmethod
     def _may_go_on(error: Exception) -> bool:
         return not isinstance(error, Unfit) and not is_out_of_memory(error)
-
-
-def _check(scores: Scores) -> None:
-    """Raises NoNumbers."""
-    if len(scores) and not np.isfinite(scores.max(axis=1)).all():
-        raise NoNumbers
 
 
 def _by_stream(rows: Sequence[Row]) -> Iterator[list[Row]]:
