@@ -302,6 +302,22 @@ def test_a_session_that_expired_between_two_requests_is_replaced_unseen() -> Non
     played(1, story)
 
 
+def test_what_no_peer_would_read_is_refused_at_once_and_the_connection_stays() -> None:
+    async def story(cluster: Cluster, client: Client) -> None:
+        await client.put("k", b"1")
+        with pytest.raises(Usage, match=r"this one has 20\.0 MB: a request may have 16\.8 MB"):
+            await client.put("k", bytes(20_000_000))
+        with pytest.raises(Usage, match="may have"):
+            async for _ in client.generate("x" * 20_000_000):
+                pass
+        link = client.link(client.address)
+        await client.put("k", b"2")
+        assert client.link(client.address) is link
+        assert cluster.state.store.get("k") == b"2"
+
+    played(1, story)
+
+
 def test_one_that_knows_one_peer_finds_the_others() -> None:
     async def story(cluster: Cluster, client: Client) -> None:
         def names_the_others(body: Body) -> Body:

@@ -8,9 +8,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from collectives.monitor import watch
-from p2p.errors import P2PError, Refused, Unreachable
+from p2p.errors import P2PError, Refused, Unreachable, Usage
 from p2p.wire.addresses import parse_address
-from p2p.wire.envelope import Envelope, Malformed, decode, encode
+from p2p.wire.envelope import ENVELOPE_BYTES_MAX, Envelope, Malformed, decode, encode
 from p2p.wire.keys import ClusterKey
 from p2p.wire.sockets import dealer
 
@@ -91,8 +91,12 @@ class ClientLink:
         self._streams.pop(id_, None)
 
     def tell(self, sender: str, body: dict[str, Any]) -> None:
-        """Send without waiting for an answer. Raises Unreachable."""
+        """Send without waiting for an answer. Raises Unreachable, or Usage for what no peer takes:
+        it would break the connection instead of reading it."""
         sent = encode(Envelope(self._key.cluster_id, sender, "", "request", body))
+        if len(sent) > ENVELOPE_BYTES_MAX:
+            most = f"a request may have {ENVELOPE_BYTES_MAX / 1e6:.1f} MB"
+            raise Usage(f"this one has {len(sent) / 1e6:.1f} MB: {most}")
         if self.is_lost:
             raise Unreachable(f"the peer at {self.address} went away")
         try:

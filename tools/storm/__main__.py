@@ -10,12 +10,9 @@ are kept.
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster
@@ -27,6 +24,7 @@ from tools.storm.faults import TrainingStorm
 from tools.storm.jobs import Jobs, Told, kind_of
 from tools.storm.verdict import (
     figures,
+    keep,
     left_behind,
     lost_checkpoints,
     problems_of,
@@ -82,7 +80,9 @@ def weather(options: argparse.Namespace, seed: int, calm: dict[str, Told]) -> in
         print(row(seed, options.minutes, storm, jobs, verdict), flush=True)
         if not crew.problems:
             return 0
-        print(f"kept: {keep(crew, jobs)}")
+        ended = json.dumps(jobs.ended, indent=1)
+        texts = {"jobs.json": f"{ended}\n", "events.txt": "\n".join([*jobs.events, ""])}
+        print(f"kept: {keep(crew, 'p2p-storm-', texts)}")
         again = f"--minutes {options.minutes:g} --peers {options.peers} --jobs {options.jobs}"
         print(f"again: python -m tools.storm {again} --seed {seed}", flush=True)
         return 1
@@ -145,18 +145,6 @@ def progress(storm: TrainingStorm, jobs: Jobs, submits_until_s: float) -> Callab
             print(f"{now_s - began_s:5.0f} s: {jobs.in_words()}, {faults} faults", file=sys.stderr)
 
     return tell
-
-
-def keep(crew: Crew, jobs: Jobs) -> Path:
-    """What helps to understand a failure, out of the folder that goes away."""
-    kept = Path(tempfile.mkdtemp(prefix="p2p-storm-"))
-    for log in crew.cluster.folder.rglob("*.log"):
-        shutil.copy(log, kept / f"{log.parent.parent.name}-{log.name}")
-    diary = crew.diary.told(0.0, time.monotonic())
-    (kept / "diary.txt").write_text("\n".join(diary) + "\n")
-    (kept / "jobs.json").write_text(json.dumps(jobs.ended, indent=1) + "\n")
-    (kept / "events.txt").write_text("\n".join(jobs.events) + "\n")
-    return kept
 
 
 if __name__ == "__main__":

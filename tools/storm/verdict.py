@@ -1,9 +1,11 @@
 """After the storm: what came of each job, compared with a run in which nothing happened."""
 
 import asyncio
+import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 import psutil
@@ -132,3 +134,15 @@ def figures(jobs: list[Told]) -> list[str]:
     told = (statistics.median(stalls), percentile(stalls, 0.95), stalls[-1])
     shown = ", ".join(f"{stall_s:.2f}" for stall_s in told)
     return [str(len(made)), str(repeated), f"{shown} s"]
+
+
+def keep(crew: Crew, prefix: str, texts: Mapping[str, str]) -> Path:
+    """What helps to understand a failure, out of the folder that goes away: the peers' logs, what
+    happened when, and files with these texts, by name."""
+    kept = Path(tempfile.mkdtemp(prefix=prefix))
+    for log in crew.cluster.folder.rglob("*.log"):
+        shutil.copy(log, kept / f"{log.parent.parent.name}-{log.name}")
+    diary = crew.diary.told(0.0, time.monotonic())
+    for name, text in {**texts, "diary.txt": "\n".join([*diary, ""])}.items():
+        (kept / name).write_text(text)
+    return kept
