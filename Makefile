@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Many containers set it, and then each of the hundreds of processes of the tests compiles anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo scenarios test check install sim chaos parity sameness soak ask long-feed bench conformance clean
+.PHONY: demo scenarios test check install sim chaos parity sameness soak ask prompt-storm prompt-floods long-feed bench conformance clean
 
 demo: install
 	@$(BIN)/p2pnode demo
@@ -52,6 +52,12 @@ soak: install
 
 ask: install
 	@$(BIN)/python -m tools.train_and_ask
+
+prompt-storm: install
+	@$(BIN)/python -m tools.prompt_storm --minutes $(MINUTES) --seed $(SEED)
+
+prompt-floods: install
+	@$(BIN)/python -m tools.prompt_storm.floods --seed $(SEED)
 
 long-feed: install
 	@TUI_HOURS=2 $(BIN)/python -m pytest -q --timeout 3600 tests/test_tui_long.py

@@ -25,7 +25,8 @@ from tools.prompt_storm.audit import all_gaps, audited, first_tokens, gaps_at_de
 from tools.prompt_storm.crowd import Crowd
 from tools.prompt_storm.faults import ServingStorm
 from tools.prompt_storm.mutant import break_peers
-from tools.prompt_storm.served import p2pnode, serve, train, undisturbed, verified
+from tools.prompt_storm.questions import questions
+from tools.prompt_storm.served import alone, p2pnode, serve, train, verified
 from tools.prompt_storm.watching import Memory
 from tools.simulate import commit
 from tools.storm.verdict import keep, left_behind, stop_all
@@ -89,11 +90,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def weather(crew: Crew, options: argparse.Namespace) -> Report:
     """The storm, its end and the verdict."""
     job = train(crew)
-    asked = undisturbed(crew, job, options.seed)
+    asked = questions(options.seed, alone(crew, job).answer)
     serve(crew, job, least=2, most=3)
-    questions = [question for question, _ in asked]
     load = os.getloadavg()[0]
-    crowd = Crowd(crew.cluster, questions, options.clients, options.processes, options.seed)
+    crowd = Crowd(
+        crew.cluster, [q for q, _ in asked], options.clients, options.processes, options.seed
+    )
     storm = ServingStorm(crew, options.seed, frozenset(options.faults), crowd)
     try:
         with Memory(crew) as memory:

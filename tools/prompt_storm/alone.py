@@ -19,8 +19,7 @@ class Alone:
         self._engine, _ = load(Load("alone", job=job, weights=tuple(map(str, files))))
 
     def answer(self, question: Question) -> Said:
-        given = {"text": question.prompt} if isinstance(question.prompt, str) else None
-        wire = {**(given or {"messages": question.prompt}), **question.options, "request": "one"}
+        wire = {**question.args(), "request": "one"}
         desk = Desk(self._engine.served, self._engine.slots, waiting_max=0)
         news: list[News] = list(desk.take(protocol.generate(Fields(wire))))
         while not (news and isinstance(news[-1], Done)):

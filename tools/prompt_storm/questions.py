@@ -33,6 +33,11 @@ class Question:
     options: Mapping[str, Any]
     chain: str = ""
 
+    def args(self) -> dict[str, Any]:
+        """Of the request `generate`, but its name and time."""
+        given = {"text": self.prompt} if isinstance(self.prompt, str) else {"messages": self.prompt}
+        return {**given, **self.options, "sent": []}
+
 
 @dataclass(frozen=True, slots=True)
 class Said:

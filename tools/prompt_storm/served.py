@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from p2p.errors import P2PError
-from p2p.job_spec import for_trainers
 from tools.bench import kills
 from tools.chaos.crew import Crew
 from tools.prompt_storm.alone import Alone
-from tools.prompt_storm.questions import CONTEXT, Question, Said, questions
+from tools.prompt_storm.questions import CONTEXT
 
 MODEL = {"width": "64", "layers": "2", "heads": "2", "context": str(CONTEXT)}
 STEPS, SEED, WITHIN_S = 20, 5, 300.0
@@ -41,13 +40,14 @@ def answering(crew: Crew) -> int:
     return sum(len(model["replicas"]) for model in told["models"]) if told else 0
 
 
-def undisturbed(crew: Crew, job: dict[str, Any], seed: int) -> list[tuple[Question, Said]]:
+def alone(crew: Crew, job: dict[str, Any]) -> Alone:
+    """The model that the job trained, in this process."""
     made = job["checkpoints"][-1]
     folder = crew.cluster.folder / "alone"
     folder.mkdir()
     files = [Path(shutil.copy(part["path"], folder)) for part in made["parts"]]
     spec = {"id": "alone", "task": "textgpt", "task_class": "textgpt", "options": MODEL}
-    return questions(seed, Alone(for_trainers(spec), files).answer)
+    return Alone(spec, files)
 
 
 def p2pnode(crew: Crew, *arguments: str) -> tuple[int, str]:

@@ -6,9 +6,9 @@ import threading
 import psutil
 
 from p2p.scenarios.trainer_processes import trainers_of
-from tools.chaos.crew import Crew
+from tools.chaos.crew import Crew, Member
 
-EVERY_S = 1.0
+EVERY_S = 0.5
 MB = 1e6
 
 
@@ -29,6 +29,12 @@ class Memory:
     def __exit__(self, *_: object) -> None:
         self._ending.set()
         self._thread.join()
+
+    @staticmethod
+    def now_mb(member: Member) -> float:
+        found: dict[str, float] = {}
+        _note(found, member.name, member.peer.process.pid)
+        return found.get(member.name, 0.0)
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY_S):
