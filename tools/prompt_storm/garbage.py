@@ -13,8 +13,9 @@ import zmq
 
 from p2p.client import Client
 from p2p.errors import P2PError, Usage
+from p2p.wire.addresses import parse_address
 from p2p.wire.envelope import Envelope, encode
-from p2p.wire.sockets import dealer, parse_address
+from p2p.wire.sockets import dealer
 
 STRANGERS, FRAMES = 40, 4_000
 STRANGE_BYTES_MAX = 64 * 1024
