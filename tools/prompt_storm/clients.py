@@ -20,7 +20,7 @@ from p2p.client import Client
 from p2p.errors import P2PError
 from p2p.generation import Generation
 from p2p.runtime_dir import read_token
-from tools.prompt_storm.questions import BAD, Question
+from tools.prompt_storm.questions import BAD, SHORT_MAX, Question
 from tools.prompt_storm.twice import ask_twice
 
 ANSWER_WITHIN_S = 180.0
@@ -71,7 +71,10 @@ class Asker:
 
     async def _twice(self, id_: str) -> None:
         self._meet()
-        question = self.rng.choice(self._single())
+        # Long ones: the first shall not be over before it is asked again.
+        question = self.rng.choice(
+            [q for q in self._single() if q.options["max_tokens"] > SHORT_MAX]
+        )
         record = self._begun(id_, "twice", question)
         self.write({**record, **await ask_twice(self.client, question, id_)})
 

@@ -108,8 +108,8 @@ class Many:
         self._link(number).close_stream(stream.id)
         begun = "" if stream.is_torn else stream.text
         ids = [] if stream.is_torn else stream.ids
-        args = {**self._args[number], "sent": list(ids)}
+        args = {**self._args[number], "sent": list(ids), "begun": stream.begun if ids else None}
         self._heard_s[number] = time.monotonic()
         made = await self._ask(number, args, stream.request)
-        made.ids, made.text = list(ids), begun
+        made.ids, made.text, made.begun = list(ids), begun, stream.begun
         self.streams[number] = made

@@ -50,4 +50,4 @@ def drop_a_token() -> None:
                 told.append(news)
         return told
 
-    Desk.take, Desk.computed = takes, without_first  # type: ignore[method-assign,assignment]
+    Desk.take, Desk.computed = takes, without_first  # type: ignore[method-assign]

@@ -28,6 +28,7 @@ class Stream:
     error: Mapping[str, Any] = field(default_factory=dict)
     after_end: int = 0  # parts that came although it had ended
     is_torn: bool = False  # a part does not follow the one before
+    begun: Any = None  # the weights that its ids come from, as its peer names them
 
     @staticmethod
     def ask(
@@ -51,6 +52,7 @@ class Stream:
             self.text += str(part["ok"].get("text", ""))
         elif part["part"].get("kind") == "tokens":
             self.is_torn |= part["part"]["at"] != len(self.ids)
+            self.begun = part["part"].get("begun", self.begun)
             self.ids += part["part"]["ids"]
             self.text += part["part"]["text"]
 
