@@ -92,8 +92,8 @@ class Floods:
             for stream, (_, said) in zip(many.streams, chosen, strict=True)
         )
         if wrong or most > UNREAD_MAX:
-            told = f"{many.counts()}, {wrong} are wrong, up to {most} ids unread"
-            self.crew.problems.append(f"of {SLOW} slow readers: {told}")
+            how = f"{many.counts()}, {wrong} are wrong, up to {most} ids unread"
+            self.crew.problems.append(f"of {SLOW} slow readers: {how}")
         told = {"begun": begun, "unread_most": most, "honest_meanwhile_s": await honest}
         return {**told, "all_answered_s": round(time.monotonic() - began_s, 1), **many.counts()}
 

@@ -89,7 +89,7 @@ class Many:
                 self._heard_s[number] = now_s
                 stream.take_all()
             is_silent = self.reads and now_s - self._heard_s[number] >= SILENT_S
-            if stream.end == "lost" or stream.is_torn or is_silent:
+            if stream.is_lost or stream.is_torn or is_silent:
                 await self._again(number, stream)
             elif says_alive:
                 self._say(number, stream)

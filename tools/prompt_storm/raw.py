@@ -40,6 +40,10 @@ class Stream:
         parts = link.open_stream(client.id, {"id": id_, "verb": "generate", "args": given})
         return Stream(id_, request, parts)
 
+    @property
+    def is_lost(self) -> bool:
+        return self.end == "lost"
+
     def take(self, part: Part) -> None:
         if self.end:
             self.after_end += isinstance(part, dict) and not part.get("lost")

@@ -29,8 +29,9 @@ def train(crew: Crew) -> dict[str, Any]:
 
 
 def serve(crew: Crew, job: dict[str, Any], least: int, most: int) -> None:
-    told = {"model": f"job:{job['id']}", "name": NAME}
-    crew.ask("serve", **told, replicas_min=least, replicas_max=most)
+    bounds = {"replicas_min": least, "replicas_max": most}
+    told: dict[str, Any] = {"model": f"job:{job['id']}", "name": NAME, **bounds}
+    crew.ask("serve", **told)
     crew.until(lambda: answering(crew) >= least, f"{least} replicas answer", WITHIN_S)
 
 
