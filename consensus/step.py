@@ -74,7 +74,8 @@ def _enter_term(raft: Raft, message: Message) -> bool:
     """A later term than ours. Returns False when the message is to be ignored."""
     if message.type in _VOTE_REQUESTS:
         forced = message.context == CAMPAIGN_TRANSFER
-        if raft.in_lease() and not forced:
+        deposed = message.sender == raft.leader  # it leads no more, or it would not ask
+        if raft.in_lease() and not forced and not deposed:
             return False  # dissertation §4.2.3: the leader lives, whatever the asker believes
     asks = message.type is MessageType.PRE_VOTE
     grants = message.type is MessageType.PRE_VOTE_RESP and not message.reject

@@ -30,7 +30,7 @@ from p2p.requests import Asked, Requests
 from p2p.routing.desk import RoutingDesk
 from p2p.serving.checking import Malformed as Unclear
 from p2p.storage.snapshot_desk import SnapshotDesk
-from p2p.succession import stand_with, succeed
+from p2p.succession import Succession
 from p2p.trainer_desk import TrainerDesk
 from p2p.watch.desk import WatchDesk
 from p2p.wire.addresses import is_address
@@ -95,7 +95,9 @@ class Peer:
         )
         self.hearing = Hearing(identity.id, parts.clock)
         self.watch = WatchDesk(self, parts.rules, parts.notify)
+        self.succession = Succession(self)
         self._leader: str | None = None
+        self._led_term = 0  # of the last leader that was known
         self._ticked_s = parts.clock.monotonic_s()
         self._awake = False  # an advance() is on its way
         self._news = True  # something besides the log that planners look at
@@ -132,14 +134,14 @@ class Peer:
         self.routing.on_link(peer, up)
         if up:
             self.bulletins.report_now()
-            stand_with(self, peer)
+            self.succession.stand_with(peer)
             self._look()
             return
         self.raft.node.report_unreachable(peer)
         self.snapshots.on_link_lost(peer)
         if peer == self.raft.status.leader and not self.raft.is_leader:
             self.raft.forget_leader(peer)
-            succeed(self, peer)
+            self._note_leader()  # at once: its last words may be read next, as if it led still
         # Plan again when the grace is over; until then it may be a hiccup.
         self.parts.call_later(GRACE_S + 0.002, self._look)
         self._look()
@@ -366,7 +368,11 @@ class Peer:
         if leader != self._leader:
             if self._leader is not None:
                 self.requests.give_up("the leader was lost meanwhile")
+                if leader is None:
+                    self.succession.after(self._leader, self._led_term)
             self._leader = leader
             self.leadership.forget_old_reports()
             if leader is not None:
                 self.bulletins.report_now()
+        if leader is not None:
+            self._led_term = self.raft.status.term

@@ -143,6 +143,16 @@ def test_requests_are_ignored_while_a_leader_is_heard(kind: MessageType) -> None
 
 
 @pytest.mark.parametrize("kind", [VOTE, PRE_VOTE])
+def test_a_leader_that_asks_for_votes_leads_no_more(kind: MessageType) -> None:
+    """It was deposed by a candidate of a newer term who could not win: no need to wait for the end
+    of the lease."""
+    peer = lone(term=1)
+    peer.step(HEARTBEAT, "b", 1)
+    (answer,) = peer.step(kind, "b", 3)
+    assert not answer.reject
+
+
+@pytest.mark.parametrize("kind", [VOTE, PRE_VOTE])
 def test_forget_leader_lifts_the_lease_and_a_heartbeat_restores_it(kind: MessageType) -> None:
     peer = lone(term=1)
     peer.step(HEARTBEAT, "b", 1)
