@@ -5,7 +5,7 @@ import itertools
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -128,15 +128,13 @@ class Door:
     def ask(self, verb: str, /, **args: Any) -> Told:
         """Raises P2PError when the answer is one, or does not come."""
         id_ = self._say(verb, args)
-        while (body := self._hear())["id"] != id_:
-            pass  # the last of a stream
-        return dict(body["ok"])
+        return dict(self._hear({id_})["ok"])
 
     def first_token_s(self, service: str) -> float:
         """From the prompt until the first part of the answer that has a token."""
         began_s, taken_s = time.perf_counter(), 0.0
-        self._prompt(service, 1)
-        while "ok" not in (body := self._hear()):
+        stream, _ = self._prompt(service, 1)
+        while "ok" not in (body := self._hear({stream})):
             if body["part"]["kind"] == "tokens":
                 taken_s = time.perf_counter() - began_s
         return taken_s
@@ -147,7 +145,7 @@ class Door:
         asked = dict(self._prompt(service, count) for _ in range(streams))
         read_s = began_s
         while asked:
-            body = self._hear()
+            body = self._hear(asked)
             part = body.get("part")
             if part is None:
                 found.by_replica[body["ok"]["replica"]] += 1
@@ -179,15 +177,18 @@ class Door:
         self._sock.send(encode(Envelope(self._key.cluster_id, "bench", "", "request", body)))
         return id_
 
-    def _hear(self) -> Told:
-        """Raises P2PError."""
-        try:
-            body = decode(self._sock.recv(), self._key.cluster_id).body
-        except zmq.Again as error:
-            raise P2PError(f"no answer within {WITHIN_S:g} s") from error
-        if "error" in body:
-            raise P2PError(str(body["error"]))
-        return body
+    def _hear(self, wanted: Container[str]) -> Told:
+        """The next of these; what is said of a stream after its end is no news. Raises P2PError."""
+        while True:
+            try:
+                body = decode(self._sock.recv(), self._key.cluster_id).body
+            except zmq.Again as error:
+                raise P2PError(f"no answer within {WITHIN_S:g} s") from error
+            if body["id"] not in wanted:
+                continue
+            if "error" in body:
+                raise P2PError(str(body["error"]))
+            return body
 
 
 def scanned(door: Door, path: Path) -> Told:

@@ -16,9 +16,16 @@ def is_there() -> bool:
     return find_spec("transformers") is not None
 
 
+def _transformers() -> Any:
+    """Without its bars of progress."""
+    found = import_module("transformers")
+    found.utils.logging.disable_progress_bar()
+    return found
+
+
 def saved(folder: Path, context: int) -> Path:
     """Random weights, bytes for tokens, and no token that ends an answer early."""
-    transformers, tokenizers = import_module("transformers"), import_module("tokenizers")
+    transformers, tokenizers = _transformers(), import_module("tokenizers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         **PARAMETERS,
@@ -43,8 +50,7 @@ class TransformersLoop:
     """`generate`, greedy, with its own cache of keys and values."""
 
     def __init__(self, folder: Path) -> None:
-        transformers = import_module("transformers")
-        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        self._model: Any = _transformers().AutoModelForCausalLM.from_pretrained(folder).eval()
 
     @torch.inference_mode()
     def generate(self, prompt: list[int], count: int) -> list[int]:
