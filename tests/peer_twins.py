@@ -234,11 +234,12 @@ class TwinCluster:
         return self.replies[request]
 
     def _on_reply(self, data: bytes, route: bytes | None) -> None:
-        body = decode(data, CLUSTER).body
-        if "part" in body:
-            self.parts.setdefault(body["id"], []).append(body["part"])
-        else:
-            self.replies.setdefault(body["id"], body)
+        whole = decode(data, CLUSTER).body
+        for body in whole.get("several", [whole]):
+            if "part" in body:
+                self.parts.setdefault(body["id"], []).append(body["part"])
+            else:
+                self.replies.setdefault(body["id"], body)
 
 
 def grown(

@@ -26,6 +26,7 @@ JOB = "tales"
 WELL_BELOW = 0.75  # of the entropy
 PEERS = 3
 WITHIN_S = 600.0
+SHOWN_MAX = 16  # lines of one command
 VERIFY = "p2pnode verify"
 
 Ended = subprocess.CompletedProcess[str]
@@ -93,8 +94,16 @@ def shown(cluster: LocalCluster, line: str, code: int = 0) -> list[str]:
     began_s = time.monotonic()
     print(f"\n$ {line}", flush=True)
     done = carry_out(cluster, line)
-    print(f"{done.stdout}{done.stderr}({time.monotonic() - began_s:.1f} s)", flush=True)
+    said = shortened(f"{done.stdout}{done.stderr}".splitlines())
+    print("\n".join([*said, f"({time.monotonic() - began_s:.1f} s)"]), flush=True)
     return [] if done.returncode == code else [f"{line}: exit code {done.returncode}, not {code}"]
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """A job says every half second how far it is."""
+    if len(lines) <= SHOWN_MAX:
+        return lines
+    return [*lines[: SHOWN_MAX // 2], "…", *lines[-SHOWN_MAX // 4 :]]
 
 
 def learned(cluster: LocalCluster) -> list[str]:

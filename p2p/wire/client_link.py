@@ -154,13 +154,18 @@ class ClientLink:
                 return
             with contextlib.suppress(Malformed):
                 reply = decode(data, self._key.cluster_id)
-                id_ = str(reply.body.get("id"))
-                if reply.kind == "reply" and id_ in self._streams:
-                    self._streams[id_].put_nowait(reply.body)
-                answer = self._waiting.get(id_)
-                if reply.kind == "reply" and answer is not None and not answer.done():
-                    answer.set_result(reply.body)
+                if reply.kind == "reply":
+                    for body in bodies_of(reply.body):
+                        self._take(body)
         self._recheck(self._dealer, self._read)
+
+    def _take(self, body: dict[str, Any]) -> None:
+        id_ = str(body.get("id"))
+        if id_ in self._streams:
+            self._streams[id_].put_nowait(body)
+        answer = self._waiting.get(id_)
+        if answer is not None and not answer.done():
+            answer.set_result(body)
 
     def _read_monitor(self) -> None:
         while not self.is_lost:
@@ -188,6 +193,16 @@ class ClientLink:
                         f"cluster than {self._key.cluster_id}; give that cluster's --token-file"
                     )
                 )
+
+
+def bodies_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """A reply is one answer, or what several streams of this client are told at once."""
+    several = body.get("several")
+    if several is None:
+        return [body]
+    if not isinstance(several, list) or not all(isinstance(each, dict) for each in several):
+        raise Malformed("several answers that are none")
+    return several
 
 
 def _fail(future: "asyncio.Future[Any]", problem: Exception) -> None:

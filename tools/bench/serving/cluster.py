@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import zmq
 
 from p2p.errors import P2PError
 from p2p.local_cluster import LocalCluster, LocalPeer
+from p2p.wire.client_link import bodies_of
 from p2p.wire.envelope import Envelope, decode, encode
 from p2p.wire.sockets import dealer
 from tools.bench.serving.replica import PROMPT, Size
@@ -117,6 +118,7 @@ class Door:
         self._sock.connect(f"tcp://{peer.address}")
         self._name = uuid.uuid4().hex
         self._sent = 0
+        self._heard: deque[Told] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -180,15 +182,18 @@ class Door:
     def _hear(self, wanted: Container[str]) -> Told:
         """The next of these; what is said of a stream after its end is no news. Raises P2PError."""
         while True:
+            while self._heard:
+                body = self._heard.popleft()
+                if body["id"] not in wanted:
+                    continue
+                if "error" in body:
+                    raise P2PError(str(body["error"]))
+                return body
             try:
-                body = decode(self._sock.recv(), self._key.cluster_id).body
+                told = decode(self._sock.recv(), self._key.cluster_id).body
             except zmq.Again as error:
                 raise P2PError(f"no answer within {WITHIN_S:g} s") from error
-            if body["id"] not in wanted:
-                continue
-            if "error" in body:
-                raise P2PError(str(body["error"]))
-            return body
+            self._heard.extend(bodies_of(told))
 
 
 def scanned(door: Door, path: Path) -> Told:
