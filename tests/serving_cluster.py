@@ -1,12 +1,18 @@
 """A model that real peers trained is served, and peers are killed in the middle of an answer."""
 
 import asyncio
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any
+
+import psutil
 
 from p2p.client import Client
 from p2p.generation import Generation
 from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import p2pnode, wait_end, wait_for
+from tools.terminal import Terminal
 
 SMALL = [f"--set={name}" for name in ("width=32", "layers=1", "heads=2", "context=512")]
 ASKED: dict[str, Any] = {"max_tokens": 450, "temperature": 1.0, "seed": 5}
@@ -68,3 +74,55 @@ def undisturbed(cluster: LocalCluster, front: LocalPeer) -> str:
     text = "".join(client.generate("def main", model="tales", **ASKED))
     asyncio.run(client.close())
     return text
+
+
+def conversation_at_a_terminal(cluster: LocalCluster) -> None:
+    """`p2pnode prompt` as a person has it: answers, commands, a history, Ctrl-C and Ctrl-D."""
+    words = ["--temperature", "1", "--seed", "5", "--max-tokens", "40"]
+    program = [sys.executable, "-P", "-m", "p2p.cli", "prompt", *words]
+    with Terminal(program, (100, 300), cluster.environment) as terminal:
+
+        def say(keys: str, expected: str) -> None:
+            """Until it is there once more, and the next line can be typed."""
+            seen = terminal.text().count(expected)
+            terminal.type(keys)
+            terminal.until(
+                lambda text: text.count(expected) > seen and text.rstrip().endswith("\n>")
+            )
+
+        terminal.until(lambda text: "models: tales; `help` says" in text and "\n>" in text)
+        say("status\r", "ACCURACY")
+        say("actors\r", "REPLICA")
+        say("models\r", "PARAMETERS")
+        say("test\r", "tales: '")
+        say("help\r", "Ctrl-C stops an answer")
+        say("def main\r", "40 tokens in")
+        say("\x1b[A\r", "40 tokens in")  # the prompt before
+        asked = terminal.text().partition("> def main\n")[2].split("> def main\n")
+        answers = [text.partition("[tales on ")[0] for text in asked]
+        assert answers[0] == answers[1] != ""
+        with replicas_that_stand_still(cluster):
+            terminal.type("def main\r")
+            terminal.until(lambda text: text.count("> def main\n") == 3)
+            say("\x03", "[stopped]")
+        say("\x03", "\n>")  # nothing to stop, and it goes on
+        say("def main\r", "40 tokens in")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+        terminal.drain()
+        assert terminal.attributes() == terminal.attributes_before
+        assert not terminal.modes_left_on()
+
+
+@contextlib.contextmanager
+def replicas_that_stand_still(cluster: LocalCluster) -> Iterator[None]:
+    """All children of the peers: nothing is answered."""
+    running = [peer.process.pid for peer in cluster.peers if peer.is_running]
+    children = [each for pid in running for each in psutil.Process(pid).children(recursive=True)]
+    for child in children:
+        child.suspend()
+    try:
+        yield
+    finally:
+        for child in children:
+            child.resume()

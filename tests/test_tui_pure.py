@@ -89,6 +89,19 @@ def test_the_shown_job_is_the_chosen_or_the_newest_active() -> None:
     assert [made and made.id for made in shown] == ["j02", "j01", "j02"]
 
 
+def test_a_job_that_serves_hides_none_that_trained_and_is_not_paused() -> None:
+    cluster = FakeCluster(3, jobs=2)
+    cluster.jobs[0].update(state="finished", members=[])
+    cluster.jobs[1].update(kind="serve")
+    status = parse_status(cluster._status())
+    shown = [shown_job(status, chosen) for chosen in (None, "j02")]
+    assert [made and made.id for made in shown] == ["j01", "j02"]
+    for action in ("pause", "cancel", "restore", "codec"):
+        made = propose(action, live(cluster), Selection(None, "j02"))
+        assert isinstance(made, Refusal)
+        assert "digits-2 serves" in made.reason
+
+
 def test_a_job_that_waits_hides_none_that_trains() -> None:
     cluster = FakeCluster(3, jobs=2)
     cluster.jobs[1].update(state="queued", members=[])

@@ -207,6 +207,7 @@ def _lead(
             os.close(3)
             os.chdir(folder)
             os.execvpe(program[0], list(program), dict(environment))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
         os.write(3, f"{pid}\n".encode())
         status = os.waitpid(pid, 0)[1]
         os.write(3, f"{os.waitstatus_to_exitcode(status)}\n".encode())

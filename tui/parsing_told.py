@@ -31,19 +31,11 @@ def parse_devices(answer: Answer) -> dict[str, Device]:
     """The `peers` answer, of which only what `status` does not tell is kept."""
     return {
         fields.text(row, "id"): Device(
-            fields.text(row, "device"), tuple(_gpu(gpu) for gpu in fields.rows(row, "gpus"))
+            fields.text(row, "device"),
+            tuple(fields.record(Gpu, gpu) for gpu in fields.rows(row, "gpus")),
         )
         for row in fields.rows(answer, "peers")
     }
-
-
-def _gpu(row: Answer) -> Gpu:
-    return Gpu(
-        name=fields.text(row, "name"),
-        memory_used=fields.whole(row, "memory_used"),
-        memory_total=fields.whole(row, "memory_total"),
-        utilization=fields.number(row, "utilization"),
-    )
 
 
 def parse_latest(answer: Answer) -> dict[str, dict[str, float]]:
@@ -81,20 +73,7 @@ def _sample(row: object) -> Sample | None:
 
 
 def parse_alerts(answer: Answer) -> tuple[Alert, ...]:
-    return tuple(
-        Alert(
-            id=fields.text(row, "id"),
-            rule=fields.text(row, "rule"),
-            severity=fields.text(row, "severity"),
-            peer=fields.text(row, "peer") or None,
-            job=fields.text(row, "job") or None,
-            since=fields.number(row, "since"),
-            text=fields.text(row, "text"),
-            acknowledged=bool(row.get("acknowledged")),
-            resolved_at=fields.number(row, "resolved_at"),
-        )
-        for row in fields.rows(answer, "alerts")
-    )
+    return tuple(fields.record(Alert, row) for row in fields.rows(answer, "alerts"))
 
 
 def parse_health(answer: Answer) -> tuple[Score, ...]:
@@ -112,27 +91,13 @@ def _score(row: Answer, peer: str | None) -> Score:
     return Score(
         peer,
         fields.number(row, "score") or 0.0,
-        tuple(
-            Part(
-                fields.text(part, "name"),
-                fields.number(part, "points") or 0.0,
-                fields.number(part, "of") or 0.0,
-                fields.text(part, "why"),
-            )
-            for part in fields.rows(row, "parts")
-        ),
+        tuple(fields.record(Part, part) for part in fields.rows(row, "parts")),
     )
 
 
 def parse_insights(answer: Answer) -> tuple[Insight, ...]:
     return tuple(
-        Insight(
-            text=fields.text(row, "text"),
-            metric=fields.text(row, "metric"),
-            value=_shown(row, "value"),
-            threshold=_shown(row, "threshold"),
-            command=fields.text(row, "command"),
-        )
+        fields.record(Insight, row, value=_shown(row, "value"), threshold=_shown(row, "threshold"))
         for row in fields.rows(answer, "insights")
     )
 
@@ -141,12 +106,7 @@ def parse_scaling(answer: Answer) -> dict[str, tuple[Speed, ...]]:
     """The other part of `insights`: by job, the fewest trainers first."""
     return {
         fields.text(row, "job"): tuple(
-            Speed(
-                fields.whole(speed, "trainers"),
-                fields.number(speed, "samples_per_second") or 0.0,
-                fields.number(speed, "efficiency") or 0.0,
-            )
-            for speed in fields.rows(row, "speeds")
+            fields.record(Speed, speed) for speed in fields.rows(row, "speeds")
         )
         for row in fields.rows(answer, "scaling")
     }
@@ -159,17 +119,7 @@ def _shown(row: Answer, key: str) -> str:
 
 def parse_datasets(answer: Answer) -> tuple[Dataset, ...]:
     return tuple(
-        Dataset(
-            name=fields.text(row, "name"),
-            format=fields.text(row, "format"),
-            samples=None if row.get("samples") is None else fields.whole(row, "samples"),
-            bytes=fields.whole(row, "bytes"),
-            files=fields.whole(row, "files"),
-            here=fields.text(row, "here"),
-            content=fields.text(row, "content"),
-            path=fields.text(row, "path"),
-            registrar=fields.text(row, "peer"),
-        )
+        fields.record(Dataset, row, registrar=fields.text(row, "peer"))
         for row in fields.rows(answer, "datasets")
     )
 
@@ -180,15 +130,10 @@ def parse_models(answer: Answer) -> tuple[Model, ...]:
 
 def _model(row: Answer) -> Model:
     made = fields.table(row, "model")
-    return Model(
-        id=fields.text(row, "id"),
+    return fields.record(
+        Model,
+        row,
         name=fields.text(row, "name") or fields.text(row, "id"),
-        source=fields.text(row, "source"),
-        state=fields.text(row, "state"),
-        reason=fields.text(row, "reason"),
-        target=fields.whole(row, "target"),
-        revision=fields.whole(row, "revision"),
-        step=fields.whole(row, "step"),
         parameters=fields.whole(made, "parameters") or None,
         context=fields.whole(made, "context") or None,
         replicas=tuple(
@@ -200,26 +145,15 @@ def _model(row: Answer) -> Model:
             )
             for replica in fields.rows(row, "replicas")
         ),
-        loading=fields.texts(row, "loading"),
     )
 
 
 def parse_shards(answer: Answer) -> Shards:
-    return Shards(
-        job=fields.text(answer, "job"),
-        step=fields.whole(answer, "step"),
-        epoch=fields.whole(answer, "epoch"),
-        shards=fields.whole(answer, "shards"),
-        train_samples=fields.whole(answer, "train_samples"),
-        global_batch=fields.whole(answer, "global_batch"),
-        samples=fields.pair(answer, "samples"),
+    return fields.record(
+        Shards,
+        answer,
         rows=tuple(
-            ShardRow(
-                fields.text(row, "peer"),
-                fields.text(row, "name") or fields.text(row, "peer"),
-                fields.pair(row, "shards"),
-                fields.pair(row, "samples"),
-            )
+            fields.record(ShardRow, row, name=fields.text(row, "name") or fields.text(row, "peer"))
             for row in fields.rows(answer, "peers")
         ),
     )

@@ -8,53 +8,39 @@ from tui.snapshot import Job, Snapshot, Status, shown_job
 
 
 def pause(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
-    job = shown_job(status, selection.job)
-    if job is None:
-        return Refusal("there is no job: submit one with S")
-    if job.is_final:
-        return Refusal(f"{job.name} is {job.state}")
-    if not status.cluster.quorum:
-        return no_quorum(f"{job.name} cannot be paused or resumed")
+    job = _active(status, selection, "paused or resumed")
+    if isinstance(job, Refusal):
+        return job
     verb, done = ("resume", "goes on") if job.state == "paused" else ("pause", "is pausing")
-    return Proposal(
-        title=f"{verb.capitalize()} {job.name}",
-        verb=verb,
-        args={"job": job.id},
-        cli=f"p2pnode {verb} {shlex.quote(job.id)}",
-        done=f"{job.name} {done}",
-        ask=False,
-    )
+    return _of(job, verb, f"{verb.capitalize()} {job.name}", f"{job.name} {done}")
 
 
 def cancel(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
-    job = shown_job(status, selection.job)
-    if job is None:
-        return Refusal("there is no job: submit one with S")
-    if job.is_final:
-        return Refusal(f"{job.name} is {job.state} already")
-    if not status.cluster.quorum:
-        return no_quorum(f"{job.name} cannot be cancelled")
-    return Proposal(
-        title=f"Cancel {job.name}?",
-        verb="cancel",
-        args={"job": job.id},
-        cli=f"p2pnode cancel {shlex.quote(job.id)}",
-        done=f"{job.name} is being cancelled",
-        lines=(f"It ends at {progress(job)} and cannot be resumed.", "Its checkpoints stay."),
-    )
+    job = _active(status, selection, "cancelled")
+    if isinstance(job, Refusal):
+        return job
+    ends = (f"It ends at {progress(job)} and cannot be resumed.", "Its checkpoints stay.")
+    return _of(job, "cancel", f"Cancel {job.name}?", f"{job.name} is being cancelled", ends)
 
 
 def checkpoint(snapshot: Snapshot, status: Status, selection: Selection) -> Proposal | Refusal:
     job = _active(status, selection, "saved")
     if isinstance(job, Refusal):
         return job
+    done = f"{job.name} is being saved, while it goes on"
+    return _of(job, "checkpoint", f"Save {job.name}", done)
+
+
+def _of(job: Job, verb: str, title: str, done: str, lines: tuple[str, ...] = ()) -> Proposal:
+    """A request that names the job alone; it is asked about if there are `lines` to say."""
     return Proposal(
-        title=f"Save {job.name}",
-        verb="checkpoint",
+        title=title,
+        verb=verb,
         args={"job": job.id},
-        cli=f"p2pnode checkpoint {shlex.quote(job.id)}",
-        done=f"{job.name} is being saved, while it goes on",
-        ask=False,
+        cli=f"p2pnode {verb} {shlex.quote(job.id)}",
+        done=done,
+        ask=bool(lines),
+        lines=lines,
     )
 
 
@@ -62,6 +48,8 @@ def restore(snapshot: Snapshot, status: Status, selection: Selection) -> Menu | 
     job, detail = shown_job(status, selection.job), snapshot.detail
     if job is None:
         return Refusal("there is no job: submit one with S")
+    if job.kind == "serve":
+        return Refusal(f"{job.name} serves: restore the job that trained it")
     if not status.cluster.quorum:
         return no_quorum("no job can be submitted")
     if detail is None or detail.job != job.id:
@@ -154,6 +142,8 @@ def _active(status: Status, selection: Selection, done: str) -> Job | Refusal:
         return Refusal("there is no job: submit one with S")
     if job.is_final:
         return Refusal(f"{job.name} is {job.state}: it cannot be {done}")
+    if job.kind == "serve":
+        return Refusal(f"{job.name} serves, it does not train: U in Prompt (0) lets it go")
     if not status.cluster.quorum:
         return no_quorum(f"{job.name} cannot be {done}")
     return job

@@ -4,7 +4,6 @@ import shlex
 
 from tui.proposal import Proposal, Refusal, Selection, no_quorum
 from tui.snapshot import Snapshot, Status
-from tui.text import plural
 from tui.told import shown_model
 
 
@@ -17,7 +16,8 @@ def unserve(snapshot: Snapshot, status: Status, selection: Selection) -> Proposa
     if not status.cluster.quorum:
         return no_quorum(f"{model.name} cannot be let go")
     same = [other for other in snapshot.told.models if other.name == model.name]
-    ends = plural(len(model.replicas), "replica")
+    count = len(model.replicas)
+    ends = "Its replica ends" if count == 1 else f"Its {count} replicas end"
     return Proposal(
         title=f"Serve {model.name} no more?",
         verb="unserve",
@@ -25,7 +25,7 @@ def unserve(snapshot: Snapshot, status: Status, selection: Selection) -> Proposa
         cli=f"p2pnode unserve {shlex.quote(model.name if len(same) == 1 else model.id)}",
         done=f"{model.name} is served no more",
         lines=(
-            f"Its {ends} end; prompts that wait or are being answered get an error.",
+            f"{ends}; prompts that wait or are being answered get an error.",
             "The job it came from, and its checkpoints, stay.",
         ),
     )

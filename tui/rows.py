@@ -70,7 +70,7 @@ def peer_row(peer: Peer, scene: Scene) -> Row:
 
 def job_row(job: Job, scene: Scene, bar_width: int) -> Row:
     mark = health.job_mark(job.state)
-    total = text.count(job.steps_total) if job.steps_total else "?"
+    total = f"/{text.count(job.steps_total) if job.steps_total else '?'}"
     tone = "dim" if job.is_final else "text"
     return Row(
         job.id,
@@ -78,7 +78,7 @@ def job_row(job: Job, scene: Scene, bar_width: int) -> Row:
             "state": [badge(mark, scene.ascii_only)],
             "name": [(job.name, tone)],
             "bar": bar(job.done, bar_width, scene.ascii_only, mark.tone),
-            "step": [(f"{job.step:,}/{total}", tone)],
+            "step": [(f"{job.step:,}{total if job.kind != 'serve' else ''}", tone)],
             "loss": [(text.number(job.loss), tone)],
             "accuracy": [(text.percent(job.accuracy), tone)],
             "rate": [(text.rate(job.samples_per_second), tone)],

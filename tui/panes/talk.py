@@ -76,7 +76,7 @@ def _lines(prompt: str, answer: str, width: int) -> tuple[Spans, ...]:
     """The prompt and the answer, as far as it came."""
     asked = text.fold(prompt, width - 2)
     marks = ["> ", *["  "] * (len(asked) - 1)]
-    said = text.fold(answer, width) if answer else []
+    said = text.fold(answer.rstrip("\n"), width) if answer else []
     return (
         *(((mark, "accent"), (line, "strong")) for mark, line in zip(marks, asked, strict=True)),
         *(((line, "text"),) for line in said),
@@ -104,7 +104,7 @@ def _figures(turn: Turn, scene: Scene) -> tuple[str, Tone]:
         return f"[{', '.join(words)}]", "warn" if end.moves else "dim"
     if turn.stopped:
         return "[stopped]", "warn"
-    took = text.seconds(max(0.0, round(scene.now_s - turn.asked_s)))
+    took = f"{max(0.0, scene.now_s - turn.asked_s):.0f} s"
     where = f" on {turn.peer}" if turn.peer else ""
     told = f"{text.plural(turn.tokens, 'token')} by now" if turn.tokens else "no token yet"
     return f"[{turn.name}{where}: {told}, {took}; esc stops it]", "accent"
