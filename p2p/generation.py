@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from p2p.client import Client
 
 SILENT_S = 6.0  # a peer says every second that it is still there
-READ_EVERY_S = 0.5
+READ_EVERY_S = 0.5  # if anything was
+ALIVE_EVERY_S = 4.0  # thousands who wait shall not keep the peer busy that they wait for
 READ_EVERY_IDS = 64
 CANCEL_WITHIN_S = 1.0
 PAUSE_S = 0.05
@@ -247,7 +248,9 @@ class Generation:
         while True:
             await asyncio.sleep(READ_EVERY_S / 10)
             read = self._told.read
-            if read - said >= READ_EVERY_IDS or loop.time() - said_s >= READ_EVERY_S:
+            since_s = loop.time() - said_s
+            has_read = read > said and since_s >= READ_EVERY_S
+            if read - said >= READ_EVERY_IDS or has_read or since_s >= ALIVE_EVERY_S:
                 said, said_s = read, loop.time()
                 args = {"request": self._order["request"], "stream": stream, "read": read}
                 body = {"id": uuid.uuid4().hex, "verb": "generate_read", "args": args}

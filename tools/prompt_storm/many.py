@@ -12,7 +12,7 @@ from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink
 from tools.prompt_storm.raw import Stream
 
 LINKS = 8
-ALIVE_EVERY_S = 4.0
+ALIVE_EVERY_S = 6.0
 SILENT_S = 10.0  # then it is asked again; a waiting one is told so every second
 WITHIN_S = 600.0
 LOOK_EVERY_S = 0.02

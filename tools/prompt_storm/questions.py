@@ -8,7 +8,7 @@ from typing import Any
 Messages = list[dict[str, str]]
 
 CONTEXT = 512  # of the model that is served: prompt and answer together
-SHORT, LONG, CONVERSATIONS = 20, 20, 5
+SHORT, LONG, CONVERSATIONS = 12, 12, 3
 SHORT_MAX, LONG_MIN, LONG_MAX, TURN_MAX = 24, 270, 400, 60  # tokens of an answer
 BEGINNINGS = (
     *("def main", "The ", "import os\n", "class Peer:\n    def ", "# what follows is ", "'''"),
