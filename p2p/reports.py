@@ -71,7 +71,9 @@ class ReplicaReport:
     child: str
     service: str
     revision: int
-    phase: str  # starting | ready | stopping | failed | crashed (another will be started)
+    # starting | ready | stopping | failed | crashed (another will be started) | crowded (it waits
+    # for memory that one with older weights has)
+    phase: str
     model: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     running: int = 0  # prompts that it answers now

@@ -177,6 +177,119 @@ def test_newer_weights_come_replica_by_replica_and_somebody_always_answers() -> 
     cluster.until(lambda: replicas_of(cluster) == 2, "the old ones are gone")
 
 
+def revisions(cluster: TwinCluster) -> dict[str, int]:
+    replicas = cluster.leader.peer.state.services["serve-1"].replicas
+    return {replica.peer: replica.revision for replica in replicas}
+
+
+def short_of_memory(cluster: TwinCluster, *peers: str) -> None:
+    """Enough is free on these for one more replica as soon as none is there."""
+    for name in peers:
+        twin = cluster.twins[name]
+        twin.free_bytes = None
+        loads = lambda twin=twin: any(  # noqa: E731
+            begin["kind"] == "load" for begin in twin.children.started.values()
+        )
+        twin.peer.replicas._free_bytes = lambda loads=loads: 50_000_000 if loads() else 70_000_000
+
+
+def rolled_out(cluster: TwinCluster) -> list[dict[str, int]]:
+    """Newer weights come; who answered with which ones meanwhile."""
+    seen = [revisions(cluster)]
+    trained(cluster, step=9)
+
+    def is_over() -> bool:
+        if revisions(cluster) != seen[-1]:
+            seen.append(revisions(cluster))
+        reason = cluster.leader.peer.state.services["serve-1"].reason
+        return set(seen[-1].values()) == {2} or "older weights" in reason
+
+    cluster.until(is_over, "new weights, or why not")
+    cluster.run(1.0)
+    assert all(seen), "somebody always answers"
+    return [*seen, revisions(cluster)]
+
+
+def test_where_memory_has_no_room_for_both_the_older_weights_go_first_if_others_answer() -> None:
+    cluster = grown(3)
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales", replicas_min=2, replicas_max=2)
+    cluster.until(lambda: len(revisions_if_any(cluster)) == 2, "two answer")
+    short_of_memory(cluster, *cluster.twins)
+    seen = rolled_out(cluster)
+    assert len(seen[-1]) == 2
+    assert set(seen[-1].values()) == {2}
+    texts = [event.text for event in cluster.leader.peer.state.events]
+    assert any("makes room for the weights of step 9" in text for text in texts), texts
+
+
+def revisions_if_any(cluster: TwinCluster) -> dict[str, int]:
+    return revisions(cluster) if cluster.leader.peer.state.services else {}
+
+
+def test_where_memory_has_no_room_for_both_another_peer_loads_them() -> None:
+    cluster = grown(3)
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales")
+    cluster.until(lambda: len(revisions_if_any(cluster)) == 1, "it answers")
+    (host,) = revisions(cluster)
+    short_of_memory(cluster, host)
+    assert list(rolled_out(cluster)[-1].values()) == [2]
+    assert host not in revisions(cluster)
+
+
+def test_where_memory_has_no_room_for_both_and_nobody_else_is_there_they_wait() -> None:
+    cluster = grown(1, slots=2)
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales")
+    cluster.until(lambda: len(revisions_if_any(cluster)) == 1, "it answers")
+    short_of_memory(cluster, "a")
+    assert rolled_out(cluster)[-1] == {"a": 1}
+    service = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+    assert "older weights: those of step 9 wait, as on name-a tales needs" in service().reason
+    assert service().state == "running"
+    events = len(cluster.leader.peer.state.events)
+    cluster.run(3.0)
+    assert len(cluster.leader.peer.state.events) == events, "that is said once"
+    cluster.twins["a"].peer.replicas._free_bytes = lambda: 200_000_000
+    cluster.until(lambda: revisions(cluster) == {"a": 2}, "there is room now")
+    assert service().reason == ""
+
+
+def test_weights_that_cannot_be_loaded_leave_the_older_ones_where_they_are() -> None:
+    cluster = grown(2, slots=2)
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales", replicas_min=2, replicas_max=2)
+    cluster.until(lambda: len(revisions_if_any(cluster)) == 2, "two answer")
+    for twin in cluster.live():
+        twin.replicas.fails = "it gives NaN or Inf instead of scores"
+    assert rolled_out(cluster)[-1] == {"a": 1, "b": 1}
+    service = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+    cluster.until(lambda: "than those of step 9: name-a is set aside" in service().reason, "why")
+    assert service().state == "running"
+    assert "set aside: it gives NaN" in service().reason
+    stream = prompt(cluster, "a", "Once", max_tokens=5)
+    cluster.until(lambda: stream in cluster.replies, "an answer")
+    for twin in cluster.live():
+        twin.replicas.fails = ""
+    trained(cluster, step=12)
+    cluster.until(lambda: revisions(cluster) == {"a": 3, "b": 3}, "the next ones are sound")
+    assert not service().excluded
+
+
+def test_who_was_set_aside_and_comes_back_as_a_new_process_is_tried_again() -> None:
+    cluster = grown(3)
+    cluster.twins["b"].free_bytes = cluster.twins["c"].free_bytes = 50_000_000
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales", replicas_min=2, replicas_max=2)
+    service = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+    cluster.until(lambda: service().excluded.keys() == {"b", "c"}, "no room")
+    disk = cluster.kill("c")
+    cluster.until(lambda: cluster.leader.peer.state.members["c"].state == "dead", "it is dead")
+    cluster.join("c", disk)
+    cluster.until(lambda: "c" in service().members, "it answers")
+
+
 def replicas_of(cluster: TwinCluster) -> int:
     begun = [begin for twin in cluster.live() for begin in twin.children.started.values()]
     return sum(begin["kind"] == "load" for begin in begun)
@@ -235,7 +348,7 @@ def test_a_peer_without_slots_routes_and_loads_nothing() -> None:
     # No slot is left for a third one; what it waits for is said, and a new peer is taken.
     cluster.ask("a", "serve", model="job:tales", name="third")
     third = lambda: cluster.leader.peer.state.services["serve-3"]  # noqa: E731
-    cluster.until(lambda: "waits for a peer with a free slot" in third().reason, "a reason")
+    cluster.until(lambda: "waits for another peer with a free slot" in third().reason, "a reason")
     cluster.join("d", slots=1)
     cluster.until(lambda: third().state == "running", "it runs")
 
@@ -307,7 +420,7 @@ def test_a_job_gives_up_a_peer_beyond_its_least_to_what_is_served() -> None:
     assert "ok" in cluster.ask("b", "serve", model="job:tales", name="more")
     services = lambda: cluster.leader.peer.state.services  # noqa: E731
     cluster.until(lambda: services()["serve-1"].replicas, "it is served")
-    cluster.until(lambda: "waits for a peer" in services()["serve-2"].reason, "it waits")
+    cluster.until(lambda: "waits for another peer" in services()["serve-2"].reason, "it waits")
     assert len(job().assigned) == 2, "its least"
 
 

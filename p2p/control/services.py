@@ -9,7 +9,7 @@ from typing import Any
 from p2p.control.failures import crash_sentence
 from p2p.control.placement import free_slots, least_peers, priority
 from p2p.control.scaling import scaled
-from p2p.replicated.service import Service
+from p2p.replicated.service import Replica, Service
 from p2p.replicated.state import Checkpoint, Member, State
 from p2p.reports import Observed, ReplicaReport
 
@@ -35,6 +35,7 @@ def plan_services(
             _changed(service, state, peers, observed, told),
             _crashed(service, peers, told),
             _failed(service, peers, told),
+            _crowded(service, state, peers, told),
             _newer(service, state),
             scaled(service, observed),
             _placed(service, state, peers),
@@ -90,12 +91,49 @@ def _failed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterat
         if report.phase == "failed" and service.assigned.get(peer) == report.revision:
             why = f"{peers[peer].name} is set aside: {report.error or 'its replica failed'}"
             kept = {other: n for other, n in service.assigned.items() if other != peer}
+            older = _older(service, peer)
+            if older is not None:  # it goes on with that
+                kept[peer] = older.revision
             yield {**_assign(service, kept, why), "excluded": {peer: why}}
             return
     able = {peer.id for peer in peers.values() if peer.slots > 0} - set(service.excluded)
     if service.excluded and not service.assigned and not able:
         why = "; ".join(service.excluded.values())
         yield {**_of("fail", service), "reason": f"no peer is left: {why}"}
+
+
+def _older(service: Service, peer: str) -> Replica | None:
+    """What answers there with weights that have been replaced."""
+    number = service.revision.number
+    there = (replica for replica in service.replicas if replica.peer == peer)
+    return next((replica for replica in there if replica.revision < number), None)
+
+
+def _crowded(
+    service: Service, state: State, peers: Mapping[str, Member], told: Told
+) -> Iterator[Command]:
+    """A peer has no room for newer weights beside the older ones. Where others answer, the older
+    make room; else another peer loads the newer ones, or they wait: somebody always answers.
+    """
+    step = service.revision.step
+    for peer, report in told.values():
+        older = _older(service, peer)
+        is_asked = report.phase == "crowded" and service.assigned.get(peer) == report.revision
+        if older is None or not is_asked:
+            continue
+        name = peers[peer].name
+        if any(replica.peer != peer for replica in service.replicas):
+            reason = f"that of {name} makes room for the weights of step {step}"
+            yield {**_of("lost", service), "child": older.child, "reason": reason}
+        elif found := _open(service, state, peers):
+            wanted = {**service.assigned, peer: older.revision, found[0]: service.revision.number}
+            why = f"{name} has no room for both"
+            reason = f"{peers[found[0]].name} loads the weights of step {step}, as {why}"
+            yield _assign(service, wanted, reason)
+        else:
+            reason = f"goes on with older weights: those of step {step} wait, as on {name} "
+            yield from _waits(service, f"{reason}{report.error} (more --replicas would help)")
+        return
 
 
 def _newer(service: Service, state: State) -> Iterator[Command]:
@@ -111,7 +149,10 @@ def _newer(service: Service, state: State) -> Iterator[Command]:
             yield from _waits(service, reason)
         return
     is_new = service.revision.number == 0 or made.step > service.revision.step
-    rolling = any(n != service.revision.number for n in service.assigned.values())
+    rolling = any(
+        number != service.revision.number and peer not in service.excluded  # else it never comes
+        for peer, number in service.assigned.items()
+    )
     if is_new and not rolling and (told := revision_of(made)) is not None:
         reason = f"the checkpoint of step {made.step} of {job.name} is rolled out"
         fields = {"after": service.revision.number, "revision": told, "reason": reason}
@@ -145,20 +186,22 @@ def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iter
     newest = service.revision.number
     if newest == 0:
         return
-    here = {peer: n for peer, n in service.assigned.items() if peer in peers}
-    answering = {replica.peer for replica in service.replicas}
-    kept = sorted(here, key=lambda peer: (peer not in answering, peer))[: service.target]
-    free = free_slots(state, peers)
-    open_slots = [
-        peer
-        for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))
-        if free[peer] > 0 and peer not in service.assigned and peer not in service.excluded
-    ]
-    added = open_slots[: service.target - len(kept)]
+    answering = {replica.peer: replica.revision for replica in service.replicas}
+    here = {
+        peer: n
+        for peer, n in service.assigned.items()
+        if peer in peers and not (peer in service.excluded and peer not in answering)
+    }
+    best = sorted(here, key=lambda p: (answering.get(p) != newest, p not in answering, p))
+    # The newest may come to another peer before the last one with older weights goes.
+    moves = newest not in answering.values() and any(n != newest for n in here.values())
+    kept = best[: service.target + moves]
+    added = _open(service, state, peers)[: max(0, service.target - len(kept))]
     wanted = {peer: here[peer] for peer in kept} | dict.fromkeys(added, newest)
     names = " and ".join(peers[peer].name for peer in added)
     if wanted.keys() != service.assigned.keys():
-        reason = f"{names} loads it" if added else f"{len(wanted)} replicas stay"
+        left = "1 replica stays" if len(wanted) == 1 else f"{len(wanted)} replicas stay"
+        reason = f"{names} loads it" if added else left
         yield _assign(service, wanted, reason)
         return
     if len(wanted) < service.replicas_min and (taken := _room(service, state, peers)):
@@ -168,10 +211,20 @@ def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iter
         lacking = service.replicas_min - len(wanted)
         yield from _waits(
             service,
-            f"waits for a peer with a free slot: `p2pnode add {lacking}`, or more --slots",
+            f"waits for another peer with a free slot: `p2pnode add {lacking}`",
         )
         return
     yield from _rolled_out(service, peers)
+
+
+def _open(service: Service, state: State, peers: Mapping[str, Member]) -> list[str]:
+    """Peers that could load it, those with the most free slots first."""
+    free = free_slots(state, peers)
+    return [
+        peer
+        for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))
+        if free[peer] > 0 and peer not in service.assigned and peer not in service.excluded
+    ]
 
 
 def _room(service: Service, state: State, peers: Mapping[str, Member]) -> Command | None:
@@ -192,10 +245,14 @@ def _rolled_out(service: Service, peers: Mapping[str, Member]) -> Iterator[Comma
     loading = [peer for peer, n in service.assigned.items() if n == newest]
     answering = {replica.peer for replica in service.replicas if replica.revision == newest}
     older = sorted(peer for peer, n in service.assigned.items() if n != newest)
-    if older and set(loading) <= answering:
-        peer = older[0]
-        reason = f"{peers[peer].name} loads the weights of step {service.revision.step}"
-        yield _assign(service, {**service.assigned, peer: newest}, reason)
+    able = [peer for peer in older if peer not in service.excluded]
+    if able and set(loading) <= answering:
+        reason = f"{peers[able[0]].name} loads the weights of step {service.revision.step}"
+        yield _assign(service, {**service.assigned, able[0]: newest}, reason)
+    elif older and not able and not loading:
+        why = "; ".join(service.excluded[peer] for peer in older)
+        step = service.revision.step
+        yield from _waits(service, f"goes on with older weights than those of step {step}: {why}")
 
 
 def _waits(service: Service, reason: str) -> Iterator[Command]:

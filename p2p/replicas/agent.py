@@ -12,9 +12,12 @@ from p2p.agent import CRASHES_MAX, STATUS_WITHIN_S, Crashes, backoff_s
 from p2p.control.deadlines import FLOOR_S, Pulse, hung
 from p2p.replicated.service import Service
 from p2p.replicated.state import State
+from p2p.serving.memory import WEIGHTS_COPIES
 
-# Who is replaced or not wanted any more may answer so long what it has begun.
+# So long who is not wanted any more may answer what it has begun; who is replaced by newer weights
+# longer, as no other can go on with that.
 DRAIN_MAX_S = 30.0
+REPLACED_MAX_S = 300.0
 # A replica that is silent, or at one thing, for so long loses its prompts to others; when a trainer
 # would count as hung it is ended. One that loads may wait for its machine, or for its own code.
 STUCK_S = 3.0
@@ -94,6 +97,15 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Crowded:
+    """There is no room for one beside that with older weights; the leader may make some."""
+
+    service: str
+    revision: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """The leader shall set this peer aside for the service."""
 
@@ -102,7 +114,7 @@ class GiveUp:
     error: str
 
 
-Action = Fetch | Start | Unwanted | Doubt | Kill | GiveUp
+Action = Fetch | Start | Unwanted | Doubt | Kill | Crowded | GiveUp
 
 
 def plan(state: State, local: Local) -> list[Action]:
@@ -128,8 +140,14 @@ def _ends(state: State, local: Local) -> Iterator[Unwanted | Kill]:
         since_s = replica.unwanted_s
         if since_s is None:
             yield Unwanted(replica.child)
-        elif not replica.prompts or local.now_s - since_s >= DRAIN_MAX_S:
+        elif not replica.prompts or local.now_s - since_s >= _drain_s(replica, state):
             yield Kill(replica.child)
+
+
+def _drain_s(replica: LocalReplica, state: State) -> float:
+    service = state.services.get(replica.service)
+    is_old = service is not None and replica.revision < service.revision.number
+    return REPLACED_MAX_S if is_old and service and not service.is_ended else DRAIN_MAX_S
 
 
 def _is_wanted(replica: LocalReplica, state: State, self_id: str) -> bool:
@@ -140,30 +158,45 @@ def _is_wanted(replica: LocalReplica, state: State, self_id: str) -> bool:
     return replica.revision == service.assigned[self_id] or answering
 
 
-def _starts(state: State, local: Local) -> Iterator[Fetch | Start | GiveUp]:
+def _starts(state: State, local: Local) -> Iterator[Fetch | Start | Crowded | GiveUp]:
     if local.leaving:
         return
     used = Counter(replica.gpu for replica in local.replicas.values())
+    # What is being loaded does not show in the memory that is free yet.
+    loading = [told.service for told in local.replicas.values() if told.phase == "starting"]
+    taken = sum(_needed(state.services[name]) for name in loading if name in state.services)
     for service in state.services.values():
         revision = service.assigned.get(local.self_id)
         if service.is_ended or revision is None or revision != service.revision.number:
             continue
-        if any(
-            (told.service, told.revision) == (service.id, revision)
-            for told in local.replicas.values()
-        ):
+        beside = [told for told in local.replicas.values() if told.service == service.id]
+        if any(told.revision == revision for told in beside):
             continue
         files = local.files.get((service.id, revision))
         if files is None:
             yield Fetch(service)
             continue
-        yield from _start(service, files, local, used)
+        why = _no_room(service, local, taken)
+        if why and (beside or taken):
+            yield Crowded(service.id, revision, why)
+            continue
+        for action in _start(service, files.problem or why, files.paths, local, used):
+            if isinstance(action, Start):
+                taken += _needed(service)
+                used[action.gpu] += 1
+            yield action
 
 
 def _start(
-    service: Service, files: Files, local: Local, used: Counter[str | None]
+    service: Service,
+    problem: str,
+    paths: tuple[str, ...],
+    local: Local,
+    used: Mapping[str | None, int],
 ) -> Iterator[Start | GiveUp]:
-    problem = files.problem or _no_room(service, local)
+    gpus = local.gpus if service.device != "cpu" else ()
+    if service.device == "cuda" and not gpus:
+        problem = "it has no GPU that replicas may use"
     crashes = local.crashes.get(service.id, Crashes(0, 0.0))
     since_s = local.now_s - crashes.last_s
     revision = service.revision.number
@@ -175,21 +208,25 @@ def _start(
     elif problem:
         yield GiveUp(service.id, revision, problem)
     elif local.warm and since_s >= backoff_s(crashes.count):
-        gpus = local.gpus if service.device != "cpu" else ()
-        yield Start(service, files.paths, min(gpus, key=lambda uuid: used[uuid], default=None))
+        yield Start(service, paths, min(gpus, key=lambda uuid: used[uuid], default=None))
     elif not local.warm and local.unstartable is not None:
         yield GiveUp(service.id, revision, local.unstartable)
 
 
-def _no_room(service: Service, local: Local) -> str:
-    if service.device == "cuda" and not local.gpus:
-        return "it has no GPU that replicas may use"
-    needed = int(service.revision.bytes * MEMORY_FACTOR) + MEMORY_LEAST_BYTES
-    if local.free_bytes is None or needed <= local.free_bytes:
+def _needed(service: Service) -> int:
+    """Bytes of memory that loading takes: at most, of weights that are like those before them."""
+    known = int(service.model.get("bytes", 0))
+    files = int(service.revision.bytes * MEMORY_FACTOR)
+    return max(files, WEIGHTS_COPIES * known) + MEMORY_LEAST_BYTES
+
+
+def _no_room(service: Service, local: Local, taken: int) -> str:
+    needed = _needed(service)
+    if local.free_bytes is None or needed + taken <= local.free_bytes:
         return ""
     return (
         f"{service.name} needs about {_megabytes(needed)} of memory and "
-        f"{_megabytes(local.free_bytes)} are free"
+        f"{_megabytes(max(0, local.free_bytes - taken))} are free"
     )
 
 

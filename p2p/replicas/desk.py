@@ -9,6 +9,7 @@ from p2p.control.deadlines import Awake, Pulse, heard_later
 from p2p.fetching import Fetching
 from p2p.processes import Children
 from p2p.replicas.agent import (
+    Crowded,
     Doubt,
     Fetch,
     Files,
@@ -30,6 +31,7 @@ from p2p.serving.messages import Done, Failed, Load, Ready, Tokens
 from p2p.trainer_desk import Workplace
 
 FETCH_FAILURES_MAX = 6
+FREE_EVERY_S = 0.5
 DOUBTED_EVERY_S = 1.0  # the fronts hear of it again
 
 
@@ -65,12 +67,16 @@ class ReplicaDesk:
         self._crashes = CrashRecords()
         self._streams: dict[str, int] = {}  # by child, that it answers at a time
         self._awake = Awake()
+        self._crowded: dict[str, ReplicaReport] = {}  # by service, one that waits for room
+        # Memory: as of when, what was here then, and how much.
+        self._free: tuple[float, tuple[str, ...], int | None] = (float("-inf"), (), None)
         self._doubted_s: dict[str, float] = {}  # by child that seems to hang, when that was said
 
     @property
     def reports(self) -> tuple[ReplicaReport, ...]:
         told = [self._with_load(each) for each in self._told.values()]
         there = {each.service for each in told}
+        told += self._crowded.values()
         for service in self._crashes.by_job.keys() - there:
             crashed = self._crashes.told(service)
             told.append(ReplicaReport(crashed["child"], service, 0, "crashed", crashed=crashed))
@@ -105,11 +111,12 @@ class ReplicaDesk:
             files=self._files,
             gpus=self._workplace.gpus,
             unstartable=self._children.problem,
-            free_bytes=self._free_bytes() if may_start else None,  # a look at the whole host
+            free_bytes=self._free_now(now_s) if may_start else None,
         )
         actions = plan(state, local)
         doubted = {action.child for action in actions if isinstance(action, Doubt)}
         self._doubted_s = {c: at_s for c, at_s in self._doubted_s.items() if c in doubted}
+        self._note_crowded([action for action in actions if isinstance(action, Crowded)])
         for action in actions:
             match action:
                 case Fetch():
@@ -210,6 +217,25 @@ class ReplicaDesk:
         for child, local in self._local.items() if slept_s else ():
             if local.pulse is not None:
                 self._local[child] = replace(local, pulse=heard_later(local.pulse, slept_s))
+
+    def _free_now(self, now_s: float) -> int | None:
+        """A look at the whole host, not in every plan while something waits for room."""
+        phases = tuple(told.phase for told in self._told.values())
+        if now_s - self._free[0] >= FREE_EVERY_S or phases != self._free[1]:
+            self._free = (now_s, phases, self._free_bytes())
+        return self._free[2]
+
+    def _note_crowded(self, found: list[Crowded]) -> None:
+        """The sentence stays while it lasts: how much is free changes all the time."""
+        told = {}
+        for action in found:
+            name = f"{self._workplace.self_id}-{action.service}-{action.revision}"
+            made = ReplicaReport(name, action.service, action.revision, "crowded", error=action.why)
+            known = self._crowded.get(action.service)
+            told[action.service] = known if known and known.child == name else made
+        if told != self._crowded:
+            self._crowded = told
+            self._changed()
 
     def _doubt(self, child: str, now_s: float) -> None:
         if now_s - self._doubted_s.get(child, -DOUBTED_EVERY_S) >= DOUBTED_EVERY_S:

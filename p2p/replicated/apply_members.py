@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from p2p.replicated.apply_services import readmitted
 from p2p.replicated.journal import Rejected, with_event
 from p2p.replicated.state import Member, State, parse_member
 
@@ -35,6 +36,8 @@ def join(state: State, command: Command) -> Result:
         member = replace(member, name=f"{member.name}-{member.id[:4]}")
     known = state.members.get(member.id)
     state = _with_member(state, member)
+    if known is not None and known.incarnation != member.incarnation:
+        state = readmitted(state, member.id)
     answer = {"member": asdict(member)}
     if known is None and former:
         text = f"{member.name} lost its log: it is back as a new peer that follows and is repaired"

@@ -186,6 +186,15 @@ def active(state: State, command: Command) -> Service:
     return service
 
 
+def readmitted(state: State, peer: str) -> State:
+    """A new process of a peer may be able to do what the one before was set aside for."""
+    found = [told for told in state.services.values() if peer in told.excluded]
+    for service in found:
+        kept = {other: why for other, why in service.excluded.items() if other != peer}
+        state = with_service(state, replace(service, excluded=kept))
+    return state
+
+
 def with_service(state: State, service: Service) -> State:
     return replace(state, services={**state.services, service.id: service})
 

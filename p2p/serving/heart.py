@@ -16,7 +16,7 @@ REMEMBERED = 15  # of steps of about that size; the median of these is what is u
 
 
 class Pace:
-    """How long a step usually takes, by its rows. `row_s`: one row, as long as the warm-up took."""
+    """How long a step usually takes, by its rows. `row_s`: a row's share, as the warm-up took."""
 
     def __init__(self, row_s: float) -> None:
         self._row_s = row_s
@@ -26,7 +26,7 @@ class Pace:
         self._took.setdefault(rows.bit_length(), deque(maxlen=REMEMBERED)).append(seconds)
 
     def usual_s(self, rows: int) -> float:
-        """Of a size that never was, at most what its rows would take one by one."""
+        """Of a size that never was, by the share of each row."""
         known = self._took.get(rows.bit_length())
         return median(known) if known else rows * self._row_s
 

@@ -13,6 +13,7 @@ from p2p.processes import MemoryChildren
 from p2p.serving.messages import (
     Cancel,
     Done,
+    Failed,
     Generate,
     GoOn,
     Hold,
@@ -57,6 +58,7 @@ class Replicas:
         self._hung: set[str] = set()
         self._steps = 0
         self.generated = 0
+        self.fails = ""  # why those that load now cannot
 
     def hang(self, child: str) -> None:
         """It says nothing more."""
@@ -85,6 +87,8 @@ class Replicas:
             said = self._step(replica, begin, self._children.told[child])
             for message in said:
                 say(child, message)
+                if message["kind"] == "failed":
+                    self._children.kill(child)
             busy += bool(said)
         return busy
 
@@ -93,6 +97,8 @@ class Replicas:
             replica.loaded = True
             load = parsed(begin)
             assert isinstance(load, Load)
+            if self.fails:
+                return [Failed(self.fails).to_wire()]
             return [Ready(load.name, 1_000, 4_000, 128, "sha256:model", STREAMS).to_wire()]
         said: list[dict[str, Any]] = []
         for wire in orders[replica.read :]:
