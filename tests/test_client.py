@@ -22,7 +22,8 @@ from p2p.proposals import PROPOSED
 from p2p.replicated.apply import apply
 from p2p.replicated.apply_sessions import SESSIONS_MAX
 from p2p.replicated.state import State
-from p2p.wire.envelope import Envelope, decode, encode
+from p2p.wire.client_link import bodies_of
+from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from p2p.wire.keys import ClusterKey
 from p2p.wire.network import Listener, Route
 from p2p.wire.sockets import ZmqNetwork
@@ -316,6 +317,15 @@ def test_what_no_peer_would_read_is_refused_at_once_and_the_connection_stays() -
         assert cluster.state.store.get("k") == b"2"
 
     played(1, story)
+
+
+def test_several_answers_in_one_message_are_told_from_one() -> None:
+    one, two = {"id": "a", "ok": {}}, {"id": "b", "part": {}}
+    assert bodies_of(one) == [one]
+    assert bodies_of({"several": [one, two]}) == [one, two]
+    for bad in ("text", [one, 3], {"id": "a"}):
+        with pytest.raises(Malformed):
+            bodies_of({"several": bad})
 
 
 def test_one_that_knows_one_peer_finds_the_others() -> None:

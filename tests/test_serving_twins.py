@@ -109,6 +109,18 @@ def test_a_served_model_answers_at_any_peer() -> None:
     assert "no model is served" in cluster.ask("a", "generate", request="x", text="y")["error"]
 
 
+def test_many_streams_of_one_client_share_their_messages() -> None:
+    cluster = grown(1)
+    serving(cluster)
+    traffic = cluster.twins["a"].peer.mail.traffic
+    before = traffic.messages_sent
+    streams = [prompt(cluster, "a", f"Once {n}", max_tokens=40) for n in range(4)]
+    cluster.until(lambda: all(id_ in cluster.replies for id_ in streams), "answers")
+    for n, stream in enumerate(streams):
+        assert answered(cluster, stream)[0] == expected(f"Once {n}", 40)
+    assert traffic.messages_sent - before < 2 * 40  # each of them alone would be 40
+
+
 def killed_in_the_middle(cluster: TwinCluster, via: str, victim: str) -> tuple[list[int], str]:
     """Ask `via`, kill a peer after some ids, and see the answer to its end."""
     stream = prompt(cluster, via, "Once", max_tokens=60, seed=3, request="q")
