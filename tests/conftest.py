@@ -5,6 +5,7 @@ A failure prints the smallest example found; an example worth keeping goes into 
 wait, and what is left at the end goes to whichever worker is free.
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
 
+# What collecting makes stays: looking for garbage in it again and again is a sixth of the time that
+# it takes, in each worker, and later a pause in the middle of a test.
+gc.disable()
+
 LONGEST = ("test_cluster_training.py", "test_cluster_tasks.py", "test_cluster_control.py")
 
 
@@ -25,6 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path.name for item in items if item.get_closest_marker("processes")}
     rank = {name: len(LONGEST) for name in slow} | {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST) + 1))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
