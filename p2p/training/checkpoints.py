@@ -32,7 +32,8 @@ EPOCH_CHECKPOINT_S = 5.0
 CHECKPOINT_S = 60.0
 ALIGNMENT = PAGE_BYTES  # of a part, which is written from where it lies
 WRITER_NICENESS = 10  # hardly any processor, and the disk should not wait for it
-HASHER_NICENESS = 19  # two passes over all of it, and nobody waits
+# Two passes over all of it, and only another checkpoint waits: a tenth of a core beside a trainer.
+HASHER_NICENESS = 15
 
 
 def is_due(before: int, step: int, every: int | None, ends_epoch: bool, age_s: float) -> bool:

@@ -30,7 +30,6 @@ SPEED_GOAL, COST_GOAL = 0.8, 0.03
 BYTES_PER_PARAMETER = 12  # float32, and Adam's two moments
 # Each is a request of ours to the peer: more often would take what training and writing need.
 WATCH_S = 0.02
-CPU_TIME_OF_THREAD = 6  # CPUCLOCK_SCHED of Linux, of a thread: what its scheduler counted
 TASK = """
 import torch
 
@@ -221,8 +220,8 @@ class Job:
         """The next step."""
         step = (await self._told())["step"]
         told = await self.until(lambda told: told["step"] > step)
-        used_s = time.clock_gettime(~self.trainer << 3 | CPU_TIME_OF_THREAD)
-        return Moment(int(told["step"]), time.perf_counter(), used_s)
+        of_thread = Path(f"/proc/{self.trainer}/task/{self.trainer}/schedstat").read_text()
+        return Moment(int(told["step"]), time.perf_counter(), int(of_thread.split()[0]) / 1e9)
 
     async def _told(self) -> Row:
         return await self._client.request("job", job=self.id)
