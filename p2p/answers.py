@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from p2p import data_view, view
 from p2p.checkpoints.restoring import checkpoint_of
 from p2p.datasets.builtin import is_builtin
-from p2p.errors import P2PError, Usage
+from p2p.errors import NoQuorum, P2PError, Usage
 from p2p.find import find_job, find_member, serve_job
 from p2p.measure import asked
 from p2p.replicated.apply_data import PATH_CHARACTERS_MAX
@@ -141,6 +141,8 @@ def _add(peer: Peer, args: Args) -> dict[str, Any]:
     count = int(args.get("count", 1))
     if not 1 <= count <= ADD_MAX:
         raise Usage(f"add takes 1 to {ADD_MAX} peers at a time")
+    if peer.raft.status.leader is None:  # they could not get in
+        raise NoQuorum(peer.requests.no_leader())
     try:
         return {"schema": view.SCHEMA, "pids": peer.parts.start_peers(count)}
     except OSError as error:

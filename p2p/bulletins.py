@@ -7,6 +7,7 @@ knows. Only the newest counts, so any of them may be lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2p import digest
@@ -64,8 +65,16 @@ class Bulletins:
             self._digest = digest.parse(body)
 
     def vitals(self) -> dict[str, Vitals]:
-        """How all are, as far as this peer knows."""
-        return self._peer.leadership.vitals() if self._peer.raft.is_leader else self._digest
+        """How all are, as far as this peer knows. Where nobody leads who could judge that, whoever
+        it has lost the connection to does not answer."""
+        peer = self._peer
+        if peer.raft.is_leader:
+            return peer.leadership.vitals()
+        if peer.raft.status.leader is not None:
+            return self._digest
+        lost = [id_ for id_ in peer.state.members if peer.leadership.down_since_s(id_) is not None]
+        silent = {id_: replace(self._digest.get(id_, Vitals()), suspect=True) for id_ in lost}
+        return {**self._digest, **silent}
 
     def _send_digest(self, now_s: float) -> None:
         self._digested_s = now_s

@@ -34,7 +34,7 @@ from p2p.errors import (
 from p2p.once import ONCE, UNGUARDED
 from p2p.runtime_dir import find_key, running_peers
 from p2p.wire.addresses import parse_address
-from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer
+from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, NoAnswer, WrongKey
 from p2p.wire.keys import ClusterKey
 
 if TYPE_CHECKING:
@@ -189,11 +189,15 @@ class Client:
         problem: P2PError = Unreachable(f"no peer answers at {', '.join(self._known)}")
         pause_s = PAUSE_MIN_S
         while True:
-            for address in dict.fromkeys([self.address, *self._known]):
+            addresses, strangers = self.candidates(), 0
+            for address in addresses:
                 try:
                     return await self._ask_at(address, question, deadline_s)
                 except SessionExpired:
                     raise
+                except WrongKey as error:  # another cluster took the port of a peer that is gone
+                    strangers += 1
+                    problem = _more_telling(problem, error)
                 except (Unreachable, NoQuorum, Busy, OutcomeUnknown) as error:
                     if isinstance(error, NoAnswer | OutcomeUnknown):
                         question.is_open = question.must_be_once
@@ -207,7 +211,7 @@ class Client:
             pause_s = min(2 * pause_s, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             alone = isinstance(problem, Unreachable) and len(self._known) == 1
             # One that does not answer: said at once; several, who answered before, may come back.
-            if alone or loop.time() + pause_s >= deadline_s:
+            if alone or strangers == len(addresses) or loop.time() + pause_s >= deadline_s:
                 raise question.given_up(problem)
             await asyncio.sleep(pause_s)
 
@@ -218,11 +222,8 @@ class Client:
         if len(self._known) > 1:  # one that hangs must not use up the time of the others
             left_s = min(left_s, max(self.timeout_s / 3, 1.0))
         left_s = max(left_s, 0.05)
-        try:
-            link = self.link(address)
-            await link.shake_hands(min(left_s, CONNECT_TIMEOUT_S))
-        except Refused as refused:
-            raise question.given_up(refused) from refused
+        link = self.link(address)
+        await link.shake_hands(min(left_s, CONNECT_TIMEOUT_S))
         reply = await link.ask(self.id, question.body(), left_s)
         if "error" in reply:
             raise from_wire(reply)

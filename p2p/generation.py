@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from p2p.errors import Busy, OutcomeUnknown, P2PError, Unreachable, Usage, from_wire
 from p2p.serving.checking import Fields, Malformed
 from p2p.serving.protocol import TIMEOUT_MAX_S, TIMEOUT_S, generate
-from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink
+from p2p.wire.client_link import CONNECT_TIMEOUT_S, ClientLink, WrongKey
 
 if TYPE_CHECKING:
     from p2p.client import Client
@@ -165,14 +165,14 @@ class Generation:
                     problem = busy
                     retry_s = min(float(getattr(busy, "retry_s", 1.0)), 5.0)
                     await asyncio.sleep(min(retry_s, max(0.0, deadline_s - loop.time())))
-                except (Unreachable, _Interrupted, OutcomeUnknown) as error:
+                except (Unreachable, _Interrupted, OutcomeUnknown, WrongKey) as error:
                     problem = error if not isinstance(error, _Interrupted) else problem
                 if len(self._told.ids) > before:
                     break  # begin again with whoever answered last
             if loop.time() + PAUSE_S >= deadline_s:
                 raise problem
             alone = len(self._client.candidates()) == 1 and not self._told.ids
-            if alone and isinstance(problem, Unreachable):
+            if alone and isinstance(problem, Unreachable | WrongKey):
                 raise problem
             await asyncio.sleep(PAUSE_S)
 

@@ -13,6 +13,7 @@ from p2p.raft_host import ELECTION_TICKS, TICK_S, all_voters
 from p2p.storage import data_dir
 from p2p.storage.data_dir import Remembered
 from p2p.storage.disk import Disk
+from p2p.wire.client_link import WrongKey
 from p2p.wire.keys import ClusterKey
 
 DRAIN_S = 4.0
@@ -68,10 +69,11 @@ class Membership:
                     f"the cluster took this peer in but does not reach it at {self._who.address}: "
                     "give --advertise HOST:PORT where the others reach it"
                 )
-            except (NoQuorum, Unreachable, OutcomeUnknown) as error:
+            except (NoQuorum, Unreachable, OutcomeUnknown, WrongKey) as error:
                 comes_back = self._peer.state.members or self._who.replaces
                 if not comes_back:  # a new peer; one that comes back keeps trying
-                    if time.monotonic() >= deadline_s or isinstance(error, Unreachable):
+                    is_final = isinstance(error, Unreachable | WrongKey)
+                    if is_final or time.monotonic() >= deadline_s:
                         raise
                 elif time.monotonic() >= deadline_s:
                     return
@@ -107,6 +109,8 @@ class Membership:
             if lost and not self._peer.mail.drills.cuts_off:
                 try:
                     await self._ask_to_join()
+                except WrongKey:
+                    continue  # a stranger where a peer was
                 except Refused:
                     if not self._peer.is_removed:  # else it ends as soon as nobody needs its vote
                         raise

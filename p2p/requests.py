@@ -150,7 +150,7 @@ class Requests:
         elif peer.raft.status.leader is None:
             if asked.verb == "join":
                 self._note_address(parse_member(asked.args["member"]))
-            raise NoQuorum(self._no_leader())
+            raise NoQuorum(self.no_leader())
         else:
             # Answered when this peer applies it, so that who asked then finds it here; the leader's
             # own answer counts only if it is a refusal.
@@ -220,7 +220,7 @@ class Requests:
         elif leader is not None:  # learners have no links to each other
             self._forward(leader, asked)
         else:
-            raise NoQuorum(self._no_leader())
+            raise NoQuorum(self.no_leader())
 
     # -- waiting, answering ------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Requests:
             malformed = Usage(f"malformed request {asked.verb}: nested too deeply")
             self._answer(asked, to_wire(malformed))
 
-    def _no_leader(self) -> str:
+    def no_leader(self) -> str:
         voters = self._peer.raft.status.voters
         lost = [
             self._name_of(voter)

@@ -11,6 +11,7 @@ from typing import Any
 
 from p2p.errors import Usage
 from p2p.find import find_job, find_member
+from p2p.replicated.job_states import FINAL
 from p2p.replicated.service import Service
 from p2p.replicated.state import SEVERITIES, Checkpoint, Generation, Job, Member, State
 
@@ -262,6 +263,13 @@ def service_detail(service: Service) -> dict[str, Any]:
 def job_contract(detail: Mapping[str, Any]) -> dict[str, Any]:
     """Of a job's detail exactly what the contract has."""
     lists = {name: [_only(row, keys) for row in detail[name]] for name, keys in LIST_KEYS.items()}
+    newest = max((row["number"] for row in lists["generations"]), default=0)
+    for row in lists["generations"]:
+        # Of the newest it may not be known yet; before the others stepped, nothing stood still that
+        # the next one does not count.
+        is_known = row["number"] == 1 or row["number"] < newest or detail["state"] in FINAL
+        if row["stall_seconds"] is None and is_known:
+            row["stall_seconds"] = 0.0
     return {"schema": SCHEMA, **job_progress(detail), **lists}
 
 

@@ -12,6 +12,7 @@ from p2p.errors import (
     NoQuorum,
     OutcomeUnknown,
     P2PError,
+    Refused,
     SessionExpired,
     Unreachable,
     Usage,
@@ -102,6 +103,29 @@ class Cluster:
 
     def addresses(self) -> list[str]:
         return [network.address for network in self.networks]
+
+
+def test_a_stranger_where_one_of_ours_was_is_passed_over() -> None:
+    """After a restart of the machine, another cluster's peer may have a dead one's port."""
+
+    async def main() -> None:
+        ours, theirs = Cluster(1), Cluster(1)
+        (address,), (stranger,) = ours.addresses(), theirs.addresses()
+        client = Client([stranger, address], ours.key, PATIENCE_S)
+        alone = Client([stranger, stranger], ours.key, PATIENCE_S)
+        try:
+            assert await client.request("status") == {"peers": []}
+            began_s = asyncio.get_running_loop().time()
+            with pytest.raises(Refused, match="refused our key"):
+                await alone.request("status")
+            assert asyncio.get_running_loop().time() - began_s < PATIENCE_S
+        finally:
+            for each in (client, alone):
+                await each.close()
+            for cluster in (ours, theirs):
+                cluster.stop(0)
+
+    asyncio.run(main())
 
 
 def skip(seconds: float) -> None:

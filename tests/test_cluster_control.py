@@ -136,6 +136,7 @@ def test_without_a_majority_nothing_is_decided(three: LocalCluster) -> None:
     ended = p2pnode(three, "submit", "digits")
     assert ended.code == 5
     assert "majority" in ended.err
+    assert p2pnode(three, "health", "--check").code == 6
     began_s = time.monotonic()
     assert survivor.terminate() == 0
     assert time.monotonic() - began_s < DRAIN_S, "nobody is there who could agree to its leaving"

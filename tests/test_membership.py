@@ -10,6 +10,7 @@ from p2p.errors import Refused, Unreachable
 from p2p.membership import Membership
 from p2p.storage.data_dir import Remembered
 from p2p.storage.disk_memory import MemoryDisk
+from p2p.wire.client_link import WrongKey
 from p2p.wire.keys import ClusterKey
 from tests.peer_fakes import CLUSTER
 from tests.peer_twins import grown
@@ -26,7 +27,8 @@ def test_a_refusal_ends_it_unless_its_own_log_says_so_already(
     cluster.until(lambda: not peer.raft.status.has_quorum_contact, "it hears nobody")
     if knows:
         peer.state = dataclasses.replace(peer.state, removed=frozenset({"c"}))
-    answers = [Unreachable("nobody"), Refused("removed"), Refused("removed")]
+    stranger = WrongKey("a peer of another cluster listens where one of ours did")
+    answers = [Unreachable("nobody"), stranger, Refused("removed"), Refused("removed")]
 
     class Asking(Membership):
         async def _ask_to_join(self) -> None:

@@ -330,7 +330,12 @@ def test_without_a_quorum_requests_are_told_so() -> None:
     answer = cluster.ask(keep, "submit", **SUBMIT)
     assert answer["exit_code"] == 5
     assert "a majority of 3 voters" in answer["error"]
-    assert cluster.ask(keep, "status")["ok"]["cluster"]["quorum"] is False
+    assert cluster.ask(keep, "add")["exit_code"] == 5
+    status = cluster.ask(keep, "status")["ok"]
+    assert status["cluster"]["quorum"] is False
+    states = {peer["id"]: peer["state"] for peer in status["peers"]}
+    assert states.pop(keep) == "alive"
+    assert set(states.values()) == {"suspect"}, "nobody leads who could say that they are dead"
 
 
 def test_a_request_whose_leader_dies_is_answered_and_may_be_repeated() -> None:

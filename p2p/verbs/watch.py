@@ -72,6 +72,9 @@ async def health(client: "Client", args: argparse.Namespace) -> int:
     score = answer["cluster"]["score"]
     if args.check and score < UNHEALTHY_BELOW:
         raise Unhealthy(f"the cluster's health is {score} of 100: `p2pnode alerts` says why")
+    (agreement,) = [part for part in answer["cluster"]["parts"] if part["name"] == "agreement"]
+    if args.check and not agreement["points"]:
+        raise Unhealthy(agreement["why"])
     return 0
 
 
@@ -124,7 +127,9 @@ def _alerts_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _health_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--check", action="store_true", help=f"exit 6 if it is below {UNHEALTHY_BELOW}"
+        *("--check",),
+        action="store_true",
+        help=f"exit 6 if it is below {UNHEALTHY_BELOW}, or without a quorum",
     )
     add_common(parser)
 

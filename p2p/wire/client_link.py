@@ -31,6 +31,10 @@ class NoAnswer(Unreachable):
     """The request was sent; whether it arrived, and what became of it, is not known."""
 
 
+class WrongKey(Refused):
+    """Whoever listens there belongs to another cluster, perhaps since a peer of ours left it."""
+
+
 class ClientLink:
     """One DEALER, read as its descriptor says: no task, no thread, no copy of the loop's work."""
 
@@ -58,7 +62,7 @@ class ClientLink:
         self._watch(self._dealer, self._read)
 
     async def shake_hands(self, timeout_s: float) -> None:
-        """Raises Unreachable, or Refused if the peer does not take our key. May be awaited by
+        """Raises Unreachable, or WrongKey if the peer does not take our key. May be awaited by
         several, again and again.
         """
         if not self._up.done():
@@ -188,7 +192,7 @@ class ClientLink:
             # A peer that dies in the middle of a handshake looks the same, once.
             if self._refused == 2:
                 self._lose(
-                    Refused(
+                    WrongKey(
                         f"the peer at {self.address} refused our key: it belongs to another "
                         f"cluster than {self._key.cluster_id}; give that cluster's --token-file"
                     )

@@ -252,8 +252,7 @@ def _bind(router: "zmq.Socket[bytes]", listen: str | None) -> str:
                 continue
             if error.errno == errno.EADDRINUSE:
                 raise P2PError(
-                    f"port {candidate} on {host} is in use: give another --listen, "
-                    "or none to take the next free one"
+                    f"port {candidate} on {host} is in use: give another with --listen HOST:PORT"
                 ) from error
             raise P2PError(f"cannot listen on {host}:{candidate}: {error.strerror}") from error
         endpoint = bytes(router.get(zmq.LAST_ENDPOINT))
