@@ -7,10 +7,8 @@ with the process that started them.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import psutil
 
 from p2p.client import Client
 from p2p.errors import P2PError
+from p2p.local_folder import LocalFolder
 from p2p.processes import open_peer
 from p2p.runtime_dir import read_token, running_peers
 from p2p.wire.keys import ClusterKey
@@ -74,7 +73,8 @@ class LocalCluster:
     """
 
     def __init__(self, arguments: tuple[str, ...] = ("--allow-faults",)) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="p2p-"))
+        self._folder = LocalFolder()
+        self.folder = self._folder.path
         self.peers: list[LocalPeer] = []
         self._arguments = arguments
 
@@ -164,7 +164,7 @@ class LocalCluster:
                 peer.kill()
             if peer.process.stdout is not None:
                 peer.process.stdout.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.remove()
 
     def _added(self) -> list[psutil.Process]:
         own = {peer.process.pid for peer in self.peers}
