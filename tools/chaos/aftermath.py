@@ -18,7 +18,7 @@ KEPT_COMPARED = 100  # of the keys that were put once: compared on every peer
 AT_ONCE = 16
 
 
-def settle(crew: Crew, storm: Storm) -> int:
+def settle(crew: Crew, storm: Storm, within_s: float = HEAL_S) -> int:
     """Heal everything and wait for agreement; the log index agreed on, 0 if there was none."""
     storm.calm()
     agreed: list[int] = []
@@ -33,7 +33,7 @@ def settle(crew: Crew, storm: Storm) -> int:
         agreed[:] = agreement(crew)
         return bool(agreed)
 
-    crew.until(heal_and_look, "all peers run, know each other and agree", HEAL_S)
+    crew.until(heal_and_look, "all peers run, know each other and agree", within_s)
     return agreed[0] if agreed else 0
 
 

@@ -14,8 +14,8 @@ from tools.chaos.storm import Storm
 from tools.prompt_storm.crowd import Crowd
 
 GAP_S = (2.0, 6.0)  # between two faults
-PEERS_LEFT = 3
-OF_PEERS = frozenset({"kill", "pause", "drain", "kill leader"})
+PEERS_LEFT = 3  # of five
+OF_PEERS = frozenset({"kill", "pause", "drain"})
 OF_REPLICAS = frozenset({"kill replica", "pause replica"})
 
 
@@ -50,19 +50,25 @@ class ServingStorm(Storm):
         self.deaths: list[Death] = []
 
     def happens(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
-        if kind in OF_PEERS and len(up) <= PEERS_LEFT:
+        if kind == "kill leader":
+            kind, member = "kill", self._leader(up) or member
+            self.crew.diary.note(f"the leader is {member.name}")
+        if kind in OF_PEERS and not self._may_go(member, up):
             return False
         if kind in OF_REPLICAS:
             return self._hurt_replica(kind, member, up, lasts_s)
         if kind == "kill clients":
             self.crew.diary.note(f"{self._crowd.kill_one(self.rng)} vanish")
             return True
-        if kind == "kill leader":
-            kind, member = "kill", self._leader(up) or member
-            self.crew.diary.note(f"the leader is {member.name}")
         if kind == "kill":
             self._note(kind, member)
         return super().happens(kind, member, up, lasts_s)
+
+    def _may_go(self, member: Member, up: list[Member]) -> bool:
+        """A majority stays: who was started again counts once it is in, however slow the machine
+        is. Without one nothing can be answered, which is no news.
+        """
+        return member.is_in and sum(one.is_in for one in up) > PEERS_LEFT
 
     def _hurt_replica(self, kind: str, member: Member, up: list[Member], lasts_s: float) -> bool:
         """Of this peer, or of the next that has one."""

@@ -76,7 +76,7 @@ def _options(rng: Random, max_tokens: int) -> dict[str, Any]:
 # What is wrong with some prompts, and words of the sentence that says so.
 BAD: tuple[tuple[str | Messages, dict[str, Any], str], ...] = (
     ("", {}, "the prompt is empty"),
-    ("much " * CONTEXT, {}, f"the model takes {CONTEXT}"),
+    ("much " * CONTEXT, {}, f"context is {CONTEXT}"),
     ("x" * (1 << 20 | 1), {}, "1048576"),
     ("x", {"max_tokens": 0}, "max_tokens"),
     ("x", {"temperature": -1.0}, "temperature"),

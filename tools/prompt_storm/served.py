@@ -15,13 +15,14 @@ from tools.prompt_storm.alone import Alone
 from tools.prompt_storm.questions import CONTEXT
 
 MODEL = {"width": "64", "layers": "2", "heads": "2", "context": str(CONTEXT)}
-STEPS, SEED, WITHIN_S = 20, 5, 300.0
+STEPS, SEED, WITHIN_S = 12, 5, 600.0
 NAME = "storm"
 
 
 def train(crew: Crew) -> dict[str, Any]:
     """The job, when it has ended. Raises P2PError."""
     spec = {"task": "textgpt", "name": NAME, "steps": STEPS, "seed": SEED, "options": MODEL}
+    spec |= {"peers_max": 2, "global_batch": 12}
     told = asyncio.run(kills.undisturbed(crew.cluster, spec, patience_s=WITHIN_S))
     if told["state"] != "finished":
         raise P2PError(f"the model was not trained: {told['reason']}")
