@@ -21,8 +21,8 @@ NAME = "storm"
 
 def train(crew: Crew) -> dict[str, Any]:
     """The job, when it has ended. Raises P2PError."""
-    spec = {"task": "textgpt", "name": NAME, "steps": STEPS, "seed": SEED, "options": MODEL}
-    spec |= {"peers_max": 2, "global_batch": 12}
+    sizes = {"steps": STEPS, "peers_max": 2, "global_batch": 12}
+    spec = {"task": "textgpt", "name": NAME, "seed": SEED, "options": MODEL, **sizes}
     told = asyncio.run(kills.undisturbed(crew.cluster, spec, patience_s=WITHIN_S))
     if told["state"] != "finished":
         raise P2PError(f"the model was not trained: {told['reason']}")
