@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -69,7 +70,9 @@ class Connection(H11Protocol):
             "connection": "close",
             **problem.headers(),
         }
-        response = h11.Response(status_code=problem.status, headers=list(headers.items()))
+        reason = HTTPStatus(problem.status).phrase.encode()
+        status, pairs = problem.status, list(headers.items())
+        response = h11.Response(status_code=status, headers=pairs, reason=reason)
         try:
             events = (response, h11.Data(data=body), h11.EndOfMessage())
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
