@@ -22,6 +22,7 @@ class _Failed:
     again_s: float
     problem: str
     wrong: frozenset[str]
+    asked: frozenset[tuple[str, str]]  # who: a peer and its process
 
 
 class Fetching:
@@ -34,7 +35,7 @@ class Fetching:
         self._content = content
         self._clock = clock
         self._changed = changed
-        self._running: set[str] = set()
+        self._running: dict[str, frozenset[tuple[str, str]]] = {}  # who is asked
         self._failed: dict[str, _Failed] = {}
 
     def want(
@@ -47,9 +48,12 @@ class Fetching:
         failed = self._failed.get(sha256)
         if there is not None or sha256 in self._running:
             return there
-        if failed is None or self._clock.monotonic_s() >= failed.again_s:
-            self._running.add(sha256)
-            sources = sources_of(state, self._me, from_peers)
+        sources = sources_of(state, self._me, from_peers)
+        asked = frozenset((told.peer, state.members[told.peer].incarnation) for told in sources)
+        # Who was not there the last time is asked at once, however often it has failed.
+        is_news = failed is not None and not asked <= failed.asked
+        if failed is None or is_news or self._clock.monotonic_s() >= failed.again_s:
+            self._running[sha256] = asked
             self._content.fetch(sha256, size_bytes, sources, self._on_fetched)
         return None
 
@@ -70,20 +74,20 @@ class Fetching:
 
     def forget(self, sha256: str) -> None:
         """Nobody wants it any more; what is there of it goes."""
-        self._running.discard(sha256)
+        self._running.pop(sha256, None)
         self._failed.pop(sha256, None)
         self._content.cancel(sha256)
         self._content.drop(sha256)
 
     def _on_fetched(self, fetched: Fetched) -> None:
-        self._running.discard(fetched.sha256)
+        asked = self._running.pop(fetched.sha256, frozenset())
         failed = self._failed.pop(fetched.sha256, None)
         if fetched.path is None:
             count = failed.count + 1 if failed else 1
             wait_s = min(RETRY_FIRST_S * 2 ** min(count - 1, 10), RETRY_MAX_S)
             again_s = self._clock.monotonic_s() + wait_s
             self._failed[fetched.sha256] = _Failed(
-                *(count, again_s, fetched.problem, fetched.wrong)
+                *(count, again_s, fetched.problem, fetched.wrong, asked)
             )
         self._changed()
 

@@ -34,7 +34,7 @@ from p2p.wire.envelope import Envelope, decode, encode
 from p2p.wire.keys import ClusterKey
 from p2p.wire.network import Listener
 from p2p.wire.sockets import ZmqNetwork
-from tests.peer_fakes import founded
+from tests.peer_fakes import applied, described, founded
 
 SHA = hashlib.sha256(b"").hexdigest()
 
@@ -375,3 +375,25 @@ def test_wanting_begins_one_fetch_and_waits_longer_after_each_failure() -> None:
     hub.deliver()
     assert fetching.want(state, sha, 3) is not None
     assert (fetching.problem(sha), len(changes)) == ("", 4)
+
+
+def test_who_was_not_there_when_a_fetch_failed_is_asked_at_once() -> None:
+    """A peer with the file that was killed and comes back, after many failures."""
+    hub, clock = MemoryHub(), ManualClock()
+    fetching = Fetching("a", MemoryContent(hub, "a"), clock, lambda: None)
+    state = founded("a", "b")
+    sha = hashlib.sha256(b"abc").hexdigest()
+    for _ in range(4):
+        fetching.want(state, sha, 3, ["b"])
+        hub.deliver()
+        clock.advance(8.0)
+    fetching.want(state, sha, 3, ["b"])
+    hub.deliver()
+    MemoryContent(hub, "b").put(b"abc", lambda fetched: None)
+    hub.deliver()
+    fetching.want(state, sha, 3, ["b"])
+    assert hub.deliver() == 0, "the same process will not have it yet"
+    state = applied(state, {"type": "member.join", "member": described("b", incarnation="2")})
+    fetching.want(state, sha, 3, ["b"])
+    hub.deliver()
+    assert fetching.want(state, sha, 3) is not None

@@ -7,13 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2p.control.failures import crash_sentence
-from p2p.control.placement import free_slots, least_peers, priority
+from p2p.control.placement import least_peers, priority
+from p2p.control.rollouts import (
+    Command,
+    Told,
+    assign,
+    crowded,
+    of_service,
+    older_replica,
+    open_peers,
+    rolled_out,
+    waits,
+)
 from p2p.control.scaling import scaled
-from p2p.replicated.service import Replica, Service
+from p2p.replicated.service import Service
 from p2p.replicated.state import Checkpoint, Member, State
-from p2p.reports import Observed, ReplicaReport
+from p2p.reports import Observed
 
-Command = dict[str, Any]
 _PREFIX = "sha256:"
 
 
@@ -35,15 +45,12 @@ def plan_services(
             _changed(service, state, peers, observed, told),
             _crashed(service, peers, told),
             _failed(service, peers, told),
-            _crowded(service, state, peers, told),
+            crowded(service, state, peers, told),
             _newer(service, state),
             scaled(service, observed),
             _placed(service, state, peers),
         )
         yield from next((found for rule in rules if (found := list(rule))), ())
-
-
-Told = Mapping[str, tuple[str, ReplicaReport]]  # by child, its peer and what it said
 
 
 def _changed(
@@ -65,14 +72,14 @@ def _changed(
             phase = told[replica.child][1].phase if replica.child in told else "gone"
             reason = f"that of {name} ended" if phase != "ready" else ""
         if reason:
-            yield {**_of("lost", service), "child": replica.child, "reason": reason}
+            yield {**of_service("lost", service), "child": replica.child, "reason": reason}
     known = {replica.child for replica in service.replicas}
     for child, (peer, report) in told.items():
         if report.phase != "ready" or child in known or peer not in service.assigned:
             continue
         if report.revision == service.assigned[peer]:
             facts = {"child": child, "peer": peer, "revision": report.revision}
-            yield {**_of("ready", service), **facts, "model": dict(report.model)}
+            yield {**of_service("ready", service), **facts, "model": dict(report.model)}
 
 
 def _crashed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterator[Command]:
@@ -82,7 +89,7 @@ def _crashed(service: Service, peers: Mapping[str, Member], told: Told) -> Itera
         if dead and dead["error"] and service.crashed.get(peer) != dead["child"]:
             reason = crash_sentence(f"the replica of {peers[peer].name}", dead)
             facts = {"peer": peer, "child": dead["child"], "reason": reason}
-            yield {**_of("crashed", service), **facts}
+            yield {**of_service("crashed", service), **facts}
 
 
 def _failed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterator[Command]:
@@ -91,49 +98,15 @@ def _failed(service: Service, peers: Mapping[str, Member], told: Told) -> Iterat
         if report.phase == "failed" and service.assigned.get(peer) == report.revision:
             why = f"{peers[peer].name} is set aside: {report.error or 'its replica failed'}"
             kept = {other: n for other, n in service.assigned.items() if other != peer}
-            older = _older(service, peer)
+            older = older_replica(service, peer)
             if older is not None:  # it goes on with that
                 kept[peer] = older.revision
-            yield {**_assign(service, kept, why), "excluded": {peer: why}}
+            yield {**assign(service, kept, why), "excluded": {peer: why}}
             return
     able = {peer.id for peer in peers.values() if peer.slots > 0} - set(service.excluded)
     if service.excluded and not service.assigned and not able:
         why = "; ".join(service.excluded.values())
-        yield {**_of("fail", service), "reason": f"no peer is left: {why}"}
-
-
-def _older(service: Service, peer: str) -> Replica | None:
-    """What answers there with weights that have been replaced."""
-    number = service.revision.number
-    there = (replica for replica in service.replicas if replica.peer == peer)
-    return next((replica for replica in there if replica.revision < number), None)
-
-
-def _crowded(
-    service: Service, state: State, peers: Mapping[str, Member], told: Told
-) -> Iterator[Command]:
-    """A peer has no room for newer weights beside the older ones. Where others answer, the older
-    make room; else another peer loads the newer ones, or they wait: somebody always answers.
-    """
-    step = service.revision.step
-    for peer, report in told.values():
-        older = _older(service, peer)
-        is_asked = report.phase == "crowded" and service.assigned.get(peer) == report.revision
-        if older is None or not is_asked:
-            continue
-        name = peers[peer].name
-        if any(replica.peer != peer for replica in service.replicas):
-            reason = f"that of {name} makes room for the weights of step {step}"
-            yield {**_of("lost", service), "child": older.child, "reason": reason}
-        elif found := _open(service, state, peers):
-            wanted = {**service.assigned, peer: older.revision, found[0]: service.revision.number}
-            why = f"{name} has no room for both"
-            reason = f"{peers[found[0]].name} loads the weights of step {step}, as {why}"
-            yield _assign(service, wanted, reason)
-        else:
-            reason = f"goes on with older weights: those of step {step} wait, as on {name} "
-            yield from _waits(service, f"{reason}{report.error} (more --replicas would help)")
-        return
+        yield {**of_service("fail", service), "reason": f"no peer is left: {why}"}
 
 
 def _newer(service: Service, state: State) -> Iterator[Command]:
@@ -142,11 +115,11 @@ def _newer(service: Service, state: State) -> Iterator[Command]:
     made = job.checkpoint if job else None
     if job is None or made is None:
         if service.follows and service.revision.number == 0 and (job is None or job.is_final):
-            yield {**_of("fail", service), "reason": f"{service.source} has no checkpoint"}
+            yield {**of_service("fail", service), "reason": f"{service.source} has no checkpoint"}
         elif service.follows and service.revision.number == 0 and job is not None:
             ask = f"`p2pnode checkpoint {job.id}` makes one now"
             reason = f"waits for the first checkpoint of {job.name}: {ask}"
-            yield from _waits(service, reason)
+            yield from waits(service, reason)
         return
     is_new = service.revision.number == 0 or made.step > service.revision.step
     rolling = any(
@@ -156,7 +129,7 @@ def _newer(service: Service, state: State) -> Iterator[Command]:
     if is_new and not rolling and (told := revision_of(made)) is not None:
         reason = f"the checkpoint of step {made.step} of {job.name} is rolled out"
         fields = {"after": service.revision.number, "revision": told, "reason": reason}
-        yield {**_of("revise", service), **fields}
+        yield {**of_service("revise", service), **fields}
 
 
 def revision_of(made: Checkpoint) -> dict[str, Any] | None:
@@ -196,35 +169,25 @@ def _placed(service: Service, state: State, peers: Mapping[str, Member]) -> Iter
     # The newest may come to another peer before the last one with older weights goes.
     moves = newest not in answering.values() and any(n != newest for n in here.values())
     kept = best[: service.target + moves]
-    added = _open(service, state, peers)[: max(0, service.target - len(kept))]
+    added = open_peers(service, state, peers)[: max(0, service.target - len(kept))]
     wanted = {peer: here[peer] for peer in kept} | dict.fromkeys(added, newest)
     names = " and ".join(peers[peer].name for peer in added)
     if wanted.keys() != service.assigned.keys():
         left = "1 replica stays" if len(wanted) == 1 else f"{len(wanted)} replicas stay"
         reason = f"{names} loads it" if added else left
-        yield _assign(service, wanted, reason)
+        yield assign(service, wanted, reason)
         return
     if len(wanted) < service.replicas_min and (taken := _room(service, state, peers)):
         yield taken
         return
     if len(wanted) < service.replicas_min and not service.replicas:
         lacking = service.replicas_min - len(wanted)
-        yield from _waits(
+        yield from waits(
             service,
             f"waits for another peer with a free slot: `p2pnode add {lacking}`",
         )
         return
-    yield from _rolled_out(service, peers)
-
-
-def _open(service: Service, state: State, peers: Mapping[str, Member]) -> list[str]:
-    """Peers that could load it, those with the most free slots first."""
-    free = free_slots(state, peers)
-    return [
-        peer
-        for peer in sorted(peers, key=lambda peer: (-free[peer], peers[peer].name))
-        if free[peer] > 0 and peer not in service.assigned and peer not in service.excluded
-    ]
+    yield from rolled_out(service, peers)
 
 
 def _room(service: Service, state: State, peers: Mapping[str, Member]) -> Command | None:
@@ -238,31 +201,3 @@ def _room(service: Service, state: State, peers: Mapping[str, Member]) -> Comman
         reason = f"{peers[may[-1]].name} goes to {service.name}, which is to be served"
         return {"type": "job.assign", "job": job.id, "peers": kept, "reason": reason}
     return None
-
-
-def _rolled_out(service: Service, peers: Mapping[str, Member]) -> Iterator[Command]:
-    newest = service.revision.number
-    loading = [peer for peer, n in service.assigned.items() if n == newest]
-    answering = {replica.peer for replica in service.replicas if replica.revision == newest}
-    older = sorted(peer for peer, n in service.assigned.items() if n != newest)
-    able = [peer for peer in older if peer not in service.excluded]
-    if able and set(loading) <= answering:
-        reason = f"{peers[able[0]].name} loads the weights of step {service.revision.step}"
-        yield _assign(service, {**service.assigned, able[0]: newest}, reason)
-    elif older and not able and not loading:
-        why = "; ".join(service.excluded[peer] for peer in older)
-        step = service.revision.step
-        yield from _waits(service, f"goes on with older weights than those of step {step}: {why}")
-
-
-def _waits(service: Service, reason: str) -> Iterator[Command]:
-    if service.reason != reason:
-        yield {**_of("wait", service), "reason": reason}
-
-
-def _assign(service: Service, wanted: Mapping[str, int], reason: str) -> Command:
-    return {**_of("assign", service), "peers": dict(wanted), "reason": reason}
-
-
-def _of(verb: str, service: Service) -> Command:
-    return {"type": f"serve.{verb}", "service": service.id}

@@ -12,7 +12,6 @@ from p2p.replicas.agent import (
     Crowded,
     Doubt,
     Fetch,
-    Files,
     GiveUp,
     Kill,
     Local,
@@ -21,16 +20,15 @@ from p2p.replicas.agent import (
     Unwanted,
     plan,
 )
+from p2p.replicas.files import ModelFiles
 from p2p.replicas.relay import Relay
-from p2p.replicated.service import Service
 from p2p.replicated.state import State
 from p2p.reports import ReplicaReport
 from p2p.routing.letters import ToFront, ToHost
 from p2p.serving import messages, protocol
-from p2p.serving.messages import Done, Failed, Load, Ready, Tokens
+from p2p.serving.messages import Done, Failed, Ready, Tokens
 from p2p.trainer_desk import Workplace
 
-FETCH_FAILURES_MAX = 6
 FREE_EVERY_S = 0.5
 DOUBTED_EVERY_S = 1.0  # the fronts hear of it again
 
@@ -54,16 +52,13 @@ class ReplicaDesk:
     ) -> None:
         self._workplace = workplace
         self._children = children
-        self._fetching = fetching
         self._new_id = new_id
         self._changed = changed
         self._free_bytes = free_bytes
-        self._gather = gather
         self._relay = Relay(children, say)
         self._local: dict[str, LocalReplica] = {}  # by child
         self._told: dict[str, ReplicaReport] = {}
-        self._files: dict[tuple[str, int], Files] = {}
-        self._fetched: dict[str, None] = {}  # hashes of files that were not here before
+        self._files = ModelFiles(fetching, workplace.source_dir, gather)
         self._crashes = CrashRecords()
         self._streams: dict[str, int] = {}  # by child, that it answers at a time
         self._awake = Awake()
@@ -95,9 +90,10 @@ class ReplicaDesk:
         if not self._local and not any(
             self._workplace.self_id in service.assigned for service in state.services.values()
         ):
+            self._crowded = {}
             return
         held = {(told.service, told.revision) for told in self._local.values()}
-        may_start = bool(self._files.keys() - held)
+        may_start = bool(self._files.found.keys() - held)
         local = Local(
             self_id=self._workplace.self_id,
             now_s=now_s,
@@ -108,7 +104,7 @@ class ReplicaDesk:
                 for child, told in self._local.items()
             },
             crashes=self._crashes.by_job,
-            files=self._files,
+            files=self._files.found,
             gpus=self._workplace.gpus,
             unstartable=self._children.problem,
             free_bytes=self._free_now(now_s) if may_start else None,
@@ -120,7 +116,8 @@ class ReplicaDesk:
         for action in actions:
             match action:
                 case Fetch():
-                    self._fetch(state, action.service)
+                    if self._files.fetch(state, action.service):
+                        self._changed()
                 case Start():
                     self._start(action, now_s)
                 case Unwanted():
@@ -196,22 +193,6 @@ class ReplicaDesk:
         crashed = self._crashes.told(told.service)
         return replace(told, running=running, waiting=prompts - running, crashed=crashed)
 
-    def _fetch(self, state: State, service: Service) -> None:
-        paths, key = [], (service.id, service.revision.number)
-        for name, (sha256, size) in service.revision.sizes.items():
-            holders = [file.peer for file in service.revision.files if file.name == name]
-            path = self._fetching.want(state, sha256, size, [*holders, *service.members])
-            if path is not None:
-                paths.append(str(path))
-                continue
-            self._fetched[sha256] = None
-            if self._fetching.failures(sha256) >= FETCH_FAILURES_MAX:
-                problem = f"cannot get its weights: {self._fetching.problem(sha256)}"
-                self._files[key] = Files(problem=problem)
-        if len(paths) == len(service.revision.sizes):
-            self._files[key] = Files(tuple(paths))
-            self._changed()
-
     def _allow_for_sleep(self, now_s: float) -> None:
         slept_s = self._awake.slept_s(now_s)
         for child, local in self._local.items() if slept_s else ():
@@ -251,28 +232,17 @@ class ReplicaDesk:
     def _start(self, start: Start, now_s: float) -> None:
         service, child = start.service, self._new_id()
         number = service.revision.number
+        try:
+            load = self._files.load(service, start.paths, start.gpu)
+        except OSError as error:
+            why = f"cannot write the model's folder: {error.strerror}"
+            self._give_up(GiveUp(service.id, number, why))
+            return
         unborn = Pulse("loading", None, 0.0, None, now_s)
         self._local[child] = LocalReplica(
             child, service.id, number, "starting", gpu=start.gpu, pulse=unborn
         )
         self._told[child] = ReplicaReport(child, service.id, number, "starting")
-        source_dir = self._workplace.source_dir
-        if service.job is not None:
-            load = Load(
-                *(service.name, start.gpu, service.job),
-                source_dir=source_dir,
-                weights=start.paths,
-            )
-        else:
-            folder = f"{source_dir}/{service.id}-{number}"
-            try:
-                self._gather(folder, dict(zip(service.revision.sizes, start.paths, strict=True)))
-            except OSError as error:
-                del self._local[child], self._told[child]
-                why = f"cannot write {folder}: {error.strerror}"
-                self._give_up(GiveUp(service.id, number, why))
-                return
-            load = Load(service.name, start.gpu, folder=folder)
         self._children.start(child, load.to_wire())
 
     def _let_go(self, child: str, now_s: float) -> None:
@@ -301,13 +271,6 @@ class ReplicaDesk:
             for service in state.services.values()
             if me in service.assigned
         }
-        for service, number in list(self._files):
-            if service not in here or here[service].number != number:
-                del self._files[service, number]
+        self._files.keep(here)
         for service in [name for name in self._crashes.by_job if name not in here]:
             self._crashes.forget(service)
-        if self._fetched:
-            used = {sha for revision in here.values() for sha, _ in revision.sizes.values()}
-            for sha256 in [sha for sha in self._fetched if sha not in used]:
-                del self._fetched[sha256]
-                self._fetching.forget(sha256)
