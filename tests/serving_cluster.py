@@ -13,6 +13,7 @@ from p2p.generation import Generation
 from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import p2pnode, wait_end, wait_for
 from tools.terminal import Terminal
+from tui.connect import ClusterSource
 
 SMALL = [f"--set={name}" for name in ("width=32", "layers=1", "heads=2", "context=512")]
 ASKED: dict[str, Any] = {"max_tokens": 450, "temperature": 1.0, "seed": 5}
@@ -74,6 +75,24 @@ def undisturbed(cluster: LocalCluster, front: LocalPeer) -> str:
     text = "".join(client.generate("def main", model="tales", **ASKED))
     asyncio.run(client.close())
     return text
+
+
+def as_the_screen_asks(cluster: LocalCluster, front: LocalPeer) -> str:
+    """Over the connections that p2ptui makes for answers, beside its requests."""
+
+    async def main() -> str:
+        source = ClusterSource(front.address, cluster.peers[0].told["token_file"])
+        try:
+            asked = await source.generate("def main", model="tales", **ASKED)
+            text = [piece async for piece in asked]
+            await source.request("models")
+            assert asked.end is not None
+            assert asked.end.completion_tokens == ASKED["max_tokens"]
+            return "".join(text)
+        finally:
+            await source.close()
+
+    return asyncio.run(main())
 
 
 def conversation_at_a_terminal(cluster: LocalCluster) -> None:

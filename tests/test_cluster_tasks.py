@@ -336,6 +336,7 @@ def test_an_answer_survives_the_death_of_who_gives_it_and_who_was_asked(
     assert asked.json["text"] == expected
     served = ask(three, "metrics", peer=front.id, names=["serve.*"])["series"]
     assert {name.rpartition(".")[2] for name in served} >= {"first_token_s", "requests_per_s"}
+    assert serving_cluster.as_the_screen_asks(three, front) == expected
     serving_cluster.conversation_at_a_terminal(three)
     text, answer, killed = serving_cluster.answer_while_peers_die(three, front)
     assert (text, len(killed)) == (expected, 2)

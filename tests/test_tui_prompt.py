@@ -62,7 +62,8 @@ def test_a_prompt_is_typed_and_its_answer_comes_piece_by_piece(size: tuple[int, 
 
 def test_earlier_prompts_come_back_and_what_was_typed_stays() -> None:
     async def talk() -> None:
-        async with screen(FakeCluster(3)) as driver:
+        cluster = FakeCluster(3)
+        async with screen(cluster) as driver:
             for text in ("one", "two", "one"):
                 (await ask(driver, text)).finish()
                 await driver.until(lambda: driver.app.scene.chat.open is None, "its end")
@@ -72,7 +73,15 @@ def test_earlier_prompts_come_back_and_what_was_typed_stays() -> None:
             for key, value in (("up", "two"), ("up", "two"), ("down", "one"), ("down", "dr")):
                 await driver.press(key)
                 assert line.value == value
-            await driver.press("tab")
+            driver.app.query_one(AskingInput).post_message(events.Paste("a\n  b\n"))
+            await driver.press("ctrl+j", "c", "enter")
+            assert cluster.answers[-1].prompt == "dra\n  b\n\nc"
+            await driver.sees("> dra", "    b", "  c")
+            cluster.answers[-1].finish()
+            await driver.until(lambda: driver.app.scene.chat.open is None, "its end")
+            await driver.press("up")
+            assert line.value == "dra↵  b↵↵c"
+            await driver.press("down", "d", "r", "tab")
             assert not line.display
             await driver.press("j", "i")
             assert (line.display, line.value) == (True, "dr")

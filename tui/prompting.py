@@ -75,6 +75,9 @@ class PromptingApp(SteeredApp):
             self._line.leave()
             self.query_one(Body).focus()
 
+    def action_type_newline(self) -> None:
+        self._line.insert_newline()
+
     def action_recall(self, delta: int) -> None:
         self._line.recall(self.scene.chat.prompts, delta)
 
@@ -112,7 +115,7 @@ class PromptingApp(SteeredApp):
     # -- answers ---------------------------------------------------------------------------------
 
     def action_send(self) -> None:
-        prompt, now = self._line.value, self._now
+        prompt, now = self._line.prompt, self._now
         why, model = cannot_send(now), now.model
         if not prompt.strip():
             return

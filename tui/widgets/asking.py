@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding
 from textual.widgets import Input
+
+NEWLINE = "↵"  # as the line shows the end of one
+
+
+def _on_one_line(text: str) -> str:
+    return NEWLINE.join(text.splitlines()) + NEWLINE * text.endswith("\n")
 
 
 class AskingInput(Input):
@@ -16,6 +23,7 @@ class AskingInput(Input):
         Binding("tab,shift+tab", "app.leave_line", show=False, priority=True),
         Binding("up", "app.recall(-1)", show=False, priority=True),
         Binding("down", "app.recall(1)", show=False, priority=True),
+        Binding("ctrl+j,alt+enter", "app.type_newline", show=False, priority=True),
         Binding("pageup", "app.scroll_talk(-10)", show=False, priority=True),
         Binding("pagedown", "app.scroll_talk(10)", show=False, priority=True),
     ]
@@ -38,6 +46,19 @@ class AskingInput(Input):
     def leave(self) -> None:
         self.display = False
 
+    @property
+    def prompt(self) -> str:
+        return self.value.replace(NEWLINE, "\n")
+
+    def insert_newline(self) -> None:
+        self.insert_text_at_cursor(NEWLINE)
+
+    def _on_paste(self, event: events.Paste) -> None:
+        """All lines of it; the base class would take the first."""
+        self.insert_text_at_cursor(_on_one_line(event.text))
+        event.stop()
+        event.prevent_default()
+
     def sent(self) -> None:
         """What was typed is asked."""
         self._back, self._draft, self.value = 0, "", ""
@@ -50,5 +71,5 @@ class AskingInput(Input):
         if not self._back:
             self._draft = self.value
         self._back = back
-        self.value = prompts[-back] if back else self._draft
+        self.value = _on_one_line(prompts[-back]) if back else self._draft
         self.cursor_position = len(self.value)
