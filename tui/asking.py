@@ -28,6 +28,13 @@ def cannot_ask(scene: Scene) -> str | None:
     return None
 
 
+def cannot_type(scene: Scene) -> str | None:
+    """Why no prompt can be begun. Which models there are is asked for when the view is looked at,
+    and need not be waited for.
+    """
+    return is_alone(scene) if scene.told.models is None else cannot_ask(scene)
+
+
 def cannot_send(scene: Scene) -> str | None:
     """Why the next prompt has to wait."""
     if (why := cannot_ask(scene)) is not None:

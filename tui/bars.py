@@ -2,7 +2,7 @@
 
 from tui import health, text
 from tui.actions import cannot_decide, propose
-from tui.asking import cannot_ask
+from tui.asking import cannot_type
 from tui.keys import Key, footer_keys
 from tui.layout import too_small
 from tui.lines import LINES
@@ -159,7 +159,7 @@ def footer(scene: Scene, width: int, height: int) -> Line:
 def is_usable(key: Key, scene: Scene) -> bool:
     """Would the key do something now? (Asking is allowed where the answer needs a dialogue.)"""
     if key.action == "ask":
-        return cannot_ask(scene) is None
+        return cannot_type(scene) is None
     if key.steers is None:
         return True
     stale = scene.is_greyed

@@ -13,7 +13,7 @@ from textual import work
 from textual.worker import Worker
 
 from tui import chat, moves
-from tui.asking import cannot_ask, cannot_send, is_alone
+from tui.asking import cannot_send, cannot_type
 from tui.chat import Answered, Chat, Turn
 from tui.feed import Answer
 from tui.layout import too_small
@@ -55,11 +55,7 @@ class PromptingApp(SteeredApp):
         """To the view, and to the line if anybody can be asked."""
         if self.scene.view != NAME:
             self.look(replace(self.scene, view=NAME, maximised=False))
-        now = self._now
-        # What models there are is asked for when the view is looked at: typing can begin before.
-        why = is_alone(now) if now.told.models is None else cannot_ask(now)
-        if too_small(*self.size):
-            why = TOO_SMALL
+        why = TOO_SMALL if too_small(*self.size) else cannot_type(self._now)
         if why is not None:
             self.say(why, "warning")
         else:
@@ -98,7 +94,10 @@ class PromptingApp(SteeredApp):
         self.push_screen(LineScreen(options_line(self.scene.chat.line)), taken)
 
     def action_afresh(self) -> None:
-        """A new conversation, with the same options."""
+        """A new conversation, with the same options; of another view only the view is changed."""
+        if self.scene.view != NAME:
+            self.look(replace(self.scene, view=NAME, maximised=False))
+            return
         self.stop_answer()
         now = self.scene.chat
         self.set_scene(chat=Chat(line=now.line, options=now.options))

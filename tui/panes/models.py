@@ -20,7 +20,7 @@ class ModelsPane(Table[Model]):
         Column("on", "on", 12, grow=2, width_max=40, rank=3),
         Column("revision", "rev", 3, "right", rank=4),
         Column("step", "step", 7, "right", rank=1),
-        Column("rate", "asked/s", 7, "right"),
+        Column("rate", "prompts/s", 9, "right"),
         Column("waiting", "waiting", 7, "right"),
         Column("tokens", "tokens/s", 8, "right", rank=2),
         Column("first", "first token", 11, "right", rank=5),
