@@ -10,7 +10,8 @@ Group = Literal["Views", "Move", "Prompt", "Screen", "Cluster", "Job"]
 class Key:
     """`keys` in Textual's names; `shown` as printed; `action` as Textual calls it.
 
-    `steers` names what the key proposes (tui.actions: PLANS, LINES); None only looks, or asks.
+    `steers` names what the key proposes (PLANS in tui/actions.py, LINES in tui/lines.py); None only
+    looks, or asks a model.
     `footer` is the rank in the footer, 0 = not there.
     """
 
