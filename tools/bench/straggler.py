@@ -142,14 +142,17 @@ async def rate(client: Client, job: str, seconds: float) -> float:
 
 
 async def until_moved(client: Client, job: str, within_s: float) -> float | None:
-    """Steps per second until shards move; None when they do not."""
+    """Steps per second until shards move; None when they do not. A new generation is shown at the
+    last mark until it has made a step, so the last that the old one showed counts."""
     told: dict[str, Any] = await client.request("job", job=job)
     generation, first, began_s = told["generation"], int(told["step"]), time.monotonic()
-    while time.monotonic() - began_s < within_s:
+    last, seconds = first, 0.0
+    while seconds < within_s:
         await asyncio.sleep(0.05)
         told = await client.request("job", job=job)
         if told["generation"] != generation:
-            return (int(told["step"]) - first) / (time.monotonic() - began_s)
+            return (last - first) / seconds if seconds else None
+        last, seconds = int(told["step"]), time.monotonic() - began_s
     return None
 
 
