@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("same", derandomize=True, deadline=None)
+# How long an input takes to make is up to who else computes on this machine.
+SLOW_MACHINE = [HealthCheck.too_slow]
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=SLOW_MACHINE
+)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
 
@@ -22,7 +26,10 @@ settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
 # it takes, in each worker, and later a pause in the middle of a test.
 gc.disable()
 
-LONGEST = ("test_cluster_training.py", "test_cluster_tasks.py", "test_cluster_control.py")
+LONGEST = (
+    *("test_cluster_training.py", "test_cluster_tasks.py", "test_cluster_control.py"),
+    "test_tui_terminal.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
