@@ -45,6 +45,8 @@ def join(state: State, command: Command) -> Result:
             state, command, "peer-replaced", text, severity="warning", peer=member.id
         )
         return warned, answer
+    if known == state.members[member.id]:  # asked again, by the same process at the same place
+        return state, answer
     verb = "joined" if known is None else "is back"
     text = f"{member.name} {verb} at {member.address}"
     return with_event(state, command, "peer-joined", text, peer=member.id), answer
