@@ -14,7 +14,6 @@ import zmq
 from p2p.client import Client
 from p2p.errors import Usage
 from p2p.wire.addresses import parse_address
-from p2p.wire.client_link import CONNECT_TIMEOUT_S
 from p2p.wire.envelope import Envelope, encode
 from p2p.wire.sockets import dealer
 
@@ -98,7 +97,7 @@ async def enormous_prompts(client: Client, address: str) -> dict[str, Any]:
     await asyncio.sleep(1.0)
     sock.close(0)
     link = client.link(address)
-    await link.shake_hands(CONNECT_TIMEOUT_S)
+    await link.shake_hands(LARGE_WITHIN_S)
     args = {"text": "x" * LARGE, "request": "large"}
     bodies = [{"id": f"large-{n}", "verb": "generate", "args": args} for n in range(LARGE_AT_ONCE)]
     answers = await asyncio.gather(*(link.ask(client.id, body, LARGE_WITHIN_S) for body in bodies))
