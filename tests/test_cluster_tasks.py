@@ -309,10 +309,12 @@ def test_a_registered_dataset_is_fetched_checked_and_used_exactly_once(
 
 
 def test_the_readme_trains_a_model_and_asks_it(three: LocalCluster) -> None:
-    """As written but for the number of steps; `make ask` makes them all."""
+    """As written but for the number of steps; `make ask` makes them all, and opens the door."""
     serving_cluster.without_the_dead(three)
     said = {}
     for line in train_and_ask.commands(README, steps=2):
+        if line.startswith((train_and_ask.JOINS, "curl ")):
+            continue
         done = train_and_ask.carry_out(three, line)
         assert done.returncode == 0, done.stdout + done.stderr
         said[line.split()[1]] = done.stdout

@@ -29,6 +29,9 @@ WITHIN_S = 600.0
 SHOWN_MAX = 16  # lines of one command
 VERIFY = "p2pnode verify"
 
+PROGRAMS = ("    p2pnode ", "    curl ")
+JOINS = "p2pnode --join "
+
 Ended = subprocess.CompletedProcess[str]
 
 
@@ -36,7 +39,7 @@ def commands(readme: str, steps: int | None = None) -> list[str]:
     """The section's commands for a shell, in their order; with another number of steps if given."""
     _, _, rest = readme.partition(f"\n{HEADING}\n")
     section, _, _ = rest.partition("\n## ")
-    lines = [line.strip() for line in section.splitlines() if line.startswith("    p2pnode ")]
+    lines = [line.strip() for line in section.splitlines() if line.startswith(PROGRAMS)]
     return [line if steps is None else _with_steps(line, steps) for line in lines]
 
 
@@ -50,9 +53,9 @@ def _with_steps(line: str, steps: int) -> str:
 def carry_out(cluster: LocalCluster, line: str) -> Ended:
     """As a shell would that finds this cluster's peers."""
     program, *arguments = shlex.split(line, comments=True)
-    assert program == "p2pnode"
+    programs = {"p2pnode": [sys.executable, "-P", "-m", "p2p.cli"], "curl": ["curl"]}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "p2p.cli", *arguments],
+        [*programs[program], *arguments],
         env=cluster.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -77,9 +80,12 @@ def main(arguments: list[str]) -> int:
         cluster.start_many(PEERS - 1)
         *lines, last = commands(README.read_text(), chosen.steps)
         for line in lines:
-            problems += shown(cluster, line)
+            if line.startswith(JOINS):
+                join(cluster, line)
+            else:
+                problems += shown(cluster, line)
         problems += learned(cluster)
-        cluster.peers[-1].kill()
+        cluster.peers[PEERS - 1].kill()
         print("\n(one peer was killed with kill -9)")
         wait_until_noticed(cluster)
         problems += shown(cluster, VERIFY, Unhealthy.exit_code)
@@ -87,6 +93,13 @@ def main(arguments: list[str]) -> int:
     for problem in problems:
         print(f"PROBLEM: {problem}")
     return 1 if problems else 0
+
+
+def join(cluster: LocalCluster, line: str) -> None:
+    """One more peer, as in a terminal of its own. Raises P2PError."""
+    print(f"\n$ {line}", flush=True)
+    peer = cluster.start(*shlex.split(line.removeprefix(JOINS), comments=True)[1:])
+    print(json.dumps(peer.told.get("http")))
 
 
 def shown(cluster: LocalCluster, line: str, code: int = 0) -> list[str]:
