@@ -23,6 +23,9 @@ def find_job(state: State, text: str) -> Job:
     jobs = [job for job in state.jobs.values() if text in (job.id, job.name)]
     if jobs:
         return jobs[-1]
+    service = serve_job(state, text)
+    if service is not None and not service.is_ended:
+        raise Usage(f"{text} is served, not trained: `p2pnode unserve {text}` ends it")
     raise Usage(f"there is no job {text!r}: `p2pnode jobs` lists them")
 
 

@@ -8,6 +8,7 @@ import pytest
 from p2p import view
 from p2p.errors import P2PError, Usage
 from p2p.generation import End, Generation
+from p2p.proposals import PROPOSED
 from p2p.replicated.service import Service
 from p2p.services import view as services_view
 from p2p.verbs import verify
@@ -171,6 +172,12 @@ def test_what_an_option_may_just_be() -> None:
     asked = Generation(None, {"text": ""}, {**most, "timeout_s": None})  # type: ignore[arg-type]
     assert asked.seed == (1 << 64) - 1
     assert Generation(None, {"text": "a"}, {}).seed >= 0  # type: ignore[arg-type]
+
+
+def test_a_served_model_is_no_job_to_pause() -> None:
+    for verb in ("pause", "checkpoint", "set"):
+        with pytest.raises(Usage, match=r"tales is served, not trained: `p2pnode unserve tales`"):
+            PROPOSED[verb](state(), {"job": "tales", "changes": {}})
 
 
 def test_how_many_replicas() -> None:

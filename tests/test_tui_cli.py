@@ -46,6 +46,18 @@ def test_the_screen_and_its_first_question_import_next_to_nothing_of_the_peer() 
     assert set(ours.split()) - packages == {f"p2p.{name}" for name in needed}
 
 
+@pytest.mark.parametrize("arguments", [["--wat"], ["--interval", "x"], ["a:1", "b:1"]], ids=str)
+def test_a_wrong_flag_is_one_sentence(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    shown = capsys.readouterr()
+    assert ended.value.code == 2
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert shown.err.endswith("see `p2ptui --help`\n")
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),

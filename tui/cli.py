@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from p2p.verbs.verb import Parser
+
+    parser = Parser(
         prog="p2ptui",
         description="See and steer a cluster through any one of its peers. Press ? for the keys.",
         epilog="Not on a terminal, or with --once, it prints one snapshot and ends: exit code 0, "
