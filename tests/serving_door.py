@@ -4,9 +4,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,16 @@ TOKEN = "a-secret-of-the-test"
 WITHIN_S = 90.0
 
 
-def peer_with_door(cluster: LocalCluster) -> LocalPeer:
-    """One that only coordinates: its door's answers come from the others' replicas."""
+def opened_tried_and_closed(cluster: LocalCluster, expected: str) -> None:
+    """At a peer that only coordinates: its door's answers come from the others' replicas."""
     file = cluster.folder / "door.token"
     file.write_text(TOKEN + "\n")
-    return cluster.start("--slots", "0", "--http", "0", "--http-token-file", str(file))
+    door = cluster.start("--slots", "0", "--http", "0", "--http-token-file", str(file))
+    tried(door, expected)
+    curl_says_what_is_documented(door)
+    child = process_of(door)
+    assert door.terminate() == 0
+    assert psutil.wait_procs([child], WITHIN_S)[1] == []
 
 
 def client(door: LocalPeer, token: str = TOKEN) -> Any:
@@ -49,9 +51,8 @@ def tried(door: LocalPeer, expected: str) -> None:
         assert whole.choices[0].finish_reason == "length"
         assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (8, 450)
         ids = [ord(character) for character in "def main"]
-        assert asking.completions.create(**{**given, "prompt": ids}).choices[0].text == expected
-        options = {"stream": True, "stream_options": {"include_usage": True}}
-        *chunks, last = asking.completions.create(**given, **options)
+        options = {"prompt": ids, "stream": True, "stream_options": {"include_usage": True}}
+        *chunks, last = asking.completions.create(**{**given, **options})
         assert "".join(chunk.choices[0].text for chunk in chunks) == expected
         assert last.usage.total_tokens == 458
 
@@ -78,19 +79,6 @@ def _refused(asking: Any, kind: type[Exception], fields: dict[str, Any]) -> Any:
     except kind as error:
         return error
     raise AssertionError(f"{fields} was answered")
-
-
-@contextmanager
-def streaming(door: LocalPeer, count: int) -> Iterator[list[Future[str]]]:
-    """So many streams at a time, each begun; afterwards they are over."""
-    given = {"model": "tales", "prompt": "def main", "stream": True, **ASKED}
-    with client(door) as asking, ThreadPoolExecutor(count) as pool:
-        streams = [asking.completions.create(**given) for _ in range(count)]
-        yield [pool.submit(_text, stream) for stream in streams]
-
-
-def _text(stream: Any) -> str:
-    return "".join(chunk.choices[0].text for chunk in stream)
 
 
 def process_of(door: LocalPeer) -> psutil.Process:

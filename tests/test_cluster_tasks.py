@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from p2p.local_cluster import LocalCluster
-from tests import serving_cluster
+from tests import serving_cluster, serving_door
 from tests.cluster_fixtures import ask, is_exact, p2pnode, settled, wait_end, wait_for
 from tools import train_and_ask
 
@@ -340,6 +340,8 @@ def test_an_answer_survives_the_death_of_who_gives_it_and_who_was_asked(
     assert {name.rpartition(".")[2] for name in served} >= {"first_token_s", "requests_per_s"}
     assert serving_cluster.as_the_screen_asks(three, front) == expected
     serving_cluster.conversation_at_a_terminal(three)
+    serving_door.opened_tried_and_closed(three, expected)
+    wait_for(three, "status", settled(3))
     text, answer, killed = serving_cluster.answer_while_peers_die(three, front)
     assert (text, len(killed)) == (expected, 2)
     assert answer.end is not None
