@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2p.replicated.apply import COMMANDS, apply
 from p2p.replicated.job_states import FINAL, JOB_TRANSITIONS
-from p2p.replicated.state import State
+from p2p.replicated.state import TASK_BYTES_MAX, State
 from p2p.replicated.wire import to_chunks
 from tests.log_strategies import commands
 from tests.peer_fakes import (
@@ -20,6 +20,7 @@ from tests.peer_fakes import (
     generation,
     mark,
     running,
+    served,
     spec,
     with_job,
 )
@@ -431,3 +432,13 @@ def test_nothing_in_the_log_raises_and_all_peers_agree(log: list[Any]) -> None:
         two, second = apply(two, command)
         assert repr(first) == repr(second)
     assert repr(asdict(one)) == repr(asdict(two))
+
+
+def test_what_is_served_no_more_leaves_no_files_in_the_state() -> None:
+    half = {**spec(), "task_source": b"x" * (TASK_BYTES_MAX // 2 + 1)}
+    state = applied(running("a"), served(job=half))
+    assert "no room for the task's files of more" in error_of(state, served(name="more", job=half))
+    state = applied(state, {"type": "serve.stop", "service": "serve-1"})
+    ended = state.services["serve-1"]
+    assert (ended.job, ended.revision.files, ended.revision.step) == (None, (), 3)
+    applied(state, served(name="more", job=half))

@@ -18,7 +18,7 @@ from p2p.replicated.service import (
     Service,
     ServiceState,
 )
-from p2p.replicated.state import TEXT_MAX, State
+from p2p.replicated.state import TASK_BYTES_MAX, TEXT_MAX, State
 
 Command = Mapping[str, Any]
 Result = tuple[State, Mapping[str, Any]]
@@ -47,6 +47,12 @@ def start(state: State, command: Command) -> Result:
         target=least,
         revision=parse_revision(command.get("revision"), 0),
     )
+    served = [told.job for told in state.services.values() if not told.is_ended]
+    if sum(map(_task_bytes, [*served, job])) > TASK_BYTES_MAX:
+        raise Rejected(
+            f"no room for the task's files of {name}: those of all that is served may have "
+            f"{TASK_BYTES_MAX / 1e6:.0f} MB together; `p2pnode unserve` one"
+        )
     state = with_service(_without_oldest_ended(state), made)
     return _told(state, command, made, "serve-started", f"{name} shall be served")
 
@@ -166,14 +172,28 @@ def scale(state: State, command: Command) -> Result:
 def fail(state: State, command: Command) -> Result:
     service = active(state, command)
     reason = _text(command["reason"])
-    ended = replace(service, state="failed", reason=reason, assigned={}, replicas=())
+    ended = _ended(replace(service, state="failed", reason=reason))
     return _told(state, command, ended, "serve-failed", f"{service.name}: {reason}", "error")
 
 
 def stop(state: State, command: Command) -> Result:
     service = active(state, command)
-    ended = replace(service, state="cancelled", reason="by a user", assigned={}, replicas=())
+    ended = _ended(replace(service, state="cancelled", reason="by a user"))
     return _told(state, command, ended, "serve-stopped", f"{service.name} is served no more")
+
+
+def _ended(service: Service) -> Service:
+    """What people are shown of it; neither its task's files nor the names of its weights'."""
+    revision = replace(service.revision, files=())
+    return replace(service, assigned={}, replicas=(), job=None, revision=revision)
+
+
+def _task_bytes(job: Any) -> int:
+    """What the files of its task add to every snapshot."""
+    files = job.get("task_files") if isinstance(job, dict) else None
+    texts = [job["task_source"]] if isinstance(job, dict) and "task_source" in job else []
+    texts += files.values() if isinstance(files, dict) else ()
+    return sum(len(text) for text in texts if isinstance(text, str | bytes))
 
 
 def active(state: State, command: Command) -> Service:
