@@ -1,6 +1,7 @@
 """The client, over real sockets, against peers the test plays: what it repeats and promises."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from p2p.wire.client_link import bodies_of
 from p2p.wire.envelope import Envelope, Malformed, decode, encode
 from p2p.wire.keys import ClusterKey
 from p2p.wire.network import Listener, Route
-from p2p.wire.sockets import ZmqNetwork
+from p2p.wire.sockets import BATCH_MAX, ZmqNetwork
 
 Body = dict[str, Any]
 SILENCE: Body = {}
@@ -41,6 +42,7 @@ REFUSED = to_wire(Usage("no"))
 BUSY = to_wire(Busy("the cluster is busy"))
 EXPIRED = to_wire(SessionExpired("the session expired"))
 PATIENCE_S = 60.0  # of the clients; no test lets it pass, see `skip`
+FLOOD = 1_900  # requests, fewer than a socket holds
 LEADERLESS = to_wire(NoQuorum("no leader"))
 
 
@@ -350,6 +352,34 @@ def test_several_answers_in_one_message_are_told_from_one() -> None:
     for bad in ("text", [one, 3], {"id": "a"}):
         with pytest.raises(Malformed):
             bodies_of({"several": bad})
+
+
+def test_a_flood_of_requests_lets_the_peers_loop_do_other_things_in_between() -> None:
+    """Every answer looks for more to read: there must not be a read for each of them."""
+
+    async def story(cluster: Cluster, client: Client) -> None:
+        until = asyncio.Event()
+        heard, then = 0, list[int]()
+
+        def answers(body: Body) -> Body:
+            nonlocal heard
+            heard += 1
+            if heard == 1:
+                time.sleep(0.3)  # meanwhile the others arrive
+                asyncio.get_running_loop().call_later(0.0, lambda: then.append(heard))
+            if heard == FLOOD:
+                until.set()
+            return {"done": True}
+
+        cluster.plays[0] = answers
+        link = client.link(client.address)
+        await link.shake_hands(PATIENCE_S)
+        for number in range(FLOOD):
+            link.tell(client.id, {"id": str(number), "verb": "status", "args": {}})
+        await asyncio.wait_for(until.wait(), PATIENCE_S)
+        assert then[0] <= 2 * BATCH_MAX
+
+    played(1, story)
 
 
 def test_one_that_knows_one_peer_finds_the_others() -> None:

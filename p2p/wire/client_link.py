@@ -45,6 +45,7 @@ class ClientLink:
         host, port = parse_address(address)
         self.address = address
         self.is_lost = False
+        self._is_due = False  # its socket will be read in a moment
         self._key = key
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -145,10 +146,14 @@ class ClientLink:
 
     def _recheck(self, sock: Any, read: Any) -> None:
         """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival."""
-        if not self.is_lost and int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self.is_lost or self._is_due:
+            return
+        if int(sock.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._is_due = True
             self._loop.call_soon(read)
 
     def _read(self) -> None:
+        self._is_due = False
         if self.is_lost:
             return
         for _ in range(BATCH_MAX):

@@ -48,6 +48,7 @@ class ZmqNetwork:
         self.bound = bound
         self.bind_host = _resolve(parse_address(bound)[0])
         self._links: dict[str, _Link] = {}
+        self._due: set[zmq.Socket[bytes]] = set()  # those that will be read in a moment
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -111,9 +112,18 @@ class ZmqNetwork:
         self._loop.call_soon(read)
 
     def _recheck(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
-        """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival."""
-        if self._loop is not None and _has_message(sock):
-            self._loop.call_soon(read)
+        """ZeroMQ's descriptor is edge-triggered and a send may swallow the edge of an arrival.
+
+        One read at a time is on its way: every answer asks for one, and if all came, the loop would
+        see nothing else before a whole flood was read.
+        """
+        if self._loop is not None and sock not in self._due and _has_message(sock):
+            self._due.add(sock)
+            self._loop.call_soon(self._read_due, sock, read)
+
+    def _read_due(self, sock: "zmq.Socket[bytes]", read: Callable[[], None]) -> None:
+        self._due.discard(sock)
+        read()
 
     def _read_router(self) -> None:
         for _ in range(BATCH_MAX):
