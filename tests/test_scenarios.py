@@ -1,7 +1,10 @@
 """Scenarios: files read, what is waited for, what must hold, reports; one played by real peers."""
 
+import asyncio
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -9,7 +12,7 @@ import pytest
 
 from p2p.errors import P2PError, Usage
 from p2p.local_cluster import LocalCluster
-from p2p.scenarios import catalog, checks, news, report, scenario
+from p2p.scenarios import catalog, checks, news, report, scenario, stage
 from p2p.scenarios.facts import BadCheck, Facts
 from p2p.scenarios.lines import Lines
 from p2p.scenarios.reading import read
@@ -45,6 +48,43 @@ def test_all_are_played_in_the_order_of_the_list() -> None:
     assert tuple(one.name for one in catalog.find("all")) == catalog.NAMES
     files = (Path(catalog.__file__).parent).glob("*.toml")
     assert {file.stem for file in files} == set(catalog.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("wait", "pace", "comes"),
+    [
+        (scenario.Wait(job="main", state="finished"), 1, True),
+        (scenario.Wait(job="main", state="finished"), 0, False),
+        (scenario.Wait(job="main", members=2), 1, False),
+    ],
+    ids=["slowly", "stands still", "other than steps"],
+)
+def test_a_job_that_goes_on_is_not_waited_for_in_vain(
+    wait: scenario.Wait, pace: int, comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a machine has much else to do, a minute goes by between two looks."""
+    minutes = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(stage, "time", clock)
+    monkeypatch.setattr(stage, "ASK_EVERY_S", 0.0)
+
+    class Playing(stage.Stage):
+        def __init__(self) -> None:
+            self._step = 0
+
+        async def _job(self, action: scenario.Wait) -> dict[str, Any]:
+            self._step += pace
+            return {"step": self._step}
+
+        async def _missing(self, action: scenario.Wait, first: Any, told: Any) -> str:
+            return "" if told["step"] > 9 else "its end"
+
+    playing = Playing().wait(wait)
+    if comes:
+        asyncio.run(playing)
+    else:
+        with pytest.raises(P2PError, match="waited 90 s in vain for its end"):
+            asyncio.run(playing)
 
 
 def test_more_peers_at_the_beginning_are_waited_for() -> None:

@@ -60,6 +60,11 @@ class Wait:
     insight: str | None = None
     within_s: float = WITHIN_S
 
+    @property
+    def awaits_steps(self) -> bool:
+        """Whether the job has to go on to it, step by step: each gives it its time anew."""
+        return self.state == "finished" or self.share is not None or self.steps is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

@@ -51,15 +51,23 @@ class Stage:
         await self.peers.close()
 
     async def wait(self, action: do.Wait) -> None:
-        first = None if action.job is None else await self.jobs.look(action.job)
-        deadline_s = time.monotonic() + action.within_s
-        while lacks := await self._missing(action, first):
+        first = told = await self._job(action)
+        deadline_s, step = time.monotonic() + action.within_s, -1
+        while lacks := await self._missing(action, first, told):
+            if told is not None and action.awaits_steps and told["step"] > step:
+                # However slow this machine is: what goes on is not waited for in vain.
+                deadline_s, step = time.monotonic() + action.within_s, told["step"]
             if time.monotonic() > deadline_s:
                 raise P2PError(f"waited {action.within_s:g} s in vain for {lacks}")
             await asyncio.sleep(ASK_EVERY_S)
+            told = await self._job(action)
 
-    async def _missing(self, action: do.Wait, first: dict[str, Any] | None) -> str:
-        told = None if action.job is None else await self.jobs.look(action.job)
+    async def _job(self, action: do.Wait) -> dict[str, Any] | None:
+        return None if action.job is None else await self.jobs.look(action.job)
+
+    async def _missing(
+        self, action: do.Wait, first: dict[str, Any] | None, told: dict[str, Any] | None
+    ) -> str:
         client = self.peers.client
         status = await client.request("status")
         if action.insight is not None:
