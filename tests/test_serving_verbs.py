@@ -115,15 +115,19 @@ def test_verify_says_what_is_well_and_what_is_not() -> None:
 
 
 def test_verify_names_who_is_gone_and_what_helps() -> None:
-    raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset({"a", "b"}), 0.0)
-    status = view.status(state(), raft, {})
-    dead = {**status, "peers": [{**peer, "state": "dead"} for peer in status["peers"]]}
-    texts = {check.name: check.text for check in verify.of_status(dead)}
-    assert texts["peers"].startswith("name-a and name-b do not answer: start them again, or")
-    (first, *rest) = status["peers"]
-    dead = {**status, "peers": [{**first, "state": "dead"}, *rest]}
-    texts = {check.name: check.text for check in verify.of_status(dead)}
-    assert texts["peers"].endswith("start it again, or `p2pnode remove name-a`")
+    def said(*dead: str, voters: str = "ab") -> dict[str, str]:
+        raft = view.RaftView("a", 1, "a", True, 1, 1, frozenset(voters), 0.0)
+        status = view.status(state(), raft, {})
+        peers = [{**p, "state": "dead"} if p["id"] in dead else p for p in status["peers"]]
+        return {check.name: check.text for check in verify.of_status({**status, "peers": peers})}
+
+    lost = said("a", "b")
+    assert lost["peers"] == "name-a and name-b do not answer: start them again"
+    assert lost["quorum"].endswith("0 of 2 answer: start the missing ones")
+    assert said("b")["peers"] == "name-b does not answer: start it again"  # no majority is left
+    learner = said("b", voters="a")
+    assert learner["peers"].endswith("start it again, or `p2pnode remove name-b`")
+    status = view.status(state(), view.RaftView("a", 1, "a", True, 1, 1, frozenset("ab"), 0.0), {})
     headless = {**status, "cluster": {**status["cluster"], "quorum": False}}
     texts = {check.name: check.text for check in verify.of_status(headless, frozenset({"b"}))}
     assert texts["peers"] == "name-b does not answer: start it again"

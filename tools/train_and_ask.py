@@ -35,19 +35,20 @@ JOINS = "p2pnode --join "
 Ended = subprocess.CompletedProcess[str]
 
 
-def commands(readme: str, steps: int | None = None) -> list[str]:
-    """The section's commands for a shell, in their order; with another number of steps if given."""
+def commands(readme: str, steps: int | None = None, data: Path | None = None) -> list[str]:
+    """The section's commands for a shell, in their order; if given, the job makes so many steps,
+    or learns from these data."""
     _, _, rest = readme.partition(f"\n{HEADING}\n")
     section, _, _ = rest.partition("\n## ")
     lines = [line.strip() for line in section.splitlines() if line.startswith(PROGRAMS)]
-    return [line if steps is None else _with_steps(line, steps) for line in lines]
+    return [_changed(line, steps, data) if "--steps" in line else line for line in lines]
 
 
-def _with_steps(line: str, steps: int) -> str:
+def _changed(line: str, steps: int | None, data: Path | None) -> str:
     words = shlex.split(line, comments=True)
-    if "--steps" in words:
+    if steps is not None:
         words[words.index("--steps") + 1] = str(steps)
-    return shlex.join(words)
+    return shlex.join([*words, *(["--data", str(data)] if data else [])])
 
 
 def carry_out(cluster: LocalCluster, line: str) -> Ended:

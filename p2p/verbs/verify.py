@@ -74,17 +74,19 @@ def of_status(status: Mapping[str, Any], silent: frozenset[str] = frozenset()) -
     is_lost |= dict.fromkeys(silent, True)
     lost = [peer["name"] for peer in peers if is_lost[peer["id"]]]
     alive = [p for p in peers if p["state"] == "alive" and not is_lost[p["id"]]]
+    votes = [peer for peer in peers if peer["role"] in ("leader", "voter")]
+    voting = [peer for peer in votes if peer in alive]
+    # A leader that has just lost the others takes a moment to see that it leads no more.
+    is_led = _leads(status) and 2 * len(voting) > len(votes)
     yield _check(
         "peers",
         not lost,
         f"{len(alive)} of {len(alive) + len(lost)} alive",
-        _gone(lost, may_be_removed=_leads(status)),
+        _gone(lost, may_be_removed=is_led),
     )
-    votes = [peer for peer in peers if peer["role"] in ("leader", "voter")]
-    voting = [peer for peer in votes if peer in alive]
     yield _check(
         "quorum",
-        _leads(status),
+        is_led,
         f"{len(voting)} of {len(votes)} voters, led by {leader} in term {cluster['term']}",
         f"no leader that a majority of the voters follows; {len(voting)} of {len(votes)} answer: "
         "start the missing ones",
