@@ -35,6 +35,7 @@ VANISHED, ASKING_S, VANISHED_S = 500, 2.0, 20.0  # a client not heard of for 15 
 UNREAD_MAX = 512  # ids that a client which reads nothing may be told
 HONEST_WITHIN_S = 60.0
 GROWS_MB_MAX = 100.0
+LAG_MAX_S = 1.0  # where the machine has a processor for the peer
 Figures = dict[str, Any]
 
 
@@ -159,7 +160,10 @@ class Floods:
         if most_mb - idle_mb > GROWS_MB_MAX:
             self.crew.problems.append(f"{flood.__name__}: from {idle_mb} to {most_mb} MB")
         told |= {"idle_mb": idle_mb, "most_mb": most_mb, "seconds": round(time.time() - since, 1)}
-        return {**told, "loop_lag_s": await self._lag_s(client, since)}
+        lag_s = await self._lag_s(client, since)
+        if lag_s > LAG_MAX_S:
+            self.crew.problems.append(f"{flood.__name__}: the peer was {lag_s} s late for a tick")
+        return {**told, "loop_lag_s": lag_s}
 
     async def _lag_s(self, client: Client, since: float) -> float:
         """The longest that the flooded peer was late for a tick."""
