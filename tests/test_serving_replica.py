@@ -1,6 +1,7 @@
 """A real replica over its socketpair: textgpt's weights in, the same answers whatever happens."""
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 class Played:
     """The peer of one replica."""
 
-    def __init__(self, order: Load) -> None:
+    def __init__(self, order: "Load | Unclear") -> None:
         self.line, theirs = socket.socketpair()
         self.line.settimeout(WITHIN_S)
         self._decoder, self._heard = Decoder(), list[News]()
@@ -187,6 +188,19 @@ def ended(order: Load) -> str:
     assert isinstance(heard, Failed)
     assert played.end() == 1
     return heard.error
+
+
+class Unclear:
+    """An order that is answered with a refusal."""
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"kind": "generate", "request": "r"}
+
+
+def test_a_peer_that_goes_with_news_unread_is_an_end_like_any_other() -> None:
+    played = Played(Unclear())
+    assert select.select([played.line], [], [], 60.0)[0]
+    assert played.end() == 0
 
 
 @pytest.mark.processes

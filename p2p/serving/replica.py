@@ -36,6 +36,8 @@ def main(stream: socket.socket) -> int:
     line = Line(stream)
     try:
         return live(line)
+    except ConnectionError:  # it closed its end with news of ours unread: an end like any other
+        return 0
     except (MalformedFrame, OSError) as error:
         print(f"replica: its peer is gone or mad: {error}", file=sys.stderr)
         return 1
