@@ -210,6 +210,9 @@ def test_a_read_only_screen_asks_a_little_and_rests() -> None:
             await driver.sees("a read-only screen rests as long as an answer took: 60 s more")
             await driver.press("x", "enter")
             assert len(driver.cluster.answers) == 1
+            await driver.press("tab", "n", "i", "enter")  # nor does a new conversation end that
+            await driver.sees("nothing was asked yet", "a read-only screen rests")
+            assert len(driver.cluster.answers) == 1
 
     asyncio.run(talk())
 
@@ -248,7 +251,7 @@ def test_only_the_newest_turns_are_kept() -> None:
     made, model = Chat(), parse_models({"models": tui_fake_told.models([])})[0]
     for n in range(chat.TURNS_MAX + 5):
         made = chat.begun(made, model, f"p{n % 3}", float(n))
-        made = chat.changed(made, n + 1, ended_s=n + 0.5)
+        made = chat.ended(made, n + 1, n + 0.5)
     assert len(made.turns) == chat.TURNS_MAX
     assert made.turns[-1].number == chat.TURNS_MAX + 5
     assert made.prompts == tuple(f"p{n % 3}" for n in range(chat.TURNS_MAX + 2, chat.TURNS_MAX + 5))

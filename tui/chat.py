@@ -58,13 +58,15 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Chat:
     """`conversation` keeps prompts at the replica that has what was said in its cache. `line` are
-    the options as they were typed, `options` as they are asked with.
+    the options as they were typed, `options` as they are asked with. A read-only screen rests until
+    `rests_until_s`.
     """
 
     turns: tuple[Turn, ...] = ()
     conversation: str = ""
     line: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    rests_until_s: float = 0.0
 
     @property
     def open(self) -> Turn | None:
@@ -89,6 +91,18 @@ def changed(chat: Chat, number: int, **changes: Any) -> Chat:
     return replace(chat, turns=turns)
 
 
+def ended(chat: Chat, number: int, now_s: float, **changes: Any) -> Chat:
+    """With the end of a turn, after which a read-only screen rests as long as it took."""
+    took_s = sum(now_s - turn.asked_s for turn in chat.turns if turn.number == number)
+    after = changed(chat, number, ended_s=now_s, **changes)
+    return replace(after, rests_until_s=now_s + took_s)
+
+
+def afresh(chat: Chat) -> Chat:
+    """Nothing said, the same options; and whoever rests goes on resting."""
+    return Chat(line=chat.line, options=chat.options, rests_until_s=chat.rests_until_s)
+
+
 def question(chat: Chat, model: Model, prompt: str) -> Question:
     """The prompt; for a chat model with what was said before."""
     if not model.is_chat:
@@ -111,11 +125,8 @@ def asked_with(chat: Chat, read_only: bool) -> dict[str, Any]:
 
 
 def rests_s(chat: Chat, now_s: float) -> float:
-    """How much longer a read-only screen rests: as long as its last answer took."""
-    last = chat.turns[-1] if chat.turns else None
-    if last is None or last.ended_s is None:
-        return 0.0
-    return max(0.0, 2 * last.ended_s - last.asked_s - now_s)
+    """How much longer a read-only screen rests."""
+    return max(0.0, chat.rests_until_s - now_s)
 
 
 def told_options(chat: Chat, read_only: bool) -> str:

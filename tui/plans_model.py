@@ -25,7 +25,7 @@ def unserve(snapshot: Snapshot, status: Status, selection: Selection) -> Proposa
         cli=f"p2pnode unserve {shlex.quote(model.name if len(same) == 1 else model.id)}",
         done=f"{model.name} is served no more",
         lines=(
-            f"{ends}; prompts that wait or are being answered get an error.",
+            f"{ends}: what has begun is finished, for 30 s at most; what waits gets an error.",
             "The job it came from, and its checkpoints, stay.",
         ),
     )

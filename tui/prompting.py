@@ -99,8 +99,7 @@ class PromptingApp(SteeredApp):
             self.look(replace(self.scene, view=NAME, maximised=False))
             return
         self.stop_answer()
-        now = self.scene.chat
-        self.set_scene(chat=Chat(line=now.line, options=now.options))
+        self.set_scene(chat=chat.afresh(self.scene.chat))
 
     @property
     def _line(self) -> AskingInput:
@@ -176,7 +175,7 @@ class PromptingApp(SteeredApp):
 
     def _end(self, number: int, **changes: Any) -> None:
         self._draw_answer()
-        ended = chat.changed(self.scene.chat, number, ended_s=time.monotonic(), **changes)
+        ended = chat.ended(self.scene.chat, number, time.monotonic(), **changes)
         self.set_scene(chat=ended)
         if self.scene.view != NAME:
             self.say(changes.get("problem") or "the prompt is answered: 0 shows it")
