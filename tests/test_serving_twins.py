@@ -522,6 +522,31 @@ def test_a_replica_that_hangs_is_left_soon_and_ended_later() -> None:
     assert len(hosts_of(cluster)) == 2
 
 
+def test_a_peer_that_is_wanted_again_while_its_replica_still_answers_gets_another() -> None:
+    cluster = grown(2)
+    serving(cluster, replicas_max=2)
+    service = lambda: cluster.leader.peer.state.services["serve-1"]  # noqa: E731
+
+    def scale(target: int) -> None:
+        told = {"type": "serve.scale", "service": "serve-1", "target": target, "reason": "a test"}
+        cluster.leader.peer.propose(told)
+        cluster.until(lambda: len(service().assigned) == target, "it is placed")
+        cluster.until(cluster.agreed, "agreement")
+
+    scale(2)
+    cluster.until(lambda: len(service().replicas) == 2, "two answer")
+    for n in range(4):
+        prompt(cluster, "a", f"t{n}", max_tokens=200)
+    cluster.until(lambda: all(t.peer.replicas.is_answering for t in cluster.live()), "both answer")
+    scale(1)
+    (host,) = cluster.twins.keys() - service().assigned.keys()
+    assert cluster.twins[host].peer.replicas.is_answering
+    scale(2)
+    cluster.until(lambda: len(service().replicas) == 2, "two answer again")
+    cluster.until(lambda: not cluster.twins[host].peer.replicas.is_answering, "all is answered")
+    cluster.until(lambda: len(cluster.twins[host].children.started) == 1, "the first one ends")
+
+
 def test_a_peer_that_leaves_answers_what_it_has_begun() -> None:
     cluster = grown(3)
     serving(cluster)

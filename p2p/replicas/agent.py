@@ -152,6 +152,8 @@ def _drain_s(replica: LocalReplica, state: State) -> float:
 
 def _is_wanted(replica: LocalReplica, state: State, self_id: str) -> bool:
     service = state.services.get(replica.service)
+    if replica.unwanted_s is not None:  # the leader heard that it ends, and counts on another
+        return False
     if service is None or service.is_ended or self_id not in service.assigned:
         return False
     answering = any(told.child == replica.child for told in service.replicas)
@@ -170,7 +172,7 @@ def _starts(state: State, local: Local) -> Iterator[Fetch | Start | Crowded | Gi
         if service.is_ended or revision is None or revision != service.revision.number:
             continue
         beside = [told for told in local.replicas.values() if told.service == service.id]
-        if any(told.revision == revision for told in beside):
+        if any(told.revision == revision and told.unwanted_s is None for told in beside):
             continue
         files = local.files.get((service.id, revision))
         if files is None:

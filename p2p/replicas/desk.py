@@ -92,7 +92,11 @@ class ReplicaDesk:
         ):
             self._crowded = {}
             return
-        held = {(told.service, told.revision) for told in self._local.values()}
+        held = {
+            (told.service, told.revision)
+            for told in self._local.values()
+            if told.unwanted_s is None
+        }
         may_start = bool(self._files.found.keys() - held)
         local = Local(
             self_id=self._workplace.self_id,
