@@ -52,9 +52,12 @@ def _changed(line: str, steps: int | None, data: Path | None) -> str:
 
 
 def carry_out(cluster: LocalCluster, line: str) -> Ended:
-    """As a shell would that finds this cluster's peers."""
+    """As a shell would that finds this cluster's peers; but curl fails when it is told an error."""
     program, *arguments = shlex.split(line, comments=True)
-    programs = {"p2pnode": [sys.executable, "-P", "-m", "p2p.cli"], "curl": ["curl"]}
+    programs = {
+        "p2pnode": [sys.executable, "-P", "-m", "p2p.cli"],
+        "curl": ["curl", "--fail-with-body", "--noproxy", "*"],
+    }
     return subprocess.run(
         [*programs[program], *arguments],
         env=cluster.environment,
@@ -122,9 +125,13 @@ def shortened(lines: list[str]) -> list[str]:
 
 def learned(cluster: LocalCluster) -> list[str]:
     """Problems, if the loss is not well below the entropy of the data."""
-    told = json.loads(carry_out(cluster, f"p2pnode job {JOB} --json").stdout)
+    done = carry_out(cluster, f"p2pnode job {JOB} --json")
+    metrics = json.loads(done.stdout)["metrics"] if done.returncode == 0 else {}
+    held_out_bits = metrics.get("bits_per_byte")
+    if held_out_bits is None:
+        return [f"nothing is known of what {JOB} has learned: {done.stderr.strip()}"]
     data = text.read(None)
-    entropy_bits, held_out_bits = text.unigram_bits(data), told["metrics"]["bits_per_byte"]
+    entropy_bits = text.unigram_bits(data)
     factor = held_out_bits / entropy_bits
     print(
         f"\n{len(data):,} bytes have a unigram entropy of {entropy_bits:.3f} bits per byte; the "
@@ -137,8 +144,9 @@ def wait_until_noticed(cluster: LocalCluster) -> None:
     """The leader has judged the peer that was killed, and somebody answers for it if it can."""
     deadline_s = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline_s:
-        status = json.loads(carry_out(cluster, "p2pnode status --json").stdout)
-        if any(peer["state"] == "dead" for peer in status["peers"]):
+        done = carry_out(cluster, "p2pnode status --json")
+        peers = json.loads(done.stdout)["peers"] if done.returncode == 0 else []
+        if any(peer["state"] == "dead" for peer in peers):
             return
 
 
