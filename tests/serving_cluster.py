@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ from p2p.client import Client
 from p2p.generation import Generation
 from p2p.local_cluster import LocalCluster, LocalPeer
 from tests.cluster_fixtures import p2pnode, wait_end, wait_for
-from tools.terminal import Terminal
+from tools.terminal import PATIENCE_S, Terminal
 from tui.connect import ClusterSource
 
 SMALL = [f"--set={name}" for name in ("width=32", "layers=1", "heads=2", "context=512")]
@@ -121,8 +122,7 @@ def conversation_at_a_terminal(cluster: LocalCluster) -> None:
         answers = [text.partition("[tales on ")[0] for text in asked]
         assert answers[0] == answers[1] != ""
         with replicas_that_stand_still(cluster):
-            terminal.type("def main\r")
-            terminal.until(lambda text: text.count("> def main\n") == 3)
+            type_and_wait_until_it_is_read(terminal, "def main\r")
             say("\x03", "[stopped]")
         say("\x03", "\n>")  # nothing to stop, and it goes on
         say("def main\r", "40 tokens in")
@@ -131,6 +131,22 @@ def conversation_at_a_terminal(cluster: LocalCluster) -> None:
         terminal.drain()
         assert terminal.attributes() == terminal.attributes_before
         assert not terminal.modes_left_on()
+
+
+def type_and_wait_until_it_is_read(terminal: Terminal, keys: str) -> None:
+    """Until the line's editor has given the terminal back, and the program waits for something
+    else: as long as it reads the line, Ctrl-C only drops that."""
+
+    def until(is_so: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert time.monotonic() < deadline_s, terminal.text()
+            time.sleep(0.005)
+
+    until(lambda: terminal.attributes() != terminal.attributes_before)
+    terminal.type(keys)
+    until(lambda: terminal.attributes() == terminal.attributes_before)
+    until(lambda: psutil.Process(terminal.pid).status() == psutil.STATUS_SLEEPING)
 
 
 @contextlib.contextmanager

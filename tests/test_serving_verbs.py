@@ -55,6 +55,18 @@ def talk(*pieces: str, source: str = "job:job-1") -> tuple[Conversation, list[st
     return Conversation(ask, generate, shown.append, None, {"max_tokens": 5}), shown, asked
 
 
+def test_a_prompt_is_stopped_before_anybody_was_asked_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ask(verb: str) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    shown: list[str] = []
+    hears = Conversation(ask, lambda *_, **__: FakeAnswer("never"), shown.append, None, {})
+    assert hears.hear("tell me")
+    assert (shown, capsys.readouterr().out) == (["[stopped]"], "\n")
+
+
 def test_a_conversation_prompts_and_knows_a_few_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

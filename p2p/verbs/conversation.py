@@ -62,11 +62,12 @@ class Conversation:
 
     def _prompt(self, text: str) -> None:
         said = {"role": "user", "content": text}
-        chat = self._is_chat()
-        question: Any = [*self._messages, said] if chat else text
-        asked = self._generate(question, model=self._model, conversation=self._id, **self._options)
-        answer = ""
+        chat, answer = False, ""
         try:
+            chat = self._is_chat()
+            question: Any = [*self._messages, said] if chat else text
+            options = {"model": self._model, "conversation": self._id, **self._options}
+            asked = self._generate(question, **options)
             for piece in asked:
                 answer += piece
                 print(shown(piece), end="", flush=True)
