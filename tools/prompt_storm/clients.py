@@ -163,8 +163,13 @@ async def live(folder: Path, name: str, seed: int, count: int) -> None:
     questions = [Question(**each) for each in setup["questions"]]
     key = read_token(Path(setup["token_file"]))
     assert key is not None
-    stopping = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopping.set)  # its end
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        loop.remove_reader(sys.stdin.fileno())  # it would be called without a pause
+        stopping.set()
+
+    loop.add_reader(sys.stdin.fileno(), end)
     with (folder / f"{name}.jsonl").open("w", buffering=1) as file:
 
         def write(record: Record) -> None:

@@ -39,7 +39,7 @@ class ModelsPane(Table[Model]):
         names = ", ".join(dict.fromkeys(name for _, name, _, _ in item.replicas))
         has = len(item.replicas)
         size = item.parameters
-        slow = [told for told in figures(scene, item, "first_token_s") if told is not None]
+        first_s = max(figures(scene, item, "first_token_s"), default=None)
         return Row(
             item.id,
             {
@@ -52,7 +52,7 @@ class ModelsPane(Table[Model]):
                 "rate": [(text.rate(sum(figures(scene, item, "requests_per_s"))), "text")],
                 "waiting": [(text.count(sum(figures(scene, item, "waiting"))), "text")],
                 "tokens": [(text.rate(sum(figures(scene, item, "tokens_per_s"))), "text")],
-                "first": [(text.seconds(max(slow, default=None)), "dim")],
+                "first": [(text.seconds(first_s), "dim")],
                 "parameters": [(text.short_count(size) if size else "–", "dim")],
                 "source": [(item.source, "dim")],
             },
