@@ -13,8 +13,6 @@ from p2p.serving.messages import (
     Done,
     Failed,
     Generate,
-    GoOn,
-    Hold,
     Load,
     Ready,
     Sampling,
@@ -30,7 +28,7 @@ ORDERS = [
     Generate("r", text=""),
     Generate("r", messages=({"role": "user", "content": "hé"},), stop=("\n", "end")),
     Generate("r", tokens=(1, 2, 3), max_tokens=4, sampling=SAMPLING, sent=(9, 9)),
-    *(Cancel("r"), Hold("r"), GoOn("r")),
+    Cancel("r"),
 ]
 NEWS = [
     Ready("m", 10, 40, 128, "sha256:00", 16),

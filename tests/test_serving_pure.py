@@ -66,7 +66,7 @@ PROMPTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=90), min_siz
 def test_an_answer_is_the_same_in_any_batch(
     prompts: list[list[int]], slots: int, data: st.DataObject
 ) -> None:
-    """Requests join in the midst, resume from ids that were sent, are held, are cancelled."""
+    """Requests join in the midst, resume from ids that were sent, are cancelled."""
     played = Played(slots)
     cancelled = set()
     for number, prompt in enumerate(prompts):
@@ -78,12 +78,8 @@ def test_an_answer_is_the_same_in_any_batch(
             if victim in played.batch:
                 played.batch.end(victim)
                 cancelled.add(victim)
-        if data.draw(st.booleans(), "hold"):
-            played.batch.hold(str(number), True)
         for _ in range(data.draw(st.integers(0, 3), "steps")):
             played.step()
-    for number in range(len(prompts)):
-        played.batch.hold(str(number), False)
     while played.step():
         pass
     told = {n: alone(p, 6) for n, p in enumerate(prompts) if str(n) not in cancelled}

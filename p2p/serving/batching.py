@@ -34,7 +34,6 @@ class Stream:
     ids: list[int]
     slot: int = -1
     cached: int = 0
-    is_held: bool = False
 
     @property
     def answered(self) -> int:
@@ -99,11 +98,6 @@ class Batch:
         self._seat()
         return stream
 
-    def hold(self, request: str, is_held: bool) -> None:
-        stream = self.find(request)
-        if stream is not None:
-            stream.is_held = is_held
-
     def end(self, request: str) -> None:
         """It was answered, or nobody wants it any more; who waits longest gets its slot."""
         stream = self._streams.pop(request, None)
@@ -117,9 +111,8 @@ class Batch:
     def plan(self) -> list[Row]:
         """The rows of the next step, at most ROWS_MAX and one more per stream; none = idle."""
         rows: list[Row] = []
-        active = [stream for stream in self._streams.values() if not stream.is_held]
-        room = ROWS_MAX - len(active)
-        for stream in active:
+        room = ROWS_MAX - len(self._streams)
+        for stream in self._streams.values():
             pending = len(stream.ids) - stream.cached
             taken = min(pending, 1 + max(0, room))
             room -= taken - 1

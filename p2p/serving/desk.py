@@ -9,7 +9,7 @@ from typing import Protocol
 
 from p2p.serving.answer import Answer
 from p2p.serving.batching import Batch, Busy, Row, Stream
-from p2p.serving.messages import Cancel, Done, Generate, GoOn, Hold, News, Order, Tokens
+from p2p.serving.messages import Cancel, Done, Generate, News, Order, Tokens
 from p2p.serving.messages import Stream as Told
 from p2p.serving.sampling import Scores, are_numbers, draw
 from p2p.serving.text import BytesText, Text
@@ -50,8 +50,6 @@ class Desk:
         if isinstance(order, Cancel):
             stream = self._batch.find(order.request)
             return [self._end(stream, "cancelled")] if stream else []
-        if isinstance(order, Hold | GoOn):
-            self._batch.hold(order.request, isinstance(order, Hold))
         return []
 
     def plan(self) -> list[Row]:

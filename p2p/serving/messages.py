@@ -87,24 +87,6 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Generate no more for it until GoOn (its client is slow); it keeps its place and memory."""
-
-    request: str
-
-    def to_wire(self) -> dict[str, Any]:
-        return {"kind": "hold", "request": self.request}
-
-
-@dataclass(frozen=True, slots=True)
-class GoOn:
-    request: str
-
-    def to_wire(self) -> dict[str, Any]:
-        return {"kind": "go_on", "request": self.request}
-
-
-@dataclass(frozen=True, slots=True)
 class Ready:
     """It answers from now on. `digest` names the weights: the same on every replica of them."""
 
@@ -185,5 +167,5 @@ class Pulse:
         return {"kind": "pulse", **asdict(self)}
 
 
-Order = Load | Generate | Cancel | Hold | GoOn
+Order = Load | Generate | Cancel
 News = Ready | Failed | Tokens | Done | Pulse

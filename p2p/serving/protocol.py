@@ -12,8 +12,6 @@ from p2p.serving.messages import (
     Done,
     Failed,
     Generate,
-    GoOn,
-    Hold,
     Load,
     News,
     Order,
@@ -46,11 +44,9 @@ def order(wire: object) -> Order:
         return _load(fields)
     if kind == "generate":
         return generate(fields)
-    request = fields.text("request", REQUEST_CHARACTERS_MAX, least=1)
-    kinds: dict[str, type[Cancel | Hold | GoOn]] = {"cancel": Cancel, "hold": Hold, "go_on": GoOn}
-    if kind not in kinds:
-        raise Malformed(f"there is no order {kind!r}")
-    return kinds[kind](request)
+    if kind == "cancel":
+        return Cancel(fields.text("request", REQUEST_CHARACTERS_MAX, least=1))
+    raise Malformed(f"there is no order {kind!r}")
 
 
 def news(wire: object) -> News:

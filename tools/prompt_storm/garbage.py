@@ -30,7 +30,7 @@ BODIES: dict[str, tuple[dict[str, Any], ...]] = {
         {"alive": ["r"]},
         {"child": "c", "order": {"kind": "generate", "request": "r", "text": "x", "sent": [1]}},
         {"child": "c", "order": {"kind": "cancel", "request": "r"}},
-        {"child": "c", "order": {"kind": "hold", "request": "r"}},
+        {"child": "c", "order": {"kind": "load", "request": "r"}},
     ),
     "stream": (
         {"child": "c", "running": 1, "waiting": 1, "pieces": [["r", 0, [1], "x"]]},

@@ -15,8 +15,6 @@ from p2p.serving.messages import (
     Done,
     Failed,
     Generate,
-    GoOn,
-    Hold,
     Load,
     Pulse,
     Ready,
@@ -46,7 +44,6 @@ class _Replica:
     loaded: bool = False
     read: int = 0  # of its orders
     running: dict[str, Generate] = field(default_factory=dict)  # with what they have as `sent`
-    held: set[str] = field(default_factory=set)
 
 
 class Replicas:
@@ -109,15 +106,11 @@ class Replicas:
                 case Cancel() if told.request in replica.running:
                     gone = replica.running.pop(told.request)
                     said.append(Done(told.request, "cancelled", 1, len(gone.sent)).to_wire())
-                case Hold():
-                    replica.held.add(told.request)
-                case GoOn():
-                    replica.held.discard(told.request)
         replica.read = len(orders)
         return said + self._decode(replica)
 
     def _decode(self, replica: _Replica) -> list[dict[str, Any]]:
-        going = [name for name in replica.running if name not in replica.held][:STREAMS]
+        going = list(replica.running)[:STREAMS]
         streams, done = [], []
         for name in going:
             order = replica.running[name]
