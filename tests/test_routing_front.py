@@ -1,5 +1,6 @@
 """The front of prompts: who gets them, what its clients see, and what is bounded. Pure."""
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -336,6 +337,26 @@ def test_asked_again_under_the_same_id_it_is_answered_once_to_whom_asked_last() 
     ((_, resumed),) = to_replica(effects)
     assert resumed.sent == (4, 5)
     assert len(made.prompts) == 1
+
+
+def test_who_gave_up_takes_no_memory() -> None:
+    class Client:
+        pass
+
+    made = front("a")
+    client = Client()
+    gone = weakref.ref(client)
+    made.ask(Asked(Generate("1", text="x"), S, client), 0.0)
+    made.cancel("1", 0.0)
+    del client
+    assert gone() is None
+
+
+def test_a_replica_that_nobody_knows_leaves_nothing_behind() -> None:
+    made = front("a")
+    for change in (made.stuck, made.unreached):
+        change("who", 0.0)
+    assert made.replicas.loads.keys() <= {"a"}
 
 
 def test_a_busy_replica_is_left_alone_and_a_refused_prompt_told() -> None:

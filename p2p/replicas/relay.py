@@ -19,7 +19,7 @@ from p2p.routing.letters import (
     ToFront,
     ToHost,
 )
-from p2p.serving.messages import Cancel, Done, Generate, Tokens
+from p2p.serving.messages import Cancel, Done, Tokens
 
 FORGOTTEN_S = 6.0
 LOOK_EVERY_S = 0.5
@@ -112,8 +112,14 @@ class Relay:
 
     def _on_order(self, front: Hashable, letter: OrderFor, can_answer: bool, now_s: float) -> None:
         child, order = letter.child, letter.order
-        known = self._streams.get(order.request) if hasattr(order, "request") else None
-        if isinstance(order, Generate):
+        known = self._streams.get(order.request)
+        if isinstance(order, Cancel):
+            if known is None or known.child != child:
+                return
+            self._forget(order.request)
+        else:
+            if known is not None:
+                return  # sent twice, answered once
             if not can_answer:
                 busy = "it answers no new prompts"
                 done = Done(order.request, "error", 0, 0, error=busy, retry_s=REFUSED_S)
@@ -122,10 +128,6 @@ class Relay:
             stream = _Stream(front, child, len(order.sent), now_s)
             self._streams[order.request] = stream
             self._at.setdefault(child, {})[order.request] = stream
-        elif known is None or known.child != child:
-            return
-        elif isinstance(order, Cancel):
-            self._forget(order.request)
         self._children.send(child, order.to_wire())
 
     def _forget(self, request: str) -> _Stream | None:

@@ -61,7 +61,8 @@ class Replicas:
                 load.told, load.since = prompts, 0
 
     def avoid(self, child: str, until_s: float) -> None:
-        self.load(child).avoid_until_s = until_s
+        if child in self.targets:  # who is none gets nothing anyway
+            self.load(child).avoid_until_s = until_s
 
     def come_back(self, peer: str) -> None:
         """It can be reached again."""

@@ -39,7 +39,8 @@ class Front:
     replicas: Replicas = field(default_factory=Replicas)
     usual_s: float = USUAL_S
     figures: ServingFigures = field(default_factory=ServingFigures)
-    _due: list[tuple[float, int, Prompt]] = field(default_factory=list)  # a heap: when to look
+    # A heap: when to look at which request. By name: who gave up shall take no memory until then.
+    _due: list[tuple[float, int, str]] = field(default_factory=list)
     _attempts: int = 0
     _looks: int = 0
     _ticked_s: float | None = None
@@ -196,11 +197,12 @@ class Front:
     def tick(self, now_s: float) -> list[Effect]:
         """Looks at what is due and no more: its cost does not grow with what waits."""
         effects = self._look_at_replicas(now_s)
-        for _ in range(LOOKS_MAX):
-            if not self._due or self._due[0][0] > now_s:
-                break
-            prompt = heapq.heappop(self._due)[2]
-            if not prompt.is_over:
+        looks = 0
+        while looks < LOOKS_MAX and self._due and self._due[0][0] <= now_s:
+            _, look, request = heapq.heappop(self._due)
+            prompt = self.prompts.get(request)
+            if prompt is not None and prompt.look == look:  # not one that was asked again since
+                looks += 1
                 effects += self._look_at(prompt, now_s)
         return effects + self._dispatch_all(now_s)
 
@@ -221,7 +223,8 @@ class Front:
             prompt.heard_s + SILENT_CLIENT_S,
         )
         self._looks += 1
-        heapq.heappush(self._due, (max(now_s, min(times)), self._looks, prompt))
+        prompt.look = self._looks
+        heapq.heappush(self._due, (max(now_s, min(times)), prompt.look, prompt.request))
 
     def _look_at(self, prompt: Prompt, now_s: float) -> list[Effect]:
         if now_s - prompt.heard_s >= SILENT_CLIENT_S:

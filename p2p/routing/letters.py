@@ -11,7 +11,7 @@ from typing import Any
 
 from p2p.serving import protocol
 from p2p.serving.checking import Fields, Malformed
-from p2p.serving.messages import Done, Load, Order
+from p2p.serving.messages import Done, Load, PromptOrder
 from p2p.serving.protocol import REQUEST_CHARACTERS_MAX
 
 ALIVE_MAX = 100_000
@@ -21,7 +21,7 @@ STREAMS_MAX = 10_000
 @dataclass(frozen=True, slots=True)
 class OrderFor:
     child: str
-    order: Order
+    order: PromptOrder
 
     def to_wire(self) -> dict[str, Any]:
         return {"child": self.child, "order": self.order.to_wire()}

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from p2p.serving.messages import Generate, Order
+from p2p.serving.messages import Generate, PromptOrder
 
 ID_BYTES = 36  # of one id in a list, with its place there
 DEATHS_MAX = 3  # of replicas in a row that had the prompt: it may be what ends them
@@ -52,7 +52,7 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class ToReplica:
     target: Target
-    order: Order
+    order: PromptOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Prompt:
     deaths: int = 0  # of replicas that had it, since its last id came
     left: set[str] = field(default_factory=set)  # replicas that seemed to hang, since then
     moves: int = 0
+    look: int = 0  # the number of the next look at it
     is_over: bool = False
 
     @property

@@ -167,5 +167,6 @@ class Pulse:
         return {"kind": "pulse", **asdict(self)}
 
 
-Order = Load | Generate | Cancel
+PromptOrder = Generate | Cancel
+Order = Load | PromptOrder
 News = Ready | Failed | Tokens | Done | Pulse
