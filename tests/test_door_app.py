@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from p2p.door import answering
 from p2p.door.app import build
 from p2p.door.room import Room
-from p2p.errors import Busy, NoQuorum, P2PError, Usage
+from p2p.door.told import NO_ANSWER
+from p2p.errors import Busy, NoQuorum, P2PError, Unreachable, Usage
 from p2p.generation import End
 
 END = End("length", "tales", "name-a", "r1", 3, 2, 0.5, 0)
@@ -312,9 +313,10 @@ def test_models_and_health() -> None:
     client.told["models"] = {"models": []}
     unwell = ask(client, [b""], "/health", method="GET")
     assert (unwell.status, unwell.code) == (503, "unavailable")
-    client.told["status"] = NoQuorum("no leader")
+    client.told["status"] = Unreachable("no peer answers at 10.0.0.5:7700")
     client.told["models"] = NoQuorum("no leader")
-    assert "no leader" in ask(client, [b""], "/health", method="GET").json["error"]["message"]
+    unwell = ask(client, [b""], "/health", method="GET", token="t")  # a stranger may ask that
+    assert (unwell.status, unwell.json["error"]["message"]) == (503, NO_ANSWER)
     assert ask(client, [b""], "/v1/models", method="GET").status == 503
 
 

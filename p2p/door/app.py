@@ -85,8 +85,8 @@ class _Door:
     async def _why_unwell(self) -> str | None:
         try:
             return told.why_unwell(await self._client.request("status"), await self._served())
-        except P2PError as error:
-            return str(error)
+        except P2PError:  # its sentence may name peers, and anybody may ask
+            return told.NO_ANSWER
 
     async def _served(self) -> list[dict[str, Any]]:
         models: list[dict[str, Any]] = (await self._client.request("models"))["models"]

@@ -17,6 +17,7 @@ TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
+NO_ANSWER = "the cluster does not answer now: `p2pnode status` on this machine says why"
 DONE = b"data: [DONE]\n\n"
 OWNER = "p2pnode"
 

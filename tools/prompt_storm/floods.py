@@ -169,6 +169,8 @@ class Floods:
         """The longest that the flooded peer was late for a tick."""
         told = await client.request("metrics", names=["process.loop_lag_s"], since=since)
         points = told["series"].get("process.loop_lag_s", {"points": []})["points"]
+        if not points:
+            self.crew.problems.append("nothing is known of how late the flooded peer was")
         return round(max((float(point[2]) for point in points), default=0.0), 3)
 
 
