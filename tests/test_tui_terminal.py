@@ -78,6 +78,17 @@ def test_the_terminal_is_given_back(open_: Open, how: "str | signal.Signals", co
     ended(terminal, code)
 
 
+def test_ctrl_c_is_heard_in_it_when_the_tests_run_in_the_background() -> None:
+    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Terminal(["sh", "-c", "echo begun; sleep 60"]) as terminal:
+            terminal.until(lambda text: "begun" in text)
+            terminal.type("\x03")
+            assert terminal.wait(END_WITHIN_S) == 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, ours)
+
+
 def test_a_terminal_that_stops_reading_neither_stops_nor_feeds_it(
     open_: Open, tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ import pyte
 READ_BYTES = 65536
 KEPT_BYTES = 1 << 20  # of the end of what was written, for the escapes in it
 PATIENCE_S = 30.0
+# A job in the background, or below nohup, ignores some of them, and so would what it starts.
+RESET = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)
 ON_AT_FIRST = {"7", "25"}  # wrapping, the cursor
 _MODE = re.compile(rb"\x1b\[\?([0-9;]+)([hl])")
 _KEYBOARD = re.compile(rb"\x1b\[([<>])[0-9]*u")
@@ -204,6 +206,8 @@ def _lead(
         os.closerange(4, 1024)
         pid = os.fork()
         if pid == 0:
+            for number in RESET:
+                signal.signal(number, signal.SIG_DFL)
             os.close(3)
             os.chdir(folder)
             os.execvpe(program[0], list(program), dict(environment))
