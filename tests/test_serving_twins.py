@@ -289,6 +289,18 @@ def test_weights_that_cannot_be_loaded_leave_the_older_ones_where_they_are() -> 
     assert not service().excluded
 
 
+def test_a_long_reason_to_wait_is_told_once() -> None:
+    cluster = grown(2, slots=2)
+    trained(cluster)
+    cluster.ask("a", "serve", model="job:tales", replicas_min=2, replicas_max=2)
+    cluster.until(lambda: len(revisions_if_any(cluster)) == 2, "two answer")
+    for twin in cluster.live():
+        twin.replicas.fails = "it cannot be loaded: " + "why " * 70
+    assert rolled_out(cluster)[-1] == {"a": 1, "b": 1}
+    kinds = [event.kind for event in cluster.leader.peer.state.events]
+    assert kinds.count("serve-waits") == 1
+
+
 def test_who_was_set_aside_and_comes_back_as_a_new_process_is_tried_again() -> None:
     cluster = grown(3)
     cluster.twins["b"].free_bytes = cluster.twins["c"].free_bytes = 50_000_000

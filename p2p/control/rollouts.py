@@ -5,7 +5,7 @@ from typing import Any
 
 from p2p.control.placement import free_slots
 from p2p.replicated.service import Replica, Service
-from p2p.replicated.state import Member, State
+from p2p.replicated.state import TEXT_MAX, Member, State
 from p2p.reports import ReplicaReport
 
 Command = dict[str, Any]
@@ -73,8 +73,9 @@ def rolled_out(service: Service, peers: Mapping[str, Member]) -> Iterator[Comman
 
 
 def waits(service: Service, reason: str) -> Iterator[Command]:
-    if service.reason != reason:
-        yield {**of_service("wait", service), "reason": reason}
+    told = reason[:TEXT_MAX]  # as the log keeps it: else it would be new again and again
+    if service.reason != told:
+        yield {**of_service("wait", service), "reason": told}
 
 
 def assign(service: Service, wanted: Mapping[str, int], reason: str) -> Command:
