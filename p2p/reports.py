@@ -10,7 +10,8 @@ from typing import Any
 
 from p2p.control.rebalancing import Pace, Paces
 from p2p.measure.told import parse_figures
-from p2p.replicated.state import parse_member
+from p2p.replicated.apply_services import MODEL_FIELDS
+from p2p.replicated.state import TEXT_MAX, parse_member
 from p2p.wire.envelope import Malformed
 
 REPORT_EVERY_S = 0.5
@@ -156,11 +157,18 @@ _REPLICA |= {"error": str, "running": int, "waiting": int}
 
 
 def _replica_from_wire(value: Any) -> ReplicaReport:
-    """Raises TypeError or KeyError."""
+    """Raises TypeError or KeyError: what the log would refuse, a leader would propose for ever."""
     told = _map(value)
     if not all(type(told[name]) is kind for name, kind in _REPLICA.items()):
         raise TypeError("a replica's report is wrong")
-    crashed = _map(told.get("crashed", {}))
+    crashed, model = _map(told.get("crashed", {})), told["model"]
+    if told["phase"] == "ready" and not all(
+        type(model.get(name)) is kind for name, kind in MODEL_FIELDS.items()
+    ):
+        raise TypeError("a replica that answers does not say what its model is")
+    texts = (told["child"], told["service"], *model.values(), crashed.get("child"))
+    if any(isinstance(text, str) and len(text) > TEXT_MAX for text in texts):
+        raise TypeError("a text in a replica's report is too long")
     if crashed:
         check_trainer_message("crashed", crashed)
     return ReplicaReport(**{name: told[name] for name in _REPLICA}, crashed=crashed)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -19,11 +20,12 @@ from p2p.measure.history import KEPT, RESOLUTIONS_S, Histories, Summary, Tier
 from p2p.measure.jobs import JobFigures, checkpoint_figures
 from p2p.measure.pings import EVERY_S, LOST_AFTER_S, PINGS_PER_S, Pings
 from p2p.measure.system import HostSystem, MemorySystem
-from p2p.reports import parse_report
+from p2p.reports import ReplicaReport, parse_report
 from p2p.training.blame import TaskFailed
 from p2p.training.figures import NAMES_MAX, Figures
 from p2p.verbs.export import parse_since
 from p2p.view import Vitals
+from p2p.wire.envelope import Malformed
 from tests.peer_fakes import report
 from tests.peer_twins import TwinCluster
 
@@ -296,6 +298,28 @@ def test_a_report_has_64_figures_at_most_and_older_peers_have_none() -> None:
     del wire["figures"]
     assert parse_report(wire).figures == {}
     assert digest.parse({"vitals": digest.to_wire({"a": Vitals(1)})["vitals"]}) == {"a": Vitals(1)}
+
+
+MODEL = {"name": "tales", "digest": "sha256:0", "parameters": 1, "bytes": 4, "context": 8}
+REPLICA = ReplicaReport("child", "serve-1", 1, "ready", MODEL)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": {}},
+        {"model": {**MODEL, "bytes": "4"}},
+        {"model": {**MODEL, "name": "x" * 301}},
+        {"child": "x" * 301},
+        {"crashed": {"child": "x" * 301, "error": "", "count": 1, "again_s": 0.0}},
+    ],
+)
+def test_what_the_log_would_refuse_of_a_replica_is_no_report(wrong: dict[str, Any]) -> None:
+    """The leader would propose it again and again."""
+    wire = report("a").to_wire()
+    assert parse_report({**wire, "replicas": [asdict(REPLICA)]}).replicas == (REPLICA,)
+    with pytest.raises(Malformed):
+        parse_report({**wire, "replicas": [{**asdict(REPLICA), **wrong}]})
 
 
 def test_a_digest_has_every_name_once() -> None:

@@ -1,10 +1,14 @@
 """Whole peers serve: placed by the leader, routed by any peer, on in-memory twins."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from p2p.agent import CRASHES_MAX, FORGIVEN_EVERY_S, backoff_s
+from p2p.control.services import revision_of
 from p2p.replicas.agent import STUCK_S
-from p2p.replicated.state import State
+from p2p.replicated.state import Checkpoint, Part, State
 from p2p.serving.messages import Generate, Sampling
 from tests.peer_fakes import spec
 from tests.peer_twins import Twin, TwinCluster, grown
@@ -287,6 +291,14 @@ def test_weights_that_cannot_be_loaded_leave_the_older_ones_where_they_are() -> 
     trained(cluster, step=12)
     cluster.until(lambda: revisions(cluster) == {"a": 3, "b": 3}, "the next ones are sound")
     assert not service().excluded
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:0", "a" * 63 + "x"])
+def test_a_checkpoint_without_hashes_is_not_rolled_out(digest: str) -> None:
+    part = Part(0, "a", "/data/3", 10, 0.1, digest)
+    assert revision_of(Checkpoint(3, "", 1, (part,))) is None
+    sound = replace(part, digest="sha256:" + "a" * 64)
+    assert revision_of(Checkpoint(3, "", 1, (sound,))) is not None
 
 
 def test_a_long_reason_to_wait_is_told_once() -> None:

@@ -6,6 +6,7 @@ First match wins, and one thing at a time: the next is planned when this one has
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from p2p.content.messages import is_sha256
 from p2p.control.failures import crash_sentence
 from p2p.control.placement import least_peers, priority
 from p2p.control.rollouts import (
@@ -137,7 +138,7 @@ def revision_of(made: Checkpoint) -> dict[str, Any] | None:
     older versions wrote has no hashes.
     """
     parts = [part for part in made.parts if part.number < made.count]
-    if not all(part.digest for part in parts):
+    if not all(is_sha256(part.digest.removeprefix(_PREFIX)) for part in parts):
         return None
     files = [
         {
