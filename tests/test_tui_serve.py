@@ -87,7 +87,7 @@ async def until(socket: ClientWebSocketResponse, wanted: bytes) -> bytes:
 def test_only_its_own_page_gets_a_screen(served: Served) -> None:
     async def act(session: ClientSession) -> None:
         wrong = served.page.replace(served.page.split("/")[3], "x" * 32)
-        for address in (wrong, f"http://{served.at}/", f"{wrong}static/js/textual.js"):
+        for address in (wrong, f"http://{served.at}/", f"{wrong}page.js"):
             async with session.get(address) as answer:
                 assert answer.status in (403, 404), address
                 assert "<html" not in await answer.text()
@@ -121,7 +121,14 @@ def test_the_page_brings_all_it_needs(served: Served) -> None:
         assert f"ws://{served.at}/" in page
         assert "default-src 'none'" in policy
         assert not re.findall(r"https?://", page)
-        for name in re.findall(r'(?:src|href|url)="?\(?"?(static/[^")]+)', page):
+        assert re.findall(r'<script src="([^"]+)"', page) == ["page.js"]
+        async with session.get(served.page + "page.js") as answer:
+            assert answer.content_type == "text/javascript"
+            script = await answer.text()
+        # As seen in a browser: made before its font is there, or without the keyboard, it is wrong.
+        assert script.index("fonts.load(") < script.index("static/js/textual.js")
+        assert ".focus()" in script
+        for name in re.findall(r'["(]"?(static/[^")]+)', page + script):
             async with session.get(served.page + name) as answer:
                 assert answer.status == 200, name
 
@@ -139,7 +146,7 @@ def test_a_screen_is_shown_obeys_and_ends_with_its_program(served: Served) -> No
             await until(socket, b"this terminal is 30x10")
             await socket.send_str('["resize", {"width": 100, "height": 30}]')
             await socket.send_str('["stdin", "S"]')
-            await until(socket, b"this screen is read-only")
+            await until(socket, b"start p2ptui with --read-write")
             await socket.send_str('["stdin", "q"]')
             while (await socket.receive()).type is not WSMsgType.CLOSE:
                 pass

@@ -41,7 +41,7 @@ def propose(
 def cannot_steer(snapshot: Snapshot, read_only: bool, stale: bool) -> Refusal | None:
     """Why nothing at all may be asked of the cluster now."""
     if read_only:
-        return Refusal("this screen is read-only: start p2ptui without --read-only to steer")
+        return Refusal("this screen is read-only: start p2ptui with --read-write to steer")
     if snapshot.status is None or snapshot.link.state != "live":
         return Refusal("not connected: nothing can be asked of the cluster now")
     if stale:

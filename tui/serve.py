@@ -23,7 +23,7 @@ from textual_serve.download_manager import DownloadManager
 
 from p2p.errors import P2PError, Usage
 from p2p.listen_at import in_url, is_loopback, parse
-from tui.served_page import page
+from tui.served_page import SCRIPT, page
 from tui.served_screen import Screen
 
 SCREENS_MAX = 8
@@ -65,6 +65,7 @@ class Server:
         app = web.Application(middlewares=[self._guard])
         prefix = "/{token}"
         app.router.add_get(prefix + "/", self._index)
+        app.router.add_get(prefix + "/page.js", self._script)
         app.router.add_get(prefix + "/ws", self._websocket)
         app.router.add_get(prefix + "/static/{name:.+}", self._static)
         app.router.add_get("/download/{key}", self._download)
@@ -118,6 +119,9 @@ class Server:
         text, policy = page(request.host, self._token)
         headers = {"Content-Security-Policy": policy}
         return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def _script(self, request: web.Request) -> web.Response:
+        return web.Response(text=SCRIPT, content_type="text/javascript")
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
         file = (STATIC / request.match_info["name"]).resolve()

@@ -1,5 +1,32 @@
 """The page that shows a served screen: textual-serve's terminal, and nothing from elsewhere."""
 
+# The terminal measures its cells as soon as it is made, and again whenever its size changes. Made
+# before its font is there, it measures another one: after the next change the rows at the bottom
+# lay below the window. And keys go to it from the beginning, not only once it was clicked at: when
+# its program draws, for before that there is no socket, or nobody who reads it.
+SCRIPT = """\
+"use strict";
+addEventListener("DOMContentLoaded", async () => {
+  await document.fonts.load('16px "Roboto Mono"').catch(() => []);
+  const body = document.body;
+  const drawn = new MutationObserver(() => {
+    if (body.classList.contains("-first-byte")) {
+      drawn.disconnect();
+      document.querySelector(".xterm-helper-textarea").focus();
+    }
+  });
+  drawn.observe(body, { attributeFilter: ["class"] });
+  const terminal = document.createElement("script");
+  terminal.src = "static/js/textual.js";
+  terminal.onload = () => {
+    const begin = window.onload; // the page may have been loaded before
+    window.onload = null;
+    begin();
+  };
+  document.head.append(terminal);
+});
+"""
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -17,7 +44,7 @@ p {{ font: 16px "Roboto Mono", monospace; position: absolute; inset: 40% 0; text
 p, body.-closed .textual-terminal {{ display: none; }}
 body.-closed p {{ display: block; }}
 </style>
-<script src="static/js/textual.js"></script>
+<script src="page.js"></script>
 </head>
 <body>
 <p>The screen was left. Reload the page for another.</p>
