@@ -1,6 +1,7 @@
 """Prompts from the screen: typed, answered while everything else goes on, stopped, bounded."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -266,6 +267,12 @@ def test_folded_text_keeps_its_spaces_and_fits(width: int) -> None:
         lines = fold(text, width)
         assert all(width_of(line) <= max(2, width) for line in lines)
         assert "".join(lines) == text.replace("\t", "    ").replace("\n", "")
+
+
+def test_a_line_of_a_book_is_folded_while_the_screen_goes_on() -> None:
+    began_s = time.process_time()
+    assert len(fold("日本語のノード " * 10_000, 100)) > 1_000
+    assert time.process_time() - began_s < 2.0  # 0.03 s; half of it took 2.6 s once
 
 
 def test_lines_after_a_command_are_read_as_the_command_reads_them() -> None:

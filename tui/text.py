@@ -67,23 +67,22 @@ def fold(text: str, width: int) -> list[str]:
     """
     lines = []
     for whole in text.split("\n"):
-        line = _printable(whole.expandtabs(4))
-        while cell_len(line) > width:
-            fits = _fitting(line, width)
-            at = line.rfind(" ", fits // 2, fits) + 1 or fits
-            lines.append(line[:at])
-            line = line[at:]
-        lines.append(line)
+        line, begin = _printable(whole.expandtabs(4)), 0
+        while (end := _end_of_fitting(line, begin, width)) < len(line):
+            at = line.rfind(" ", (begin + end) // 2, end) + 1 or end
+            lines.append(line[begin:at])
+            begin = at
+        lines.append(line[begin:])
     return lines
 
 
-def _fitting(line: str, width: int) -> int:
-    """How many characters have room, at least one."""
+def _end_of_fitting(line: str, begin: int, width: int) -> int:
+    """Behind the characters from `begin` on that have room, at least one."""
     used = 0
-    for at, character in enumerate(line):
-        used += cell_len(character)
+    for at in range(begin, len(line)):
+        used += cell_len(line[at])
         if used > width:
-            return max(1, at)
+            return max(begin + 1, at)
     return len(line)
 
 
