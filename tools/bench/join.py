@@ -129,16 +129,21 @@ async def joins(cluster: LocalCluster, client: Client, job: str, count: int, siz
 
 async def seconds_per_step(client: Client, job: str) -> float:
     """Over so many that a report more or less makes no difference."""
+
+    def has_reached(told: dict[str, Any], step: int) -> bool:
+        return int(told["step"]) >= step
+
+    async def at(step: int) -> int:
+        told = await kills.until(
+            client, partial(has_reached, step=step), "job", every_s=0.05, job=job
+        )
+        return int(told["step"])
+
     first = int((await client.request("job", job=job))["step"])
-
-    def has_passed(told: dict[str, Any], steps: int) -> bool:
-        return int(told["step"]) >= first + steps
-
-    begun = await kills.until(client, partial(has_passed, steps=1), "job", every_s=0.05, job=job)
-    began_s, from_step = time.monotonic(), int(begun["step"])
-    reached = partial(has_passed, steps=1 + STEPS_MEASURED)
-    now = await kills.until(client, reached, "job", every_s=0.05, job=job)
-    return (time.monotonic() - began_s) / (int(now["step"]) - from_step)
+    from_step = await at(first + 1)
+    began_s = time.monotonic()
+    to_step = await at(from_step + STEPS_MEASURED)
+    return (time.monotonic() - began_s) / (to_step - from_step)
 
 
 def over_tcp(size: int) -> float:
