@@ -49,11 +49,13 @@ class Screen(AppService):
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(super().stop(), LEAVE_WITHIN_S)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(super().stop(), LEAVE_WITHIN_S)
+        finally:  # a server that ends, too, while this is under way, waits for it
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
     async def obey(self, text: str) -> None:
         """A message of the page; what is none is passed over."""
