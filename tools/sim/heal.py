@@ -1,5 +1,6 @@
 """The liveness phase: no more faults, and within a bound the cluster must be whole again."""
 
+from collections.abc import Callable
 from typing import Any
 
 from p2p.wire.envelope import Envelope, decode, encode
@@ -23,6 +24,7 @@ class Heal:
     def __init__(self, world: World) -> None:
         self.world = world
         self._asked = 0
+        self._then: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._wrote: bytes | None = None
         self._read: Any = None
 
@@ -80,18 +82,22 @@ class Heal:
 
     def _put(self, body: dict[str, Any]) -> None:
         number = int(body["id"].removeprefix("heal-"))
-        if "ok" in body and number > int(self._wrote or b"-1"):  # answers may come late, and twice
+        if "ok" in body and number > int(self._wrote or b"-1"):
             self._wrote = b"%d" % number
 
     def _got(self, body: dict[str, Any]) -> None:
         self._read = body["ok"]["value"] if "ok" in body else body["error"]
 
-    def _ask(self, verb: str, args: dict[str, Any], then: Any) -> None:
+    def _ask(self, verb: str, args: dict[str, Any], then: Callable[[dict[str, Any]], None]) -> None:
         body = {"id": f"heal-{self._asked}", "verb": verb, "args": args}
+        self._then[f"heal-{self._asked}"] = then  # answers may come late, and twice
         self._asked += 1
         data = encode(Envelope(CLUSTER, "healer", "", "request", body))
         up = self.world.up()
         host = up[self._asked % len(up)]
         self.world.network.ask(
-            "healer", host.address, data, lambda reply: then(decode(reply, CLUSTER).body)
+            "healer", host.address, data, lambda reply: self._heard(decode(reply, CLUSTER).body)
         )
+
+    def _heard(self, body: dict[str, Any]) -> None:
+        self._then[body["id"]](body)
